@@ -1,0 +1,25 @@
+//! Values the user side patches into the object before it is loaded.
+
+/// Offsets of kernel structure members, read from the running kernel's BTF. `u32::MAX`: the kernel has no such member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct KernelOffsets {
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `task_struct.signal`
+    pub task_signal: u32,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u32,
+    /// `signal_struct.live`: threads that have not ended.
+    pub signal_live: u32,
+    /// `signal_struct.group_exit_code`: how the whole process was told to end.
+    pub signal_group_exit_code: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<KernelOffsets>() == 32);

@@ -1,0 +1,98 @@
+//! Which allocator function a probe sits in, carried in the attach cookie.
+
+/// An allocator entry point. The value is the attach cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Function {
+    /// `malloc(size)`
+    Malloc = 1,
+    /// `calloc(count, size)`
+    Calloc = 2,
+    /// `realloc(block, size)`
+    Realloc = 3,
+    /// `reallocarray(block, count, size)`
+    Reallocarray = 4,
+    /// `posix_memalign(&block, alignment, size)`
+    PosixMemalign = 5,
+    /// `aligned_alloc(alignment, size)`
+    AlignedAlloc = 6,
+    /// `memalign(alignment, size)`
+    Memalign = 7,
+    /// `valloc(size)`
+    Valloc = 8,
+    /// `pvalloc(size)`
+    Pvalloc = 9,
+    /// `free(block)`
+    Free = 10,
+    /// `cfree(block)`
+    Cfree = 11,
+    /// `free_sized(block, size)`
+    FreeSized = 12,
+    /// `free_aligned_sized(block, alignment, size)`
+    FreeAlignedSized = 13,
+}
+
+impl Function {
+    /// Every function, in the order of their cookies.
+    pub const ALL: [Self; 13] = [
+        Self::Malloc,
+        Self::Calloc,
+        Self::Realloc,
+        Self::Reallocarray,
+        Self::PosixMemalign,
+        Self::AlignedAlloc,
+        Self::Memalign,
+        Self::Valloc,
+        Self::Pvalloc,
+        Self::Free,
+        Self::Cfree,
+        Self::FreeSized,
+        Self::FreeAlignedSized,
+    ];
+
+    /// The symbol a libc exports it under.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Malloc => "malloc",
+            Self::Calloc => "calloc",
+            Self::Realloc => "realloc",
+            Self::Reallocarray => "reallocarray",
+            Self::PosixMemalign => "posix_memalign",
+            Self::AlignedAlloc => "aligned_alloc",
+            Self::Memalign => "memalign",
+            Self::Valloc => "valloc",
+            Self::Pvalloc => "pvalloc",
+            Self::Free => "free",
+            Self::Cfree => "cfree",
+            Self::FreeSized => "free_sized",
+            Self::FreeAlignedSized => "free_aligned_sized",
+        }
+    }
+
+    /// Whether it hands blocks back, and so needs no return probe.
+    pub const fn frees(self) -> bool {
+        matches!(
+            self,
+            Self::Free | Self::Cfree | Self::FreeSized | Self::FreeAlignedSized
+        )
+    }
+
+    /// How many of the argument registers (rdi, rsi, rdx) it takes.
+    pub const fn arguments(self) -> u8 {
+        match self {
+            Self::Malloc | Self::Valloc | Self::Pvalloc => 1,
+            Self::Free | Self::Cfree | Self::FreeSized | Self::FreeAlignedSized => 1,
+            Self::Calloc | Self::Realloc | Self::AlignedAlloc | Self::Memalign => 2,
+            Self::Reallocarray | Self::PosixMemalign => 3,
+        }
+    }
+
+    /// The function whose cookie this is.
+    pub const fn from_cookie(cookie: u64) -> Option<Self> {
+        if cookie >= 1 && cookie <= Self::ALL.len() as u64 {
+            Some(Self::ALL[cookie as usize - 1])
+        } else {
+            None
+        }
+    }
+}

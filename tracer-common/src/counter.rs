@@ -1,0 +1,43 @@
+//! Counters of what the kernel side could not do, by cause. Loss is data: each has a name that reports print.
+
+/// A counter of the kernel side: an index into the per-CPU `COUNTERS` map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Probe hits, entries and returns.
+    Hits = 0,
+    /// Allocations not sent: the event ring was full.
+    LostAllocations = 1,
+    /// Frees not sent: the event ring was full.
+    LostFrees = 2,
+    /// Process events (fork, exec, exit) not sent: the event ring was full.
+    LostProcessEvents = 3,
+    /// Stack definitions not sent: the stack ring was full. They are sent again at the next use.
+    LostStacks = 4,
+    /// Stacks cut at the depth limit.
+    TruncatedDepth = 5,
+    /// Stacks cut where a frame could not be read (swapped out, or not a frame pointer).
+    TruncatedUnreadable = 6,
+    /// Events without a stack: no walk buffer was free.
+    NoWalkBuffer = 7,
+    /// Calls not followed: the table of threads was full.
+    ThreadsFull = 8,
+    /// Calls not followed: more calls of one thread under way than we keep (signals in signals).
+    CallsTooDeep = 9,
+    /// Calls whose return was never seen (`longjmp` out of the allocator, or a missed return probe).
+    MissedReturns = 10,
+    /// Returns whose entry was never seen.
+    UnpairedReturns = 11,
+    /// Calls from a signal handler on an alternate stack above the interrupted call, where a return probe would kill
+    /// the target: counted, not followed.
+    UnsafeReturns = 12,
+    /// Results that could not be read from the target's memory (`posix_memalign`).
+    UnreadableResults = 13,
+    /// Hits of a process that is not traced (a child not linked yet, an identity that has ended).
+    Strangers = 14,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: u32 = 15;
+}

@@ -1,0 +1,67 @@
+//! The one record of the event ring.
+
+/// What happened. The values are the wire format between kernel and user side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EventKind {
+    /// A call returned a block: `address`, `size` (requested), `stack`.
+    Allocated = 1,
+    /// A call returned NULL for a size above zero: `size`, `stack`.
+    Failed = 2,
+    /// A block was handed back (seen at entry): `address`; `size` holds the word below it, glibc's chunk header.
+    Freed = 3,
+    /// `realloc` of a block began: `address` (the old one) is retired until the matching event of the same thread and
+    /// `slot`; `size` holds the chunk header.
+    ResizeBegan = 4,
+    /// ... and moved or kept it: `address` (the new one), `size`, `stack`.
+    Resized = 5,
+    /// ... and failed: `address` (the old one) lives on; `size` is what was asked for.
+    ResizeFailed = 6,
+    /// ... to size zero, which freed it: `address` (the old one).
+    ResizeFreed = 7,
+    /// The process made a child: `address` is the child's tgid, `flags` has [`FLAG_SHARES_MEMORY`].
+    Forked = 8,
+    /// The process became another program; `process` is the old identity, `address` the new one.
+    Executed = 9,
+    /// The last thread ended: `address` is the wait status (exit code << 8 | signal).
+    Exited = 10,
+    /// The kernel chose the process as the victim of an out-of-memory kill.
+    OomVictim = 11,
+}
+
+/// The stack was cut at the depth limit or at memory that could not be read.
+pub const FLAG_TRUNCATED: u8 = 1;
+/// The call was made while another of the same thread was under way, from a signal handler.
+pub const FLAG_IN_SIGNAL: u8 = 2;
+/// The child of a fork shares its parent's memory (`vfork`, `CLONE_VM`).
+pub const FLAG_SHARES_MEMORY: u8 = 4;
+
+/// One event, written to the ring in one step so that ring order is program order.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct RawEvent {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+    /// See [`EventKind`].
+    pub address: u64,
+    /// See [`EventKind`], bytes.
+    pub size: u64,
+    /// Identity of the stack, 0 for none; see [`crate::stack`].
+    pub stack: u64,
+    /// Identity of the process: see [`crate::process`].
+    pub process: u32,
+    /// The thread, as the initial pid namespace numbers it.
+    pub tid: u32,
+    /// Mapping epoch of the process: a stack means something within one epoch only.
+    pub epoch: u32,
+    /// An [`EventKind`].
+    pub kind: u8,
+    /// `FLAG_*`.
+    pub flags: u8,
+    /// A [`crate::cookie::Function`].
+    pub function: u8,
+    /// Pairs `ResizeBegan` with its end: which of the thread's calls under way.
+    pub slot: u8,
+}
+
+const _: () = assert!(size_of::<RawEvent>() == 48, "events stay at most 48 bytes");

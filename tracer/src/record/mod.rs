@@ -1,0 +1,276 @@
+//! The recording: one file that holds the whole event stream and everything needed to read it elsewhere, later.
+//!
+//! A recording is a sequence of [`Entry`]s. The session produces them, [`writer`] packs them into chunks, [`reader`]
+//! gives them back in the same order, up to the point where a file was cut short or damaged.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, Nanos, ProcessId, StackIndex};
+
+pub mod reader;
+pub mod writer;
+
+/// A mapped file by its dense index in the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleIndex(pub u32);
+
+/// A code location by its dense index in the recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FrameIndex(pub u32);
+
+/// One thing a recording says. Whatever an entry refers to by index comes before it, but for the stack of an event,
+/// whose definition may come later (or, if it was lost, never), and the names of a frame, which may come any time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// How this recording came to be; first in every recording.
+    Opening(Opening),
+    /// A process is traced from here on.
+    Process(Process),
+    /// A file whose code was seen on a stack.
+    Module(Module),
+    /// A code location.
+    Frame(Frame),
+    /// The names of a code location.
+    Names(FrameNames),
+    /// A stack: return addresses' locations, leaf first.
+    Stack(Stack),
+    /// What happened, in order.
+    Events(Vec<Event>),
+    /// What the kernel says of a process's memory.
+    Memory(MemorySample),
+    /// A process is traced no more.
+    End(ProcessEnd),
+    /// What could not be seen, so far: the last one stands.
+    Quality(Quality),
+    /// The recording was finished in order; last, and missing from one that was cut short.
+    Closing(Closing),
+}
+
+/// How a recording came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The version of highwater that wrote it.
+    pub highwater: String,
+    /// highwater's own command line.
+    pub command_line: Vec<String>,
+    /// `uname -r` and friends, for the reader's information.
+    pub kernel: String,
+    /// The monotonic clock when recording began.
+    pub started_ns: u64,
+    /// The wall clock at the same moment, nanoseconds since 1970-01-01 UTC.
+    pub started_unix_ns: u64,
+    /// Page size of the machine, bytes.
+    pub page_size: u64,
+    /// How probes were linked: `session`, `multi` or `perf`.
+    pub link: String,
+}
+
+/// A traced process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its identity; exec gives a process a new one.
+    pub id: ProcessId,
+    /// Its pid in the initial namespace.
+    pub pid: u32,
+    /// Its pid in its own namespace.
+    pub ns_pid: u32,
+    /// The process that forked it, if that one is traced too; for a new generation after exec, the old identity.
+    pub parent: Option<ProcessId>,
+    /// Its command line, arguments joined by a space.
+    pub command: String,
+    /// Its memory cgroup, if it is in one.
+    pub cgroup: Option<String>,
+    /// When the process started, nanoseconds since 1970-01-01 UTC.
+    pub started_unix_ns: u64,
+    /// Monotonic clock when its first event could be seen.
+    pub from_ns: u64,
+    /// How it came under trace.
+    pub origin: Origin,
+}
+
+/// How a process came under trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It was running already: it held memory that we never saw allocated.
+    Attached,
+    /// We launched it and missed nothing.
+    Launched,
+    /// A traced process forked it: it holds a copy of its parent's live set. `missed_ns` passed before its probes.
+    Forked {
+        /// How long it ran unseen, nanoseconds.
+        missed_ns: u64,
+    },
+    /// A traced process became it by exec. `missed_ns` passed before its probes.
+    Executed {
+        /// How long it ran unseen, nanoseconds.
+        missed_ns: u64,
+    },
+}
+
+/// A mapped file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its dense index.
+    pub index: u32,
+    /// Its path as the process sees it, or `[vdso]`, `[anonymous]`.
+    pub path: PathBuf,
+    /// GNU build id, hexadecimal.
+    pub build_id: Option<String>,
+}
+
+/// A code location: a place in a file, or an address where there is no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its dense index.
+    pub index: FrameIndex,
+    /// The file, if the address lay in one.
+    pub module: Option<ModuleIndex>,
+    /// Offset in that file (of the return address), or the bare address without one.
+    pub offset: u64,
+}
+
+/// The names of one code location, inlined functions included, innermost first; the last is the real function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameNames {
+    /// Which location.
+    pub frame: FrameIndex,
+    /// Never empty; a location without a name has no `FrameNames`.
+    pub functions: Vec<FunctionName>,
+}
+
+/// A function at a code location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionName {
+    /// Demangled.
+    pub function: String,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+}
+
+/// A stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Its dense index, from 1.
+    pub index: StackIndex,
+    /// Whose.
+    pub process: ProcessId,
+    /// Locations of the return addresses, leaf first: the first is the caller of the allocator function.
+    pub frames: Vec<FrameIndex>,
+    /// The walk was cut, so the root end is missing.
+    pub truncated: bool,
+}
+
+/// What the kernel says of a process's memory at one moment, bytes. `None`: not known, which is not zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemorySample {
+    /// When.
+    pub at: Nanos,
+    /// Of which process.
+    pub process: ProcessId,
+    /// `VmRSS`
+    pub rss: Option<u64>,
+    /// `RssAnon`
+    pub anon: Option<u64>,
+    /// `RssFile`
+    pub file: Option<u64>,
+    /// `RssShmem`
+    pub shmem: Option<u64>,
+    /// `VmSwap`
+    pub swap: Option<u64>,
+    /// Charge of its memory cgroup.
+    pub cgroup_current: Option<u64>,
+    /// Limit of its memory cgroup; `None` also where there is no limit.
+    pub cgroup_limit: Option<u64>,
+}
+
+/// How tracing of a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// When.
+    pub at: Nanos,
+    /// Which process.
+    pub process: ProcessId,
+    /// How.
+    pub reason: EndReason,
+}
+
+/// Why a process is traced no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// It exited with this code.
+    Exited {
+        /// Exit code.
+        code: u8,
+    },
+    /// A signal killed it.
+    Signal {
+        /// Which.
+        signal: u8,
+    },
+    /// The kernel killed it for want of memory.
+    OomKilled,
+    /// It became another program, traced under a new identity.
+    Executed,
+    /// We let go of it, and it runs on.
+    Detached,
+    /// It is gone and nothing said how.
+    Vanished,
+}
+
+/// What could not be seen. Every field is a count; see each report's `quality`.
+///
+/// Unknown fields of a newer writer are ignored, missing ones are zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Quality {
+    /// Allocations the full ring had no room for.
+    pub lost_allocations: u64,
+    /// Frees the full ring had no room for.
+    pub lost_frees: u64,
+    /// Forks, execs and exits the full ring had no room for.
+    pub lost_process_events: u64,
+    /// Stack definitions the full stack ring had no room for (each is sent again at its next use).
+    pub lost_stacks: u64,
+    /// Stacks cut at the depth limit.
+    pub truncated_depth: u64,
+    /// Stacks cut where memory could not be read.
+    pub truncated_unreadable: u64,
+    /// Events without a stack, because no walk buffer was free.
+    pub no_walk_buffer: u64,
+    /// Calls not followed: the table of threads was full.
+    pub threads_full: u64,
+    /// Calls not followed: too many under way in one thread.
+    pub calls_too_deep: u64,
+    /// Calls whose return was never seen.
+    pub missed_returns: u64,
+    /// Returns whose entry was never seen.
+    pub unpaired_returns: u64,
+    /// Calls not followed because a return probe would have killed the target.
+    pub unsafe_returns: u64,
+    /// Results that could not be read from the target.
+    pub unreadable_results: u64,
+    /// Two stacks had the same identity.
+    pub stack_collisions: u64,
+    /// Events that made no sense.
+    pub malformed_events: u64,
+    /// Children whose probes could not be placed.
+    pub unfollowed_children: u64,
+    /// Notes for the reader, such as an interposed allocator.
+    pub notes: Vec<String>,
+}
+
+/// How a recording was finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The monotonic clock when recording ended.
+    pub ended_ns: u64,
+    /// What ended it: `target ended`, `interrupted`, `duration`, ...
+    pub reason: String,
+}
+

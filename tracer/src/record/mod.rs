@@ -88,6 +88,9 @@ pub struct Process {
     pub from_ns: u64,
     /// How it came under trace.
     pub origin: Origin,
+    /// Anonymous memory (resident and swapped) that it held before its first event, bytes; 0 if launched. No more
+    /// than this can be freed of what we never saw allocated.
+    pub baseline_bytes: u64,
 }
 
 /// How a process came under trace.

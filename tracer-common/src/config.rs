@@ -23,3 +23,7 @@ pub struct KernelOffsets {
 }
 
 const _: () = assert!(size_of::<KernelOffsets>() == 32);
+
+// SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for KernelOffsets {}

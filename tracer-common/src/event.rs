@@ -35,6 +35,8 @@ pub const FLAG_TRUNCATED: u8 = 1;
 pub const FLAG_IN_SIGNAL: u8 = 2;
 /// The child of a fork shares its parent's memory (`vfork`, `CLONE_VM`).
 pub const FLAG_SHARES_MEMORY: u8 = 4;
+/// Exec was called by a thread that was not the leader, which took the leader's place.
+pub const FLAG_FROM_THREAD: u8 = 8;
 
 /// One event, written to the ring in one step so that ring order is program order.
 #[derive(Clone, Copy, Debug, Default)]

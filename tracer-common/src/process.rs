@@ -32,3 +32,7 @@ pub const PROCESS_HELD: u32 = 1;
 
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;
+
+// SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for TracedProcess {}

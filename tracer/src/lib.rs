@@ -8,6 +8,7 @@
 //!                                   most)     JSON)
 //! ```
 
+pub mod probe;
 pub mod event;
 pub mod live;
 pub mod peak;

@@ -3,6 +3,9 @@
 //! Times are nanoseconds of `CLOCK_MONOTONIC`, sizes are bytes, and order is program order (a free is seen when it
 //! begins, an allocation when it returns).
 
+pub mod decode;
+pub mod ring;
+
 pub use highwater_common::cookie::Function;
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,78 @@
+//! Writing events to the ring, and counting what could not be written.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    helpers::bpf_ktime_get_ns,
+};
+use highwater_common::{
+    cookie::Function,
+    counter::Counter,
+    event::{EventKind, RawEvent},
+    process::TracedProcess,
+};
+
+use crate::{
+    atomic,
+    maps::{COUNTERS, EVENTS},
+};
+
+/// What differs from event to event of one thread.
+pub struct Body {
+    pub address: u64,
+    pub size: u64,
+    pub stack: u64,
+    pub flags: u8,
+    pub function: Function,
+    pub slot: u8,
+}
+
+/// Sends an event about a call. Says whether there was room; if not, that is counted.
+#[inline(always)]
+pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> bool {
+    let lost = match kind {
+        EventKind::Freed | EventKind::ResizeBegan | EventKind::ResizeFreed => Counter::LostFrees,
+        _ => Counter::LostAllocations,
+    };
+    send(
+        &RawEvent {
+            at_ns: unsafe { bpf_ktime_get_ns() },
+            address: body.address,
+            size: body.size,
+            stack: body.stack,
+            process: process.identity,
+            tid,
+            epoch: process.epoch,
+            kind: kind as u8,
+            flags: body.flags,
+            function: body.function as u8,
+            slot: body.slot,
+        },
+        lost,
+    )
+}
+
+/// Sends an event in one step, so that the ring's order is program order.
+///
+/// The reader drains on a timer. Only when the ring is more than half full is it woken, and only about one event in
+/// 64 looks: a wake-up costs as much as ten events.
+#[inline(always)]
+pub fn send(event: &RawEvent, lost: Counter) -> bool {
+    let mut wake = BPF_RB_NO_WAKEUP as u64;
+    if event.at_ns & 63 == 0 && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2 {
+        wake = BPF_RB_FORCE_WAKEUP as u64;
+    }
+    let sent = EVENTS.output::<RawEvent>(event, wake).is_ok();
+    if !sent {
+        count(lost);
+    }
+    sent
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // Atomic: another program may preempt this one on the same CPU.
+        atomic::increment(value);
+    }
+}

@@ -1,0 +1,142 @@
+//! Forks, execs, ends and out-of-memory kills of traced processes.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::debug;
+use highwater_common::{
+    counter::Counter,
+    event::{EventKind, FLAG_FROM_THREAD, FLAG_SHARES_MEMORY, RawEvent},
+    process::{GENERATION_BITS, PROCESS_HELD, TracedProcess},
+};
+
+use crate::{
+    emit,
+    maps::{KERNEL_OFFSETS, PROCESSES, THREADS},
+};
+
+/// `sched_process_fork(parent, child)`: also called for threads, which are no processes.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(process) = traced(tgid) else { return 0 };
+    let offsets = KERNEL_OFFSETS.load();
+    let (parent, child): (*const c_void, *const c_void) = (ctx.arg(0), ctx.arg(1));
+    let (Some(pid), Some(child_tgid)) = (
+        member::<u32>(child, offsets.task_pid),
+        member::<u32>(child, offsets.task_tgid),
+    ) else {
+        return 0;
+    };
+    if pid != child_tgid {
+        return 0;
+    }
+    let shares = member::<u64>(child, offsets.task_mm) == member::<u64>(parent, offsets.task_mm);
+    let flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
+    tell(process, EventKind::Forked, child_tgid as u64, flags);
+    debug!(&ctx, "process {} forked {}", tgid, child_tgid);
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: by now the process has one thread and its new memory.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let Some(process) = PROCESSES.get_ptr_mut(tgid) else { return 0 };
+    let process = unsafe { &mut *process };
+    let generation = (1u32 << GENERATION_BITS) - 1;
+    let next = if process.identity & generation == generation {
+        process.identity
+    } else {
+        process.identity + 1
+    };
+    let old_pid: u64 = ctx.arg(1);
+    let flags = if old_pid as u32 == tgid { 0 } else { FLAG_FROM_THREAD };
+    tell(process, EventKind::Executed, next as u64, flags);
+    process.identity = next;
+    process.epoch += 1;
+    process.flags &= !PROCESS_HELD;
+    process.libc_start = 0;
+    process.libc_end = 0;
+    let _ = THREADS.remove(tid);
+    debug!(&ctx, "process {} called exec", tgid);
+    0
+}
+
+/// `sched_process_exit(task)`: of each thread; the process ends with its last, not with its leader.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let Some(process) = traced(tgid) else { return 0 };
+    let _ = THREADS.remove(tid);
+    let offsets = KERNEL_OFFSETS.load();
+    let task: *const c_void = ctx.arg(0);
+    let Some(signal) = member::<u64>(task, offsets.task_signal) else { return 0 };
+    let signal = signal as *const c_void;
+    if member::<u32>(signal, offsets.signal_live) != Some(0) {
+        return 0;
+    }
+    let group = member::<u32>(signal, offsets.signal_group_exit_code).unwrap_or(0);
+    let own = member::<u32>(task, offsets.task_exit_code).unwrap_or(0);
+    let status = if group != 0 { group } else { own };
+    tell(process, EventKind::Exited, status as u64, 0);
+    let _ = PROCESSES.remove(tgid);
+    debug!(&ctx, "process {} ended with status {}", tgid, status);
+    0
+}
+
+/// `mark_victim`: the task from 6.8 on, its pid before that.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub fn hw_oom(ctx: RawTracePointContext) -> i32 {
+    let victim: u64 = ctx.arg(0);
+    let tgid = if victim >> 63 != 0 {
+        member::<u32>(victim as *const c_void, KERNEL_OFFSETS.load().task_tgid).unwrap_or(0)
+    } else {
+        victim as u32
+    };
+    if let Some(process) = traced(tgid) {
+        tell(process, EventKind::OomVictim, 0, 0);
+        debug!(&ctx, "process {} is an out-of-memory victim", tgid);
+    }
+    0
+}
+
+#[inline(always)]
+fn traced(tgid: u32) -> Option<&'static TracedProcess> {
+    unsafe { PROCESSES.get(tgid) }
+}
+
+/// Reads a member of a kernel structure; `None` where this kernel has none.
+#[inline(always)]
+fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
+    if offset == u32::MAX {
+        return None;
+    }
+    unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast::<T>()) }.ok()
+}
+
+#[inline(always)]
+fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
+    emit::send(
+        &RawEvent {
+            at_ns: unsafe { bpf_ktime_get_ns() },
+            address,
+            size: 0,
+            stack: 0,
+            process: process.identity,
+            tid: bpf_get_current_pid_tgid() as u32,
+            epoch: process.epoch,
+            kind: kind as u8,
+            flags,
+            function: 0,
+            slot: 0,
+        },
+        Counter::LostProcessEvents,
+    );
+}

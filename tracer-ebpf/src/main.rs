@@ -1,0 +1,69 @@
+//! highwater's kernel side: the first stage of the pipeline.
+//!
+//! Probes at the entry and return of the allocator's functions pair each call per thread ([`call`]), take the caller's
+//! stack ([`stack`]) and write one event ([`emit`]). Tracepoints tell of forks, execs and ends ([`lifecycle`]).
+//! Everything that user space could decide is decided there.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "the BPF target declares no atomic read-modify-write in core::sync, though the kernel has it since 5.12"
+)]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every access here is checked by the kernel's verifier; the contract is the helper's"
+)]
+
+mod atomic;
+mod call;
+mod emit;
+mod entry;
+mod lifecycle;
+mod maps;
+mod ret;
+mod selftest;
+mod session;
+mod stack;
+
+use aya_ebpf::{
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+
+/// Entry and return in one program: the session link (kernel 6.13 on). Answering 1 at entry spares the return trap.
+#[uprobe]
+pub fn hw_session(ctx: ProbeContext) -> u32 {
+    if session::is_return() {
+        ret::leave(ctx.regs);
+        return 0;
+    }
+    match entry::enter(&ctx) {
+        entry::Verdict::AwaitReturn => 0,
+        entry::Verdict::NoReturn => 1,
+    }
+}
+
+/// Entry, where entry and return are two links.
+#[uprobe]
+pub fn hw_entry(ctx: ProbeContext) -> u32 {
+    entry::enter(&ctx);
+    0
+}
+
+/// Return, where entry and return are two links.
+#[uretprobe]
+pub fn hw_return(ctx: RetProbeContext) -> u32 {
+    ret::leave(ctx.regs);
+    0
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

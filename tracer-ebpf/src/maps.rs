@@ -1,0 +1,66 @@
+//! Every map, its size and why.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use highwater_common::{
+    config::KernelOffsets,
+    counter::Counter,
+    process::{MAX_PROCESSES, TracedProcess},
+};
+
+use crate::{call::Thread, stack::WalkBuffer};
+
+/// Events, in program order. The user side sets the size (`--ring`).
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(64 << 20, 0);
+
+/// Stack definitions: apart from the events, so that 8 KiB of frames never cost a free its place.
+#[map]
+pub static STACKS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Traced processes by tgid. Only the user side adds to it.
+#[map]
+pub static PROCESSES: HashMap<u32, TracedProcess> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+
+/// Calls under way, by tid: preallocated and never evicted. A thread is added at its first call and leaves as it ends.
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32 << 10, 0);
+
+/// Identities of stacks already sent, with their check words. May forget: a definition is then sent again.
+#[map]
+pub static SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(64 << 10, 0);
+
+/// Buffers for walks under way on one CPU. Uprobe programs are preemptible, so each is taken with a busy flag.
+#[map]
+pub static WALKS: PerCpuArray<WalkBuffer> = PerCpuArray::with_max_entries(WALK_BUFFERS, 0);
+
+/// How many walks can be under way on one CPU (one running, the others preempted).
+pub const WALK_BUFFERS: u32 = 4;
+
+/// See [`Counter`]. Added to atomically: a preempted program's plain addition would lose the other's.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// Hits of the self-test's programs: entries, returns.
+#[map]
+pub static SELFTEST: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Where the running kernel keeps what we read of it; patched by the user side.
+#[unsafe(no_mangle)]
+pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
+    task_pid: u32::MAX,
+    task_tgid: u32::MAX,
+    task_mm: u32::MAX,
+    task_signal: u32::MAX,
+    task_exit_code: u32::MAX,
+    signal_live: u32::MAX,
+    signal_group_exit_code: u32::MAX,
+    reserved: 0,
+});
+
+/// The ABI this object was built for; the loader compares.
+#[unsafe(no_mangle)]
+pub static HIGHWATER_ABI: Global<u32> = Global::new(highwater_common::ABI_VERSION);

@@ -1,0 +1,310 @@
+//! From the bytes of a ring to events: total, because bytes are bytes.
+
+use highwater_common::{
+    cookie::Function,
+    event::{EventKind, FLAG_FROM_THREAD, FLAG_SHARES_MEMORY, RawEvent},
+    stack::{CUT_NOT, MAX_FRAMES, StackHead},
+};
+
+use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
+
+/// What a record of the event ring says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// Something for the books.
+    Event(Event),
+    /// Something that changes who is traced.
+    Lifecycle {
+        /// When.
+        at: Nanos,
+        /// To which process.
+        process: ProcessId,
+        /// What.
+        change: Change,
+    },
+}
+
+/// A change in a process's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It made a child.
+    Forked {
+        /// The child's tgid.
+        child: u32,
+        /// The child runs in its parent's memory until it calls exec.
+        shares_memory: bool,
+    },
+    /// It became another program.
+    Executed {
+        /// Its identity from here on.
+        next: ProcessId,
+        /// A thread other than the leader called exec and took the leader's place.
+        from_thread: bool,
+    },
+    /// Its last thread ended.
+    Exited {
+        /// Wait status.
+        status: u32,
+    },
+    /// The kernel kills it for want of memory.
+    OomVictim,
+}
+
+/// A stack as the kernel side sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackDefinition {
+    /// Its identity in events.
+    pub identity: u64,
+    /// A second hash of the frames.
+    pub check: u32,
+    /// Whose.
+    pub process: ProcessId,
+    /// In which mapping epoch.
+    pub epoch: u32,
+    /// The walk was cut.
+    pub truncated: bool,
+    /// Return addresses, leaf first.
+    pub frames: Vec<Address>,
+}
+
+/// Reads one record of the event ring.
+pub fn raw_event(bytes: &[u8]) -> Option<RawEvent> {
+    let mut fields = Fields(bytes);
+    let event = RawEvent {
+        at_ns: fields.u64()?,
+        address: fields.u64()?,
+        size: fields.u64()?,
+        stack: fields.u64()?,
+        process: fields.u32()?,
+        tid: fields.u32()?,
+        epoch: fields.u32()?,
+        kind: fields.u8()?,
+        flags: fields.u8()?,
+        function: fields.u8()?,
+        slot: fields.u8()?,
+    };
+    Some(event)
+}
+
+/// Reads one record of the stack ring.
+pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
+    let mut fields = Fields(bytes);
+    let head = StackHead {
+        identity: fields.u64()?,
+        check: fields.u32()?,
+        process: fields.u32()?,
+        epoch: fields.u32()?,
+        count: fields.u16()?,
+        cut: fields.u16()?,
+    };
+    let count = usize::from(head.count);
+    if count > MAX_FRAMES {
+        return None;
+    }
+    let frames = (0..count).map(|_| fields.u64().map(Address)).collect::<Option<_>>()?;
+    Some(StackDefinition {
+        identity: head.identity,
+        check: head.check,
+        process: ProcessId(head.process),
+        epoch: head.epoch,
+        truncated: head.cut != CUT_NOT,
+        frames,
+    })
+}
+
+/// What a record means; `stack` gives the index for a stack's identity.
+pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<Decoded> {
+    let address = Address(raw.address);
+    let function = || Function::from_cookie(u64::from(raw.function));
+    let call = match kind(raw.kind)? {
+        EventKind::Allocated => Call::Allocated {
+            function: function()?,
+            address,
+            size: raw.size,
+            stack: stack(raw.stack),
+        },
+        EventKind::Failed => Call::Failed {
+            function: function()?,
+            size: raw.size,
+            stack: stack(raw.stack),
+        },
+        EventKind::Freed => Call::Freed {
+            address,
+            header: raw.size,
+        },
+        EventKind::ResizeBegan => Call::ResizeBegan {
+            address,
+            header: raw.size,
+            slot: raw.slot,
+        },
+        EventKind::Resized => Call::Resized {
+            function: function()?,
+            address,
+            size: raw.size,
+            stack: stack(raw.stack),
+            slot: raw.slot,
+        },
+        EventKind::ResizeFailed => Call::ResizeFailed {
+            address,
+            size: raw.size,
+            slot: raw.slot,
+        },
+        EventKind::ResizeFreed => Call::ResizeFreed {
+            address,
+            slot: raw.slot,
+        },
+        lifecycle => {
+            let change = match lifecycle {
+                EventKind::Forked => Change::Forked {
+                    child: u32::try_from(raw.address).ok()?,
+                    shares_memory: raw.flags & FLAG_SHARES_MEMORY != 0,
+                },
+                EventKind::Executed => Change::Executed {
+                    next: ProcessId(u32::try_from(raw.address).ok()?),
+                    from_thread: raw.flags & FLAG_FROM_THREAD != 0,
+                },
+                EventKind::Exited => Change::Exited {
+                    status: u32::try_from(raw.address).ok()?,
+                },
+                EventKind::OomVictim => Change::OomVictim,
+                _ => return None,
+            };
+            return Some(Decoded::Lifecycle {
+                at: Nanos(raw.at_ns),
+                process: ProcessId(raw.process),
+                change,
+            });
+        }
+    };
+    Some(Decoded::Event(Event {
+        at: Nanos(raw.at_ns),
+        process: ProcessId(raw.process),
+        thread: Tid(raw.tid),
+        call,
+    }))
+}
+
+fn kind(byte: u8) -> Option<EventKind> {
+    use EventKind as K;
+    [
+        K::Allocated,
+        K::Failed,
+        K::Freed,
+        K::ResizeBegan,
+        K::Resized,
+        K::ResizeFailed,
+        K::ResizeFreed,
+        K::Forked,
+        K::Executed,
+        K::Exited,
+        K::OomVictim,
+    ]
+    .into_iter()
+    .find(|kind| *kind as u8 == byte)
+}
+
+/// Little-endian fields from the front of a record.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes_of(raw: &RawEvent) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for field in [raw.at_ns, raw.address, raw.size, raw.stack] {
+            bytes.extend(field.to_le_bytes());
+        }
+        for field in [raw.process, raw.tid, raw.epoch] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend([raw.kind, raw.flags, raw.function, raw.slot]);
+        bytes
+    }
+
+    #[test]
+    fn an_allocation_keeps_all_its_parts() {
+        let raw = RawEvent {
+            at_ns: 1,
+            address: 2,
+            size: 3,
+            stack: 4,
+            process: 5,
+            tid: 6,
+            epoch: 7,
+            kind: EventKind::Allocated as u8,
+            flags: 0,
+            function: Function::Calloc as u8,
+            slot: 0,
+        };
+        let read = raw_event(&bytes_of(&raw)).expect("48 bytes are an event");
+        let decoded = decode(&read, |identity| StackIndex(identity as u32 + 10));
+        assert_eq!(
+            decoded,
+            Some(Decoded::Event(Event {
+                at: Nanos(1),
+                process: ProcessId(5),
+                thread: Tid(6),
+                call: Call::Allocated {
+                    function: Function::Calloc,
+                    address: Address(2),
+                    size: 3,
+                    stack: StackIndex(14),
+                },
+            }))
+        );
+    }
+
+    #[test]
+    fn a_record_that_is_too_short_is_no_event() {
+        assert!(raw_event(&[0; 47]).is_none());
+        assert!(stack_definition(&[0; 23]).is_none());
+    }
+
+    #[test]
+    fn a_stack_that_claims_more_frames_than_it_has_is_refused() {
+        let mut bytes = [0u8; 24 + 8];
+        bytes[20] = 2;
+        assert!(stack_definition(&bytes).is_none());
+        bytes[20] = 1;
+        assert_eq!(stack_definition(&bytes).map(|stack| stack.frames.len()), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_to_something_or_nothing_but_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..96),
+        ) {
+            if let Some(raw) = raw_event(&bytes) {
+                let _ = decode(&raw, |_| StackIndex::NONE);
+            }
+            let _ = stack_definition(&bytes);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The running kernel's type information: where it keeps the few members we read, and which kernel functions it has.
+//!
+//! Only what is needed of the format: <https://docs.kernel.org/bpf/btf.html>.
+
+use std::{collections::HashMap, io};
+
+use highwater_common::config::KernelOffsets;
+use thiserror::Error;
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+
+/// Why the type information could not be read.
+#[derive(Debug, Error)]
+pub enum BtfError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what the format says.
+    #[error("damaged at byte {0}")]
+    Damaged(usize),
+}
+
+/// What we want to know of the running kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelTypes {
+    /// Where members lie.
+    pub offsets: KernelOffsets,
+    /// Type ids of kernel functions, by name, of those we may call.
+    pub functions: HashMap<&'static str, u32>,
+}
+
+/// Kernel functions our programs may call.
+const FUNCTIONS: [&str; 1] = ["bpf_session_is_return"];
+
+/// Reads the running kernel's types.
+pub fn running_kernel() -> Result<KernelTypes, BtfError> {
+    parse(&std::fs::read(VMLINUX)?)
+}
+
+fn word(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    data.get(at..)
+        .and_then(|rest| rest.first_chunk::<4>())
+        .map(|bytes| u32::from_le_bytes(*bytes))
+        .ok_or(BtfError::Damaged(at))
+}
+
+fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
+    if data.get(..2) != Some(&[0x9f, 0xeb]) {
+        return Err(BtfError::Damaged(0));
+    }
+    let section = |offset_at: usize| -> Result<&[u8], BtfError> {
+        let header = word(data, 4)? as usize;
+        let (offset, length) = (word(data, offset_at)? as usize, word(data, offset_at + 4)? as usize);
+        let start = header.checked_add(offset).ok_or(BtfError::Damaged(offset_at))?;
+        let end = start.checked_add(length).ok_or(BtfError::Damaged(offset_at))?;
+        data.get(start..end).ok_or(BtfError::Damaged(offset_at))
+    };
+    let (types, strings) = (section(8)?, section(16)?);
+    let name = |offset: u32| -> &[u8] {
+        let rest = strings.get(offset as usize..).unwrap_or_default();
+        rest.split(|&byte| byte == 0).next().unwrap_or_default()
+    };
+
+    let none = u32::MAX;
+    let mut offsets = KernelOffsets {
+        task_pid: none,
+        task_tgid: none,
+        task_mm: none,
+        task_signal: none,
+        task_exit_code: none,
+        signal_live: none,
+        signal_group_exit_code: none,
+        reserved: 0,
+    };
+    let mut functions = HashMap::new();
+    let (mut at, mut id) = (0, 0u32);
+    while at < types.len() {
+        id += 1;
+        let (name_at, info) = (word(types, at)?, word(types, at + 4)?);
+        let (kind, count, flag) = (info >> 24 & 31, (info & 0xffff) as usize, info >> 31 == 1);
+        let body = at + 12;
+        let length = match kind {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+            KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+            _ => 0,
+        };
+        match (kind, name(name_at)) {
+            (KIND_STRUCT, structure @ (b"task_struct" | b"signal_struct")) => {
+                for member in 0..count {
+                    let entry = body + 12 * member;
+                    let bits = word(types, entry + 8)?;
+                    let offset = if flag { bits & 0xff_ffff } else { bits } / 8;
+                    let field = match (structure, name(word(types, entry)?)) {
+                        (b"task_struct", b"pid") => &mut offsets.task_pid,
+                        (b"task_struct", b"tgid") => &mut offsets.task_tgid,
+                        (b"task_struct", b"mm") => &mut offsets.task_mm,
+                        (b"task_struct", b"signal") => &mut offsets.task_signal,
+                        (b"task_struct", b"exit_code") => &mut offsets.task_exit_code,
+                        (b"signal_struct", b"live") => &mut offsets.signal_live,
+                        (b"signal_struct", b"group_exit_code") => &mut offsets.signal_group_exit_code,
+                        _ => continue,
+                    };
+                    *field = offset;
+                }
+            }
+            (KIND_FUNC, function) => {
+                for wanted in FUNCTIONS {
+                    if wanted.as_bytes() == function {
+                        functions.insert(wanted, id);
+                    }
+                }
+            }
+            _ => {}
+        }
+        at = body.checked_add(length).ok_or(BtfError::Damaged(at))?;
+    }
+    Ok(KernelTypes { offsets, functions })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_all_members_we_read() {
+        let types = running_kernel().expect("this kernel has type information");
+        let KernelOffsets {
+            task_pid,
+            task_tgid,
+            task_mm,
+            task_signal,
+            task_exit_code,
+            signal_live,
+            signal_group_exit_code,
+            reserved: _,
+        } = types.offsets;
+        for offset in [
+            task_pid,
+            task_tgid,
+            task_mm,
+            task_signal,
+            task_exit_code,
+            signal_live,
+            signal_group_exit_code,
+        ] {
+            assert!(offset < 64 << 10, "{types:?}");
+        }
+        assert_eq!(task_tgid, task_pid + 4, "pid and tgid lie side by side in every kernel so far");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_type_information_is_an_error_or_nothing_but_never_a_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            good_magic in any::<bool>(),
+        ) {
+            if good_magic && bytes.len() > 24 {
+                bytes[..8].copy_from_slice(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]);
+                bytes[8..24].copy_from_slice(&[0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0]);
+            }
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The kernel side, loaded: maps through aya, programs through aya or, for the link kinds that aya 0.14 does not know,
+//! by our own system calls on the same object, relocated against aya's maps.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
+    programs::{RawTracePoint, UProbe},
+};
+use aya_obj::{Object, generated::bpf_insn};
+use highwater_common::{counter::Counter, process::TracedProcess};
+
+use super::{
+    ProbeError,
+    btf::{self, KernelTypes},
+    sys,
+};
+
+/// The object built by `cargo xtask ebpf`; see ARCHITECTURE.md, "The committed object".
+static OBJECT: &[u8] = include_bytes_aligned!("highwater.bpf.o");
+
+/// Helper numbers that do not exist and stand for kernel functions; the kernel side uses the same.
+const KERNEL_FUNCTIONS: [(i32, &str); 1] = [(0x7fff_0001, "bpf_session_is_return")];
+
+/// Opcode of a call; `src_reg` says of what.
+const BPF_CALL: u8 = 0x85;
+/// `src_reg` of a call of a kernel function.
+const PSEUDO_KERNEL_FUNCTION: u8 = 2;
+
+/// The tracepoints of a process's life, and the programs for them.
+const TRACEPOINTS: [(&str, &str); 4] = [
+    ("hw_fork", "sched_process_fork"),
+    ("hw_exec", "sched_process_exec"),
+    ("hw_exit", "sched_process_exit"),
+    ("hw_oom", "mark_victim"),
+];
+
+/// highwater's kernel side.
+pub struct Kernel {
+    ebpf: Ebpf,
+    object: Object,
+    btf: OwnedFd,
+    types: KernelTypes,
+    programs: HashMap<(String, u32), OwnedFd>,
+    processes: BpfHashMap<MapData, u32, TracedProcess>,
+    counters: PerCpuArray<MapData, u64>,
+    selftest: Array<MapData, u64>,
+    memory_bytes: u64,
+}
+
+impl Kernel {
+    /// Loads the object and its maps; no program is attached yet. `ring_bytes` is the size of the event ring, rounded
+    /// up to a power of two pages.
+    pub fn load(ring_bytes: u32) -> Result<Self, ProbeError> {
+        let types = btf::running_kernel()?;
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = loader
+            .btf(None)
+            .override_global("KERNEL_OFFSETS", &types.offsets, true)
+            .override_global("AYA_LOG_LEVEL", &(log::max_level() as u8), false)
+            .map_max_entries("EVENTS", ring_bytes)
+            .load(OBJECT)?;
+        let memory_bytes = memory_of(&ebpf);
+        let (object, btf) = relocate(&ebpf)?;
+        let processes = take(&mut ebpf, "PROCESSES")?;
+        let counters = take(&mut ebpf, "COUNTERS")?;
+        let selftest = take(&mut ebpf, "SELFTEST")?;
+        Ok(Self {
+            ebpf,
+            object,
+            btf,
+            types,
+            programs: HashMap::new(),
+            processes,
+            counters,
+            selftest,
+            memory_bytes,
+        })
+    }
+
+    /// What the maps cost, bytes of kernel memory, charged to our cgroup.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// The rings of events and of stack definitions; once.
+    pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), ProbeError> {
+        Ok((take(&mut self.ebpf, "EVENTS")?, take(&mut self.ebpf, "STACKS")?))
+    }
+
+    /// aya's own handle, for the log of error paths.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Starts to follow forks, execs, ends and out-of-memory kills. They stay attached as long as `self`.
+    pub fn follow_processes(&mut self) -> Result<(), ProbeError> {
+        for (name, tracepoint) in TRACEPOINTS {
+            let failed = |source| ProbeError::Attach {
+                program: name.to_owned(),
+                source,
+            };
+            let program: &mut RawTracePoint = self
+                .ebpf
+                .program_mut(name)
+                .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
+                .try_into()
+                .map_err(failed)?;
+            program.load().map_err(failed)?;
+            program.attach(tracepoint).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Declares a process traced, or changes what the kernel side knows of it.
+    pub fn set_process(&mut self, tgid: u32, process: TracedProcess) -> Result<(), ProbeError> {
+        self.processes.insert(tgid, process, 0).map_err(|source| ProbeError::Map {
+            name: "PROCESSES",
+            source,
+        })
+    }
+
+    /// What the kernel side knows of a process now.
+    pub fn process(&self, tgid: u32) -> Option<TracedProcess> {
+        self.processes.get(&tgid, 0).ok()
+    }
+
+    /// A process is traced no more; its hits count as strangers'.
+    pub fn forget_process(&mut self, tgid: u32) {
+        // It may have ended meanwhile, and the kernel side forgotten it itself.
+        let _ = self.processes.remove(&tgid);
+    }
+
+    /// A counter, summed over all processors.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters
+            .get(&(counter as u32), 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Hits of the self-test's programs so far: entries, returns.
+    pub(super) fn selftest_hits(&self) -> (u64, u64) {
+        let read = |index| self.selftest.get(&index, 0).unwrap_or(0);
+        (read(0), read(1))
+    }
+
+    /// A program of ours loaded for an attach type of the multi family.
+    pub(super) fn program(&mut self, name: &str, attach_type: u32) -> Result<BorrowedFd<'_>, ProbeError> {
+        let key = (name.to_owned(), attach_type);
+        if !self.programs.contains_key(&key) {
+            let fd = self.load_program(name, attach_type)?;
+            self.programs.insert(key.clone(), fd);
+        }
+        Ok(self.programs[&key].as_fd())
+    }
+
+    fn load_program(&self, name: &str, attach_type: u32) -> Result<OwnedFd, ProbeError> {
+        let program = self
+            .object
+            .programs
+            .get(name)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?;
+        let mut function = self
+            .object
+            .functions
+            .get(&program.function_key())
+            .ok_or_else(|| ProbeError::Object(format!("program {name} has no code")))?
+            .clone();
+        for instruction in &mut function.instructions {
+            self.patch(instruction);
+        }
+        sys::load_program(name, &function, &program.license, self.btf.as_fd(), attach_type).map_err(|(source, log)| {
+            ProbeError::Verifier {
+                program: name.to_owned(),
+                source,
+                log,
+            }
+        })
+    }
+
+    /// Turns a call of a stand-in helper into the call of the kernel function that it stands for.
+    fn patch(&self, instruction: &mut bpf_insn) {
+        if instruction.code != BPF_CALL || instruction.src_reg() != 0 {
+            return;
+        }
+        let stand_in = KERNEL_FUNCTIONS.iter().find(|(helper, _)| *helper == instruction.imm);
+        // An unknown function stays a call of no helper, which the verifier refuses: the next kind of link is tried.
+        if let Some(id) = stand_in.and_then(|(_, name)| self.types.functions.get(name)) {
+            instruction.set_src_reg(PSEUDO_KERNEL_FUNCTION);
+            instruction.imm = *id as i32;
+        }
+    }
+
+    /// A uprobe program as aya loads it, for links by perf events.
+    pub(super) fn perf_program(&mut self, name: &str) -> Result<&mut UProbe, ProbeError> {
+        let failed = |source| ProbeError::Attach {
+            program: name.to_owned(),
+            source,
+        };
+        let program: &mut UProbe = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
+            .try_into()
+            .map_err(failed)?;
+        if program.fd().is_err() {
+            program.load().map_err(failed)?;
+        }
+        Ok(program)
+    }
+}
+
+/// Takes a map out of aya's hands, as the type it has.
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, ProbeError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| ProbeError::Object(format!("it has no map {name}")))?;
+    T::try_from(map).map_err(|source| ProbeError::Map { name, source })
+}
+
+/// A second view of the object, relocated against the maps that aya made, and its type information in the kernel.
+fn relocate(ebpf: &Ebpf) -> Result<(Object, OwnedFd), ProbeError> {
+    let damaged = |what: &dyn std::fmt::Display| ProbeError::Object(what.to_string());
+    let mut object = Object::parse(OBJECT).map_err(|error| damaged(&error))?;
+    let features = aya::features();
+    let btf_features = features
+        .btf()
+        .ok_or_else(|| damaged(&"this kernel does not take BPF type information"))?;
+    let btf = object
+        .fixup_and_sanitize_btf(btf_features)
+        .map_err(|error| damaged(&error))?
+        .ok_or_else(|| damaged(&"it has no type information"))?
+        .to_bytes();
+    let btf = sys::load_btf(&btf).map_err(|source| ProbeError::Verifier {
+        program: "(type information)".to_owned(),
+        source,
+        log: String::new(),
+    })?;
+    let text = object.functions.keys().map(|(section, _)| *section).collect();
+    let definitions: Vec<_> = object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();
+    let mut maps = Vec::with_capacity(definitions.len());
+    for (name, definition) in &definitions {
+        let fd = ebpf
+            .map(name)
+            .and_then(map_fd)
+            .ok_or_else(|| damaged(&format!("map {name} was not made")))?;
+        maps.push((name.as_str(), fd, definition));
+    }
+    object
+        .relocate_maps(maps.into_iter(), &text)
+        .map_err(|error| damaged(&error))?;
+    object.relocate_calls(&text).map_err(|error| damaged(&error))?;
+    object.sanitize_functions(features);
+    Ok((object, btf))
+}
+
+/// The descriptor of a map, of the types the object has.
+fn map_fd(map: &Map) -> Option<RawFd> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
+        _ => None,
+    }
+}
+
+/// Kernel memory of all maps, as the kernel itself states it for each descriptor.
+fn memory_of(ebpf: &Ebpf) -> u64 {
+    ebpf.maps()
+        .filter_map(|(_, map)| map_fd(map))
+        .filter_map(|fd| memlock(fd).ok())
+        .sum()
+}
+
+fn memlock(fd: RawFd) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix("memlock:"))
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or(0))
+}

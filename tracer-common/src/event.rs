@@ -19,7 +19,7 @@ pub enum EventKind {
     ResizeFailed = 6,
     /// ... to size zero, which freed it: `address` (the old one).
     ResizeFreed = 7,
-    /// The process made a child: `address` is the child's tgid, `flags` has [`FLAG_SHARES_MEMORY`].
+    /// The process made a child: `address` is its tgid, `flags` has [`FLAG_SHARES_MEMORY`] and [`FLAG_REGISTERED`].
     Forked = 8,
     /// The process became another program; `process` is the old identity, `address` the new one.
     Executed = 9,
@@ -37,6 +37,9 @@ pub const FLAG_IN_SIGNAL: u8 = 2;
 pub const FLAG_SHARES_MEMORY: u8 = 4;
 /// Exec was called by a thread that was not the leader, which took the leader's place.
 pub const FLAG_FROM_THREAD: u8 = 8;
+
+/// The child of a fork is known to the kernel side.
+pub const FLAG_REGISTERED: u8 = 16;
 
 /// One event, written to the ring in one step so that ring order is program order.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,20 +2,21 @@
 
 /// Value of the `PROCESSES` map, keyed by tgid in the initial pid namespace.
 ///
-/// The identity of a process is (tgid, start time, exec generation), never the pid alone. The user side deals out
-/// `identity` with the low [`GENERATION_BITS`] bits zero; the kernel side adds one at each exec, in the tracepoint
-/// itself, so that no event of the new program can carry the old identity.
+/// The identity of a process is (tgid, start time, exec generation), never the pid alone. `identity` is the tgid <<
+/// [`GENERATION_BITS`] | exec generation: the kernel side adds one at each exec, in the tracepoint itself, so that no
+/// event of the new program can carry the old identity. A tgid that is given out anew is told apart by ring order (the
+/// fork comes after the end of the earlier one), and by `nonce` in the identities of stacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TracedProcess {
-    /// Ordinal of the process << [`GENERATION_BITS`] | exec generation.
+    /// tgid << [`GENERATION_BITS`] | exec generation.
     pub identity: u32,
     /// Mapping epoch, raised by the user side when mappings have changed meaning.
     pub epoch: u32,
     /// `PROCESS_*`.
     pub flags: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Differs between processes that had the same tgid: low bits of the time at which this one was registered.
+    pub nonce: u32,
     /// Where the allocator's library is mapped, first byte: a return address in it belongs to a nested call.
     pub libc_start: u64,
     /// ... and the byte after its last. Zero: not known yet.
@@ -24,11 +25,14 @@ pub struct TracedProcess {
 
 const _: () = assert!(size_of::<TracedProcess>() == 32);
 
-/// Low bits of an identity that count exec generations.
+/// Low bits of an identity that count exec generations; a tgid has at most 22 bits (`PID_MAX_LIMIT`).
 pub const GENERATION_BITS: u32 = 10;
 
 /// Calls are not followed until the process has called exec: the child that will become a launched command.
 pub const PROCESS_HELD: u32 = 1;
+
+/// Children are registered as they are forked: held if they share memory, until they call exec.
+pub const PROCESS_FOLLOW_CHILDREN: u32 = 2;
 
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;

@@ -10,8 +10,8 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use highwater_common::{
     counter::Counter,
-    event::{EventKind, FLAG_FROM_THREAD, FLAG_SHARES_MEMORY, RawEvent},
-    process::{GENERATION_BITS, PROCESS_HELD, TracedProcess},
+    event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
+    process::{GENERATION_BITS, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess},
 };
 
 use crate::{
@@ -36,10 +36,27 @@ pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let shares = member::<u64>(child, offsets.task_mm) == member::<u64>(parent, offsets.task_mm);
-    let flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
+    let mut flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
+    if process.flags & PROCESS_FOLLOW_CHILDREN != 0 && register(process, child_tgid, shares) {
+        flags |= FLAG_REGISTERED;
+    }
     tell(process, EventKind::Forked, child_tgid as u64, flags);
     debug!(&ctx, "process {} forked {}", tgid, child_tgid);
     0
+}
+
+/// Makes a child known before it runs, so that not even its first exec is missed. Says whether there was room.
+#[inline(always)]
+fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
+    let child = TracedProcess {
+        identity: tgid << GENERATION_BITS,
+        epoch: 0,
+        flags: PROCESS_FOLLOW_CHILDREN | if shares_memory { PROCESS_HELD } else { 0 },
+        nonce: unsafe { bpf_ktime_get_ns() } as u32,
+        libc_start: parent.libc_start,
+        libc_end: parent.libc_end,
+    };
+    PROCESSES.insert(tgid, child, 0).is_ok()
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: by now the process has one thread and its new memory.

@@ -84,7 +84,7 @@ fn walk(
     buffer: *mut WalkBuffer,
 ) -> (u64, u16) {
     // The process and its epoch are part of the identity: the same addresses mean other code elsewhere.
-    let seed = (process.identity as u64) << 32 | process.epoch as u64;
+    let seed = ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32 | process.epoch as u64;
     let mut walk = Walk {
         buffer,
         thread,

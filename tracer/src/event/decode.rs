@@ -2,13 +2,14 @@
 
 use highwater_common::{
     cookie::Function,
-    event::{EventKind, FLAG_FROM_THREAD, FLAG_SHARES_MEMORY, RawEvent},
+    event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
     stack::{CUT_NOT, MAX_FRAMES, StackHead},
 };
 
 use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
 
-/// What a record of the event ring says.
+/// What a record of the event ring says. Processes are named as the kernel side names them (see
+/// [`highwater_common::process`]); the session gives them the recording's identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded {
     /// Something for the books.
@@ -31,6 +32,8 @@ pub enum Change {
     Forked {
         /// The child's tgid.
         child: u32,
+        /// The kernel side knows the child: it is to be followed.
+        registered: bool,
         /// The child runs in its parent's memory until it calls exec.
         shares_memory: bool,
     },
@@ -157,6 +160,7 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
             let change = match lifecycle {
                 EventKind::Forked => Change::Forked {
                     child: u32::try_from(raw.address).ok()?,
+                    registered: raw.flags & FLAG_REGISTERED != 0,
                     shares_memory: raw.flags & FLAG_SHARES_MEMORY != 0,
                 },
                 EventKind::Executed => Change::Executed {

@@ -1,0 +1,139 @@
+//! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
+
+mod flamegraph;
+mod output;
+mod record;
+mod report;
+
+use std::{ffi::OsString, io, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::{
+    probe::{ProbeError, capability::NotPermitted, selftest},
+    session::{self, SessionError},
+    target::TargetError,
+};
+
+/// Who held the memory at the high-water mark?
+///
+/// highwater attaches to a running process, follows every malloc and free through uprobes, and shows which stacks held
+/// the memory at its peak. The target is not restarted, stopped, or injected into.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Record(record::Arguments),
+    Report(report::Arguments),
+    Flamegraph(flamegraph::Arguments),
+}
+
+/// Done.
+const DONE: u8 = 0;
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line makes no sense.
+const USAGE: u8 = 2;
+/// Rights are missing.
+const NOT_PERMITTED: u8 = 4;
+
+/// Runs the command line; the process's exit code.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|verb| verb.to_str()) {
+        Some(selftest::VERB) => {
+            let words: Vec<String> = arguments[2..]
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            selftest::child(&words)
+        }
+        Some(session::LAUNCH_VERB) => return ExitCode::from(session::become_command(&arguments[2..])),
+        _ => {}
+    }
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,aya=error,aya_obj=error"))
+        .format_target(false)
+        .format_timestamp(None)
+        .init();
+    let verb = match Arguments::try_parse_from(arguments) {
+        Ok(Arguments { verb }) => verb,
+        Err(error) => {
+            // Help and version are no errors; a closed pipe while printing them is none either.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+        }
+    };
+    let launches = matches!(&verb, Verb::Record(arguments) if arguments.launches());
+    let result = match verb {
+        Verb::Record(arguments) => record::run(arguments),
+        Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
+        Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) => {
+            eprintln!("highwater: {error:#}");
+            ExitCode::from(code_of(&error, launches))
+        }
+    }
+}
+
+/// The complete command line definition, for completions, man pages and its own test.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Whoever read our output has read enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The exit code of an error. Where a command is launched, its own status is passed on, so that ours stand apart.
+fn code_of(error: &anyhow::Error, launches: bool) -> u8 {
+    let mut code = FAILED;
+    for cause in error.chain() {
+        if let Some(SessionError::Launch(error)) = cause.downcast_ref() {
+            return error.exit_code();
+        }
+        let forbidden = cause.is::<NotPermitted>()
+            || matches!(cause.downcast_ref(), Some(ProbeError::NotPermitted(_)))
+            || cause.downcast_ref().is_some_and(TargetError::is_permission)
+            || matches!(cause.downcast_ref(), Some(SessionError::Target(error)) if error.is_permission());
+        if forbidden {
+            code = NOT_PERMITTED;
+        }
+        if cause.is::<output::Usage>() {
+            code = USAGE;
+        }
+    }
+    if launches && code == FAILED { 125 } else { code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_required_and_only_one_kind_of_it() {
+        assert!(Arguments::try_parse_from(["highwater", "record"]).is_err());
+        assert!(Arguments::try_parse_from(["highwater", "record", "-p", "1", "--", "true"]).is_err());
+        let matches = command().try_get_matches_from(["highwater", "record", "--", "ls", "-l"]);
+        let parsed = Arguments::from_arg_matches(&matches.expect("a command may have options"));
+        assert!(parsed.is_ok());
+    }
+}

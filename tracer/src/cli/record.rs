@@ -1,0 +1,185 @@
+//! `highwater record`: trace, and answer.
+
+use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{DONE, output, report};
+use crate::{
+    event::Nanos,
+    probe::{capability, link::LinkKind},
+    record::Opening,
+    report::size,
+    session::{self, Options, Outcome, Subject},
+    target::Target,
+};
+
+/// Trace a process until it ends, Ctrl-C, or --duration; then say who held the memory
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "highwater record -p PID [OPTIONS]\n       highwater record [OPTIONS] -- COMMAND [ARGS]...",
+    after_help = "The end of `record` is the answer: the first screen of `highwater report`."
+)]
+pub(super) struct Arguments {
+    /// Attach to this running process
+    #[arg(short, long, value_name = "PID", conflicts_with = "command", required_unless_present = "command")]
+    pid: Option<u32>,
+    /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Stop after this long: 90, 30s, 5m, 1h
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Only this process, not those that it makes or has made
+    #[arg(long)]
+    no_children: bool,
+    /// Size of the event ring in kernel memory
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring)]
+    ring: u32,
+    /// Kind of probe link (session, multi or perf) instead of the best that works
+    #[arg(long, value_name = "KIND", hide = true)]
+    link: Option<LinkKind>,
+    /// Launch this command and trace it from its start
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Arguments {
+    pub(super) fn launches(&self) -> bool {
+        self.pid.is_none()
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{unit}` is no unit of time; there are ms, s, m and h")),
+    };
+    let seconds: f64 = number.parse().map_err(|_| "a time is a number and a unit, such as 30s".to_owned())?;
+    if seconds * factor <= 0.0 {
+        return Err("nothing can be seen in no time; leave it out to trace until Ctrl-C".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds * factor).map_err(|_| "that is too long".to_owned())
+}
+
+fn parse_ring(text: &str) -> Result<u32, String> {
+    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("a ring has 4 KiB to 1 GiB".to_owned()),
+    }
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
+    let Arguments {
+        pid,
+        output,
+        duration,
+        no_children,
+        ring,
+        link,
+        command,
+    } = arguments;
+    capability::check()?;
+    let (subject, name) = match pid {
+        Some(pid) => {
+            let target = Target::open(pid)?;
+            (Subject::Running { pid }, target.command)
+        }
+        None => (
+            Subject::Command {
+                command: command.clone(),
+            },
+            command.first().cloned().unwrap_or_default(),
+        ),
+    };
+    let now = jiff::Timestamp::now();
+    let path = output.unwrap_or_else(|| output::recording_name(&name, pid.unwrap_or_else(std::process::id), now));
+    let file = output::create(&path)?;
+    let options = Options {
+        subject,
+        output: path.clone(),
+        duration,
+        children: !no_children,
+        ring_bytes: ring,
+        link,
+        progress: true,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let outcome = runtime.block_on(session::record(options, file, opening()));
+    let Outcome { reason, status } = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            forget_if_empty(&path);
+            return Err(error.into());
+        }
+    };
+    log::debug!("recording ended: {reason}");
+    report::print_answer(&path)?;
+    Ok(match status {
+        Some(status) => status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+            .try_into()
+            .unwrap_or(super::FAILED),
+        None => DONE,
+    })
+}
+
+/// A recording that never began is no use to anyone.
+fn forget_if_empty(path: &std::path::Path) {
+    let began = crate::record::reader::open(path).is_ok_and(|mut reader| matches!(reader.next(), Some(Ok(_))));
+    if !began {
+        // It may be gone already.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// How this recording came to be; the session adds the kind of link.
+fn opening() -> Opening {
+    let uname = rustix::system::uname();
+    let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let Nanos(started_ns) = session::monotonic();
+    Opening {
+        highwater: env!("CARGO_PKG_VERSION").to_owned(),
+        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        kernel: format!(
+            "{} {} {}",
+            part(uname.sysname()),
+            part(uname.release()),
+            part(uname.machine())
+        ),
+        started_ns,
+        started_unix_ns: session::wall(),
+        page_size: rustix::param::page_size() as u64,
+        link: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_and_without_a_unit() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn no_time_at_all_is_refused_and_so_is_nonsense() {
+        for text in ["0", "0s", "", "-1", "x", "3 weeks", "1e300h", "nan"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `highwater report`: who held the memory at the peak, and does it add up.
+
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{
+    record::reader,
+    report::{Profile, json, text},
+};
+
+/// Show who held the memory at the peak, and whether that adds up
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print JSON (schema 1)
+    #[arg(long)]
+    json: bool,
+    /// Show this many holders (default: 10 as text, all as JSON)
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let profile = read(&arguments.file)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.json {
+        json::write(&profile, arguments.top, &mut out)?;
+    } else {
+        let mut options = text_options(io::stdout().is_terminal());
+        if let Some(top) = arguments.top {
+            options.top = top;
+        }
+        text::write(&profile, &options, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Reads a recording; what is wrong with it beyond some point is told in the report itself.
+pub(super) fn read(path: &Path) -> anyhow::Result<Profile> {
+    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Profile::replay(reader).with_context(|| format!("cannot report {}", path.display()))
+}
+
+/// What `record` says at its end, on stderr: the first screen, the recording, the next command to type.
+pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
+    let profile = read(path)?;
+    let mut err = BufWriter::new(io::stderr().lock());
+    text::write(&profile, &text_options(io::stderr().is_terminal()), &mut err)?;
+    let shown = path.display();
+    writeln!(err, "\nrecording   {shown}")?;
+    writeln!(err, "next        highwater flamegraph {shown} -o {}", path.with_extension("svg").display())?;
+    err.flush()?;
+    Ok(())
+}
+
+fn text_options(terminal: bool) -> text::TextOptions {
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    text::TextOptions {
+        colour,
+        width: terminal.then(terminal_width).flatten().unwrap_or(100),
+        ..text::TextOptions::default()
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col >= 40).then_some(usize::from(size.ws_col))
+}

@@ -1,0 +1,505 @@
+//! A session ties the stages together: probes in, events through the books and into the recording, probes out.
+//!
+//! One thread runs it (the caller's, as a tokio task); the rings are emptied by `hw-drain`, names are found by
+//! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
+
+mod clock;
+mod code;
+mod follow;
+mod launch;
+mod memory;
+mod ordinals;
+mod progress;
+mod quality;
+mod stacks;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+
+pub use clock::{monotonic, wall};
+pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
+
+use crate::{
+    event::{
+        Call, Event, Nanos, ProcessId, Tid,
+        decode::{self, Change, Decoded, StackDefinition},
+        ring::{Batch, Drain},
+    },
+    live::LiveSet,
+    probe::{ProbeError, kernel::Kernel, link::LinkKind},
+    record::{
+        Closing, EndReason, Entry, Opening, ProcessEnd,
+        writer::{WriteError, Writer},
+    },
+    symbol::{FrameInterner, Symbols},
+    target::TargetError,
+};
+
+/// Batches between the draining thread and the session: what is in flight at most.
+const BATCHES_IN_FLIGHT: usize = 8;
+/// How often memory is sampled.
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+/// How often a process that has called exec is looked at until its libc is mapped.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How long a target may be gone before we stop waiting for the kernel side to say how it ended.
+const END_GRACE: Duration = Duration::from_millis(500);
+
+/// The reason of a session that a signal ended.
+const INTERRUPTED: &str = "interrupted";
+
+/// What to trace.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A process that runs already.
+    Running {
+        /// Its pid.
+        pid: u32,
+    },
+    /// A command to launch.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
+}
+
+/// How to trace it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What.
+    pub subject: Subject,
+    /// The recording's path; it exists already and is empty.
+    pub output: PathBuf,
+    /// Stop after this long.
+    pub duration: Option<Duration>,
+    /// Follow the processes that the target makes, and those it has made.
+    pub children: bool,
+    /// Size of the event ring, bytes.
+    pub ring_bytes: u32,
+    /// A kind of link instead of the best that works.
+    pub link: Option<LinkKind>,
+    /// Whether a progress line may be drawn.
+    pub progress: bool,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What ended it.
+    pub reason: &'static str,
+    /// How a launched command ended.
+    pub status: Option<std::process::ExitStatus>,
+}
+
+/// Why a session could not go on.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The target cannot be traced.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Probes could not be placed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The command could not be launched.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The recording could not be written.
+    #[error(
+        "cannot write the recording {}: {source}\nthe probes are out and the target runs on; what was written before is readable: highwater report {}",
+        path.display(), path.display()
+    )]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: WriteError,
+    },
+    /// A thread could not be started, or a signal not be awaited.
+    #[error("cannot {what}: {source}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A session under way.
+struct Session {
+    options: Options,
+    kernel: Kernel,
+    symbols: Symbols,
+    writer: Writer<BufWriter<File>>,
+    /// The first failure to write; after it nothing is written.
+    write_failure: Option<WriteError>,
+    live: LiveSet,
+    stacks: stacks::Stacks,
+    frames: FrameInterner,
+    modules: code::Modules,
+    processes: HashMap<u32, follow::Followed>,
+    kinds: HashMap<crate::probe::selftest::Situation, LinkKind>,
+    ordinals: ordinals::Ordinals,
+    root: u32,
+    root_ended: Option<&'static str>,
+    pending: Vec<Event>,
+    quality: quality::Tally,
+    started: Instant,
+    events: u64,
+}
+
+/// Records until the target ends, `duration` has passed, or a signal says so.
+///
+/// # Errors
+///
+/// See [`SessionError`]. Whatever happens, the probes are out when this returns.
+pub async fn record(options: Options, output: File, opening: Opening) -> Result<Outcome, SessionError> {
+    let mut signals = Signals::new().map_err(|source| SessionError::Start {
+        what: "await signals",
+        source,
+    })?;
+    let mut kernel = Kernel::load(options.ring_bytes)?;
+    // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
+    let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
+    kernel.follow_processes()?;
+    let (events, stacks) = kernel.take_rings()?;
+    let symbols = Symbols::start().map_err(|source| SessionError::Start {
+        what: "start the symbol thread",
+        source,
+    })?;
+    let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
+    let drain = Drain::start(events, stacks, sender).map_err(|source| SessionError::Start {
+        what: "start the draining thread",
+        source,
+    })?;
+    let writer = Writer::new(BufWriter::new(output)).map_err(|source| SessionError::Write {
+        path: options.output.clone(),
+        source,
+    })?;
+    let mut session = Session {
+        kernel,
+        symbols,
+        writer,
+        write_failure: None,
+        live: LiveSet::new(),
+        stacks: stacks::Stacks::default(),
+        frames: FrameInterner::new(),
+        modules: code::Modules::default(),
+        processes: HashMap::new(),
+        kinds: HashMap::new(),
+        ordinals: ordinals::Ordinals::default(),
+        root: 0,
+        root_ended: None,
+        pending: Vec::new(),
+        quality: quality::Tally::default(),
+        started: Instant::now(),
+        events: 0,
+        options,
+    };
+    eprintln!(
+        "highwater: {} of kernel memory for maps and rings",
+        crate::report::size::short(session.kernel.memory_bytes())
+    );
+    let mut launched = session.begin(opening)?;
+    let reason = session.run(&mut batches, &mut signals, launched.as_mut()).await;
+    session.let_go();
+    drain.stop();
+    while let Some(batch) = batches.recv().await {
+        session.take(batch);
+    }
+    drain.join();
+    session.finish(reason)?;
+    let status = launched.and_then(|launched| launched.wait(reason != INTERRUPTED));
+    Ok(Outcome { reason, status })
+}
+
+/// Signals that end or steer a session.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.terminate.recv() => libc::SIGTERM,
+            _ = self.hangup.recv() => libc::SIGHUP,
+        }
+    }
+}
+
+impl Session {
+    /// Puts the first probes in. From here on events come.
+    fn begin(&mut self, mut opening: Opening) -> Result<Option<launch::Launched>, SessionError> {
+        let launched = match self.options.subject.clone() {
+            Subject::Running { pid } => {
+                self.root = pid;
+                let (target, findings) = follow::examine(pid)?;
+                let kind = self.kind_for(&target, &findings)?;
+                opening.link = kind.to_string();
+                self.write(&Entry::Opening(opening));
+                self.attach_running(target, &findings)?;
+                None
+            }
+            Subject::Command { command } => {
+                let launched = launch::Launched::hold(&command)?;
+                self.root = launched.pid();
+                let kind = self.hold(&launched)?;
+                opening.link = kind.to_string();
+                self.write(&Entry::Opening(opening));
+                Some(launched)
+            }
+        };
+        if let Some(launched) = &launched {
+            launched.release()?;
+        }
+        self.flush();
+        Ok(launched)
+    }
+
+    /// The loop: batches, ticks, signals, until there is a reason to stop.
+    async fn run(
+        &mut self,
+        batches: &mut mpsc::Receiver<Batch>,
+        signals: &mut Signals,
+        mut launched: Option<&mut launch::Launched>,
+    ) -> &'static str {
+        let deadline = self.options.duration.map(|duration| Instant::now() + duration);
+        let mut sampling = tokio::time::interval(SAMPLE_EVERY);
+        sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = progress::Progress::new(self.options.progress && io::stderr().is_terminal());
+        let mut flushed = Instant::now();
+        let mut interrupted = false;
+        loop {
+            let looking = self.awaits_library();
+            tokio::select! {
+                batch = batches.recv() => match batch {
+                    Some(batch) => self.take(batch),
+                    None => return "the draining thread ended",
+                },
+                _ = sampling.tick() => {
+                    self.sample_all();
+                    progress.draw(self);
+                    if flushed.elapsed() > Duration::from_secs(1) {
+                        self.flush();
+                        flushed = Instant::now();
+                    }
+                }
+                () = tokio::time::sleep(LOOK_EVERY), if looking => self.look_for_libraries(),
+                () = sleep_until(deadline), if deadline.is_some() => {
+                    progress.end();
+                    return "duration";
+                }
+                number = signals.next() => match launched.as_mut() {
+                    // The command decides what the signal means; a second one is for us.
+                    Some(launched) if !interrupted => {
+                        interrupted = true;
+                        launched.forward(number);
+                    }
+                    _ => {
+                        progress.end();
+                        return INTERRUPTED;
+                    }
+                },
+            }
+            if let Some(reason) = self.root_ended {
+                progress.end();
+                return reason;
+            }
+            if self.write_failure.is_some() {
+                progress.end();
+                return "the recording could not be written";
+            }
+        }
+    }
+
+    /// Takes what one look at the rings found through all stages.
+    fn take(&mut self, batch: Batch) {
+        let Batch {
+            stacks,
+            events,
+            malformed,
+        } = batch;
+        self.quality.malformed_events += malformed;
+        for stack in stacks {
+            self.define(&stack);
+        }
+        for raw in events {
+            let Some(process) = self.ordinals.identity(raw.process) else {
+                self.quality.malformed_events += 1;
+                continue;
+            };
+            match decode::decode(&raw, |identity| self.stacks.index(identity)) {
+                Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
+                Some(Decoded::Lifecycle { at, change, .. }) => self.change(at, process, change),
+                None => self.quality.malformed_events += 1,
+            }
+        }
+        self.write_pending();
+        for names in self.symbols.try_names() {
+            self.write(&Entry::Names(names));
+        }
+    }
+
+    /// Books an event, and keeps it for the recording.
+    fn book(&mut self, event: Event) {
+        self.events += 1;
+        self.live.apply(&event);
+        self.pending.push(event);
+    }
+
+    /// Writes the events that are due before anything else is said.
+    fn write_pending(&mut self) {
+        if !self.pending.is_empty() {
+            let events = std::mem::take(&mut self.pending);
+            self.write(&Entry::Events(events));
+        }
+    }
+
+    fn write(&mut self, entry: &Entry) {
+        if self.write_failure.is_none() {
+            if let Err(failure) = self.writer.write(entry) {
+                self.write_failure = Some(failure);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.write_pending();
+        if self.write_failure.is_none() {
+            if let Err(failure) = self.writer.flush() {
+                self.write_failure = Some(failure);
+            }
+        }
+    }
+
+    /// Defines a stack in the recording, and asks for the names of locations not seen before.
+    fn define(&mut self, definition: &StackDefinition) {
+        let Some(process) = self.ordinals.identity(definition.process.0) else {
+            self.quality.malformed_events += 1;
+            return;
+        };
+        let Some(index) = self.stacks.define(definition.identity, definition.check) else {
+            return;
+        };
+        let frames = self.locate(process, definition);
+        self.write(&Entry::Stack(crate::record::Stack {
+            index,
+            process,
+            frames,
+            truncated: definition.truncated,
+        }));
+    }
+
+    /// A process's life took a turn.
+    fn change(&mut self, at: Nanos, process: ProcessId, change: Change) {
+        self.write_pending();
+        match change {
+            Change::Forked {
+                child,
+                registered: true,
+                shares_memory,
+            } => self.forked(at, process, child, shares_memory),
+            Change::Forked { registered: false, .. } => {
+                if self.options.children {
+                    self.quality.unfollowed_children += 1;
+                }
+            }
+            Change::Executed { next, from_thread } => match self.ordinals.identity(next.0) {
+                Some(next) => self.executed(at, process, next, from_thread),
+                None => self.quality.malformed_events += 1,
+            },
+            Change::Exited { status } => self.exited(at, process, status),
+            Change::OomVictim => {
+                self.mark_oom(process);
+                self.book(lifecycle(at, process, Call::OomVictim));
+            }
+        }
+    }
+
+    /// Takes all probes out. Targets run on; their processes are written as let go.
+    fn let_go(&mut self) {
+        let at = clock::monotonic();
+        for followed in self.processes.values_mut() {
+            followed.unlink();
+        }
+        let running: Vec<u32> = self.processes.keys().copied().collect();
+        for tgid in running {
+            self.sample(tgid);
+            self.kernel.forget_process(tgid);
+        }
+        log::debug!("probes out at {}", at.0);
+    }
+
+    /// Writes the rest: names, ends, counters.
+    fn finish(mut self, reason: &'static str) -> Result<(), SessionError> {
+        self.write_pending();
+        let at = clock::monotonic();
+        for id in self.still_followed() {
+            self.live.close(id, at);
+            self.write(&Entry::End(ProcessEnd {
+                at,
+                process: id,
+                reason: EndReason::Detached,
+            }));
+        }
+        let quality = self.quality.sum(&self.kernel, &self.stacks, self.frames.folded());
+        self.write(&Entry::Quality(quality));
+        let symbols = std::mem::replace(
+            &mut self.symbols,
+            Symbols::start().map_err(|source| SessionError::Start {
+                what: "finish the symbol thread",
+                source,
+            })?,
+        );
+        for names in symbols.finish() {
+            self.write(&Entry::Names(names));
+        }
+        self.write(&Entry::Closing(Closing {
+            ended_ns: at.0,
+            reason: reason.to_owned(),
+        }));
+        let path = self.options.output.clone();
+        let written = match self.write_failure.take() {
+            Some(failure) => Err(failure),
+            None => self.writer.finish().map(drop),
+        };
+        written.map_err(|source| SessionError::Write { path, source })
+    }
+}
+
+/// An event of a process's life, which belongs to no thread of it.
+fn lifecycle(at: Nanos, process: ProcessId, call: Call) -> Event {
+    Event {
+        at,
+        process,
+        thread: Tid(0),
+        call,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline).await;
+    }
+}

@@ -1,0 +1,286 @@
+//! Launching a command so that nothing of it is missed.
+//!
+//! What is spawned is this executable itself, with a hidden verb: it waits for a byte on a pipe, takes on the invoking
+//! user's identity, and becomes the command by exec. Meanwhile probes are placed in the libc that the command will map.
+//! The pid stays the same over exec, so the link does too.
+
+use std::{
+    ffi::{CString, OsString},
+    fs, io,
+    io::{PipeReader, PipeWriter, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+};
+
+use thiserror::Error;
+
+use crate::target::launch;
+
+/// The hidden verb of this executable that becomes the command.
+pub const VERB: &str = "__launch";
+
+/// Why a command could not be launched.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// There is no such command, or it cannot be executed or traced.
+    #[error(transparent)]
+    Command(#[from] launch::LaunchError),
+    /// A child process could not be made.
+    #[error("cannot start a process for {command}: {source}")]
+    Spawn {
+        /// The command.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl LaunchError {
+    /// The status that a shell gives for it: 126 or 127 for the command's own failure, 125 for ours.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Command(error) => error.exit_code(),
+            Self::Spawn { .. } => 125,
+        }
+    }
+}
+
+/// Who runs a command: under sudo, the user who called it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Login name, for the supplementary groups.
+    pub name: String,
+}
+
+impl Identity {
+    /// The user who called sudo, if we are root because of that.
+    pub fn invoking() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+        let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
+        let name = std::env::var("SUDO_USER").ok()?;
+        (uid != 0).then_some(Self { uid, gid, name })
+    }
+}
+
+/// A child of ours that waits to become a command.
+pub(super) struct Launched {
+    child: Child,
+    go: PipeWriter,
+    library: PathBuf,
+}
+
+impl Launched {
+    /// Makes the child; it does nothing until [`Launched::release`].
+    pub(super) fn hold(command: &[String]) -> Result<Self, LaunchError> {
+        let name = command.first().cloned().unwrap_or_default();
+        let environment = caller_environment();
+        let path = environment
+            .iter()
+            .find(|(key, _)| key == "PATH")
+            .map_or_else(|| std::env::var_os("PATH"), |(_, value)| Some(value.clone()));
+        let program = launch::resolve_command(&name, path.as_deref(), Path::new("."))?;
+        let library = launch::predict_libc(&program)?;
+        let failed = |source| LaunchError::Spawn {
+            command: name.clone(),
+            source,
+        };
+        let (wait, go) = io::pipe().map_err(failed)?;
+        let mut child = Command::new("/proc/self/exe");
+        child.arg(VERB).arg(wait.as_raw_fd().to_string());
+        match Identity::invoking() {
+            Some(identity) => {
+                child.arg(identity.uid.to_string()).arg(identity.gid.to_string()).arg(&identity.name);
+                child.env_clear().envs(environment);
+            }
+            None => {
+                child.args(["-", "-", "-"]);
+            }
+        }
+        child.arg(&program).args(command);
+        let child = inherit(&mut child, &wait).spawn().map_err(failed)?;
+        Ok(Self { child, go, library })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The libc that the command is expected to map.
+    pub(super) fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Lets the child become the command.
+    pub(super) fn release(&self) -> Result<(), LaunchError> {
+        (&self.go).write_all(b"g").map_err(|source| LaunchError::Spawn {
+            command: format!("process {}", self.child.id()),
+            source,
+        })
+    }
+
+    /// Passes a signal on.
+    pub(super) fn forward(&self, number: i32) {
+        // On a terminal, Ctrl-C went to the whole foreground group already.
+        if number == libc::SIGINT && io::IsTerminal::is_terminal(&io::stdin()) {
+            return;
+        }
+        if let (Some(pid), Some(signal)) = (
+            rustix::process::Pid::from_raw(self.child.id() as i32),
+            rustix::process::Signal::from_named_raw(number),
+        ) {
+            // It may have ended meanwhile, which is what the signal was for.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// How the command ended. Waits for that if `patiently`; otherwise it may run on.
+    pub(super) fn wait(mut self, patiently: bool) -> Option<ExitStatus> {
+        if patiently {
+            self.child.wait().ok()
+        } else {
+            self.child.try_wait().ok().flatten()
+        }
+    }
+}
+
+/// Lets the child keep the reading end of the pipe over exec.
+fn inherit<'a>(command: &'a mut Command, wait: &PipeReader) -> &'a mut Command {
+    let fd = wait.as_raw_fd();
+    let keep = move || {
+        // SAFETY: fcntl on an open descriptor is async-signal-safe, and `wait` is open until after spawn.
+        match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: `keep` calls nothing but fcntl between fork and exec.
+    unsafe { command.pre_exec(keep) }
+}
+
+/// The environment that sudo was called with, which sudo itself has thinned out for us; without sudo, nothing.
+///
+/// sudo stays as our parent (or its parent) and the kernel keeps the environment that it was started with.
+fn caller_environment() -> Vec<(OsString, OsString)> {
+    if Identity::invoking().is_none() {
+        return Vec::new();
+    }
+    let mut pid = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    for _ in 0..3 {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if comm.trim_end() == "sudo" {
+            let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            return parse_environment(&text);
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        pid = status
+            .lines()
+            .find_map(|line| line.strip_prefix("PPid:"))
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(0);
+    }
+    // Not found: ours without what sudo added, and the user's home.
+    let identity = Identity::invoking();
+    std::env::vars_os()
+        .filter(|(key, _)| !key.as_bytes().starts_with(b"SUDO_"))
+        .map(|(key, value)| match (key.to_str(), &identity) {
+            (Some("USER" | "LOGNAME"), Some(identity)) => (key, identity.name.clone().into()),
+            (Some("HOME"), Some(identity)) => (key, home_of(identity.uid).unwrap_or(value)),
+            _ => (key, value),
+        })
+        .collect()
+}
+
+fn parse_environment(text: &[u8]) -> Vec<(OsString, OsString)> {
+    text.split(|&byte| byte == 0)
+        .filter_map(|entry| {
+            let equals = entry.iter().position(|&byte| byte == b'=')?;
+            let (key, value) = (&entry[..equals], &entry[equals + 1..]);
+            let os = |bytes| std::ffi::OsStr::from_bytes(bytes).to_owned();
+            (!key.is_empty()).then(|| (os(key), os(value)))
+        })
+        .collect()
+}
+
+/// A user's home directory, from the password file.
+fn home_of(uid: u32) -> Option<OsString> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2)?.parse() == Ok(uid)).then(|| fields.get(5).map(OsString::from))?
+    })
+}
+
+/// What the child does: `__launch FD UID GID NAME PROGRAM ARG0 ARGS…`. Returns the status of a failure.
+pub fn become_command(arguments: &[OsString]) -> u8 {
+    let text = |index: usize| arguments.get(index).and_then(|argument| argument.to_str());
+    let (Some(fd), Some(program), Some(arg0)) = (
+        text(0).and_then(|fd| fd.parse::<i32>().ok()),
+        arguments.get(4),
+        arguments.get(5),
+    ) else {
+        return 125;
+    };
+    // SAFETY: the parent left this descriptor open for us and told its number.
+    let mut wait = unsafe { fs::File::from(OwnedFd::from_raw_fd(fd)) };
+    let mut byte = [0];
+    if !matches!(wait.read(&mut byte), Ok(1)) {
+        // The parent is gone: without it there is nothing to run for.
+        return 125;
+    }
+    drop(wait);
+    let identity = text(1)
+        .and_then(|uid| uid.parse().ok())
+        .zip(text(2).and_then(|gid| gid.parse().ok()))
+        .zip(text(3));
+    if let Some(((uid, gid), name)) = identity {
+        if let Err(error) = become_user(uid, gid, name) {
+            eprintln!("highwater: cannot run {} as {name}: {error}", program.display());
+            return 125;
+        }
+    }
+    let error = Command::new(program).arg0(arg0).args(&arguments[6..]).exec();
+    eprintln!("highwater: cannot run {}: {error}", program.display());
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+}
+
+fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    let checked = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: plain calls; this process has one thread. Groups first: after setuid they could no longer be changed.
+    unsafe {
+        checked(libc::initgroups(name.as_ptr(), gid))?;
+        checked(libc::setgid(gid))?;
+        checked(libc::setuid(uid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_is_read_up_to_the_first_equals_sign() {
+        let parsed = parse_environment(b"A=1\0B=x=y\0=odd\0broken\0C=\0");
+        let expected = [("A", "1"), ("B", "x=y"), ("C", "")];
+        assert_eq!(parsed.len(), expected.len());
+        for ((key, value), (expected_key, expected_value)) in parsed.iter().zip(expected) {
+            assert_eq!((key.to_str(), value.to_str()), (Some(expected_key), Some(expected_value)));
+        }
+    }
+
+    #[test]
+    fn root_has_a_home() {
+        assert_eq!(home_of(0).as_deref(), Some(std::ffi::OsStr::new("/root")));
+    }
+}

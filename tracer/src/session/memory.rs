@@ -1,0 +1,49 @@
+//! What the kernel says of the traced processes' memory.
+
+use super::{Session, clock};
+use crate::record::{Entry, MemorySample};
+
+impl Session {
+    /// Samples every followed process.
+    pub(super) fn sample_all(&mut self) {
+        let all: Vec<u32> = self.processes.keys().copied().collect();
+        for tgid in all {
+            self.sample(tgid);
+            self.check_end(tgid);
+        }
+    }
+
+    /// Samples one process, and looks now and then whether its code has moved.
+    pub(super) fn sample(&mut self, tgid: u32) {
+        let Some(mut followed) = self.processes.remove(&tgid) else {
+            return;
+        };
+        if followed.is_written() {
+            if let Some(memory) = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok()) {
+                let charge = followed.cgroup.as_ref().map(crate::target::cgroup::Cgroup::charge);
+                followed.rss = memory.rss;
+                self.write_pending();
+                self.write(&Entry::Memory(MemorySample {
+                    at: clock::monotonic(),
+                    process: followed.id,
+                    rss: memory.rss,
+                    anon: memory.anon,
+                    file: memory.file,
+                    shmem: memory.shmem,
+                    swap: memory.swap,
+                    cgroup_current: charge.as_ref().and_then(|charge| charge.current),
+                    cgroup_limit: charge.as_ref().and_then(|charge| charge.limit),
+                }));
+                if followed.is_due_for_reading() {
+                    self.refresh_code(&mut followed);
+                }
+            }
+        }
+        self.processes.insert(tgid, followed);
+    }
+
+    /// Resident memory of the target at the last sample, bytes.
+    pub(super) fn root_rss(&self) -> Option<u64> {
+        self.processes.get(&self.root)?.rss
+    }
+}

@@ -1,0 +1,58 @@
+//! What could not be seen, from both sides.
+
+use highwater_common::counter::Counter;
+
+use super::stacks::Stacks;
+use crate::{probe::kernel::Kernel, record::Quality};
+
+/// What the session itself counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) malformed_events: u64,
+    pub(super) unfollowed_children: u64,
+    pub(super) notes: Vec<String>,
+}
+
+impl Tally {
+    /// Says something to the reader of the recording, once.
+    pub(super) fn note(&mut self, note: String) {
+        log::warn!("{note}");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Everything so far.
+    pub(super) fn sum(&self, kernel: &Kernel, stacks: &Stacks, folded_frames: u64) -> Quality {
+        let Self {
+            malformed_events,
+            unfollowed_children,
+            notes,
+        } = self;
+        let mut notes = notes.clone();
+        if folded_frames > 0 {
+            notes.push(format!(
+                "{folded_frames} code locations beyond the most that are told apart were folded into one per file"
+            ));
+        }
+        Quality {
+            lost_allocations: kernel.counter(Counter::LostAllocations),
+            lost_frees: kernel.counter(Counter::LostFrees),
+            lost_process_events: kernel.counter(Counter::LostProcessEvents),
+            lost_stacks: kernel.counter(Counter::LostStacks),
+            truncated_depth: kernel.counter(Counter::TruncatedDepth),
+            truncated_unreadable: kernel.counter(Counter::TruncatedUnreadable),
+            no_walk_buffer: kernel.counter(Counter::NoWalkBuffer),
+            threads_full: kernel.counter(Counter::ThreadsFull),
+            calls_too_deep: kernel.counter(Counter::CallsTooDeep),
+            missed_returns: kernel.counter(Counter::MissedReturns),
+            unpaired_returns: kernel.counter(Counter::UnpairedReturns),
+            unsafe_returns: kernel.counter(Counter::UnsafeReturns),
+            unreadable_results: kernel.counter(Counter::UnreadableResults),
+            stack_collisions: stacks.collisions(),
+            malformed_events: *malformed_events,
+            unfollowed_children: *unfollowed_children,
+            notes,
+        }
+    }
+}

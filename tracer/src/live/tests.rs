@@ -192,7 +192,9 @@ mod allocation {
 
     #[test]
     fn at_a_live_address_retires_the_old_block_first() {
-        let story = Story::new().allocated(A, 100).allocated_by(OTHER_STACK, A, 60);
+        let story = Story::new()
+            .allocated(A, 100)
+            .allocated_by(OTHER_STACK, A, 60);
         assert_eq!(story.held(), (60, 1));
         assert_eq!(story.end().holders, [holder(P, OTHER_STACK, 60, 1)]);
         assert_eq!(story.peak().bytes, 100, "the two never counted at once");
@@ -242,7 +244,9 @@ mod free {
 
     #[test]
     fn takes_no_more_than_the_baseline_has_left() {
-        let story = Story::with_baseline(100).freed(A, HEADER_OF_64).freed(B, HEADER_OF_64);
+        let story = Story::with_baseline(100)
+            .freed(A, HEADER_OF_64)
+            .freed(B, HEADER_OF_64);
         assert_eq!(story.totals().unmatched_frees, 2);
         assert_eq!(story.end().freed_baseline_bytes, 64);
     }
@@ -280,7 +284,10 @@ mod resize {
 
     #[test]
     fn that_shrinks_in_place_leaves_the_peak_before_it() {
-        let story = Story::new().allocated(A, 100).resize_began(A).resized(A, 40);
+        let story = Story::new()
+            .allocated(A, 100)
+            .resize_began(A)
+            .resized(A, 40);
         assert_eq!(story.held(), (40, 1));
         assert_eq!(story.peak().holders, [holder(P, STACK, 100, 1)]);
         assert_eq!(story.peak().at, Nanos(1));
@@ -288,7 +295,10 @@ mod resize {
 
     #[test]
     fn counts_as_a_free_and_an_allocation() {
-        let story = Story::new().allocated(A, 100).resize_began(A).resized(B, 150);
+        let story = Story::new()
+            .allocated(A, 100)
+            .resize_began(A)
+            .resized(B, 150);
         let expected = Totals {
             allocations: 2,
             allocated_bytes: 250,
@@ -301,7 +311,10 @@ mod resize {
 
     #[test]
     fn that_fails_gives_the_old_block_back_to_its_holder() {
-        let story = Story::new().allocated(A, 100).resize_began(A).resize_failed(A);
+        let story = Story::new()
+            .allocated(A, 100)
+            .resize_began(A)
+            .resize_failed(A);
         assert_eq!(story.held(), (100, 1));
         assert_eq!(story.end().holders, [holder(P, STACK, 100, 1)]);
         let totals = story.totals();
@@ -329,7 +342,10 @@ mod resize {
 
     #[test]
     fn to_nothing_frees_the_block() {
-        let story = Story::new().allocated(A, 100).resize_began(A).resize_freed(A);
+        let story = Story::new()
+            .allocated(A, 100)
+            .resize_began(A)
+            .resize_freed(A);
         assert_eq!(story.held(), (0, 0));
         assert_eq!((story.totals().frees, story.totals().allocations), (1, 1));
     }
@@ -381,7 +397,11 @@ mod resize {
     fn does_not_end_one_of_another_address() {
         let story = Story::new().allocated(A, 100).allocated(B, 10);
         let story = story.resize_began(A).resize_failed(B);
-        assert_eq!(story.held(), (10, 1), "B was never retired, A's end was lost");
+        assert_eq!(
+            story.held(),
+            (10, 1),
+            "B was never retired, A's end was lost"
+        );
         assert_eq!(story.totals().unpaired_resizes, 2);
     }
 
@@ -400,7 +420,9 @@ mod peak {
 
     #[test]
     fn is_the_most_that_was_held_at_once_with_who_held_it_then() {
-        let story = Story::new().allocated(A, 100).allocated_by(OTHER_STACK, B, 50);
+        let story = Story::new()
+            .allocated(A, 100)
+            .allocated_by(OTHER_STACK, B, 50);
         let story = story.freed(A, NO_HEADER).allocated(A, 99);
         let peak = story.peak();
         assert_eq!((peak.at, peak.bytes, peak.blocks), (Nanos(2), 150, 2));
@@ -413,7 +435,9 @@ mod peak {
 
     #[test]
     fn of_a_process_that_only_shrinks_is_when_it_was_attached() {
-        let story = Story::with_baseline(1 << 20).freed(A, HEADER_OF_64).allocated(B, 40);
+        let story = Story::with_baseline(1 << 20)
+            .freed(A, HEADER_OF_64)
+            .allocated(B, 40);
         assert_eq!(story.peak().at, Nanos(0));
         assert_eq!(story.peak().bytes, 0);
         assert_eq!(story.end().bytes, 40);
@@ -421,7 +445,9 @@ mod peak {
 
     #[test]
     fn moves_on_once_more_was_allocated_than_freed_of_the_baseline() {
-        let story = Story::with_baseline(1 << 20).freed(A, HEADER_OF_64).allocated(B, 65);
+        let story = Story::with_baseline(1 << 20)
+            .freed(A, HEADER_OF_64)
+            .allocated(B, 65);
         let peak = story.peak();
         assert_eq!((peak.at, peak.bytes), (Nanos(2), 65));
         assert_eq!(peak.freed_baseline_bytes, 64);
@@ -477,7 +503,9 @@ mod process {
 
     #[test]
     fn that_becomes_another_program_ends_and_the_next_starts_with_nothing() {
-        let story = Story::new().allocated(A, 100).call(Call::Executed { next: NEXT });
+        let story = Story::new()
+            .allocated(A, 100)
+            .call(Call::Executed { next: NEXT });
         let story = story.opened(NEXT, 0).of(NEXT).allocated(A, 30);
         assert_eq!(story.held(), (30, 1));
         assert_eq!(story.of_process(P, Moment::End).bytes, 100);
@@ -487,7 +515,11 @@ mod process {
 
     #[test]
     fn that_we_let_go_of_keeps_its_end_whatever_is_said_later() {
-        let story = Story::new().allocated(A, 100).closed(P).allocated(B, 50).exited();
+        let story = Story::new()
+            .allocated(A, 100)
+            .closed(P)
+            .allocated(B, 50)
+            .exited();
         let end = story.of_process(P, Moment::End);
         assert_eq!((end.at, end.bytes), (Nanos(2), 100));
         assert_eq!(story.totals().allocations, 1);
@@ -497,7 +529,13 @@ mod process {
     #[test]
     fn that_is_the_last_to_end_ends_all() {
         let story = Story::new().allocated(A, 100).opened(CHILD, 0);
-        let story = story.of(CHILD).allocated(A, 5).of(P).exited().of(CHILD).exited();
+        let story = story
+            .of(CHILD)
+            .allocated(A, 5)
+            .of(P)
+            .exited()
+            .of(CHILD)
+            .exited();
         let end = story.end();
         assert_eq!((end.at, end.bytes), (Nanos(5), 5));
         assert_eq!(end.holders, [holder(CHILD, STACK, 5, 1)]);
@@ -507,18 +545,31 @@ mod process {
     fn that_ends_gives_back_the_rest_of_its_baseline() {
         let story = Story::with_baseline(1000).opened(CHILD, 0).exited();
         let story = story.of(CHILD).allocated(A, 500);
-        assert_eq!(story.peak().bytes, 0, "1000 were held before, 500 are held now");
+        assert_eq!(
+            story.peak().bytes,
+            0,
+            "1000 were held before, 500 are held now"
+        );
         assert_eq!(story.end().freed_baseline_bytes, 1000);
         assert_eq!(story.allocated(B, 501).peak().bytes, 1001);
     }
 
     #[test]
     fn that_is_not_known_is_opened_by_its_first_event() {
-        let story = Story::new().of(CHILD).freed(A, HEADER_OF_64).allocated(A, 10);
+        let story = Story::new()
+            .of(CHILD)
+            .freed(A, HEADER_OF_64)
+            .allocated(A, 10);
         assert_eq!(story.of_process(CHILD, Moment::End).bytes, 10);
-        assert_eq!(story.live.process_totals(CHILD).map(|t| t.unmatched_frees), Some(1));
+        assert_eq!(
+            story.live.process_totals(CHILD).map(|t| t.unmatched_frees),
+            Some(1)
+        );
         let story = story.opened(CHILD, 64).freed(B, HEADER_OF_64);
-        assert_eq!(story.of_process(CHILD, Moment::End).freed_baseline_bytes, 64);
+        assert_eq!(
+            story.of_process(CHILD, Moment::End).freed_baseline_bytes,
+            64
+        );
     }
 
     #[test]
@@ -526,7 +577,10 @@ mod process {
         let story = Story::new().closed(CHILD);
         assert_eq!(story.of_process(CHILD, Moment::Peak), Snapshot::default());
         assert_eq!(story.live.process_totals(CHILD), None);
-        assert_eq!(LiveSet::new().snapshot(Scope::All, Moment::End), Snapshot::default());
+        assert_eq!(
+            LiveSet::new().snapshot(Scope::All, Moment::End),
+            Snapshot::default()
+        );
     }
 }
 
@@ -535,7 +589,9 @@ mod fork {
 
     #[test]
     fn gives_the_child_a_copy_of_the_live_set() {
-        let story = Story::new().allocated(A, 100).allocated_by(OTHER_STACK, B, 10);
+        let story = Story::new()
+            .allocated(A, 100)
+            .allocated_by(OTHER_STACK, B, 10);
         let story = story.freed(B, NO_HEADER).forked(CHILD);
         assert_eq!(story.held(), (200, 2));
         let holders = [holder(P, STACK, 100, 1), holder(CHILD, STACK, 100, 1)];
@@ -545,13 +601,22 @@ mod fork {
         assert_eq!(story.of_process(CHILD, Moment::End).bytes, 0);
         let peak = story.of_process(CHILD, Moment::Peak);
         assert_eq!((peak.at, peak.bytes), (Nanos(4), 100));
-        assert_eq!(story.live.process_totals(CHILD).map(|t| t.allocations), Some(0));
+        assert_eq!(
+            story.live.process_totals(CHILD).map(|t| t.allocations),
+            Some(0)
+        );
     }
 
     #[test]
     fn is_the_same_whether_the_child_is_opened_before_it_or_after() {
-        let before = Story::with_baseline(64).allocated(A, 100).opened(CHILD, 7).forked(CHILD);
-        let after = Story::with_baseline(64).allocated(A, 100).forked(CHILD).opened(CHILD, 7);
+        let before = Story::with_baseline(64)
+            .allocated(A, 100)
+            .opened(CHILD, 7)
+            .forked(CHILD);
+        let after = Story::with_baseline(64)
+            .allocated(A, 100)
+            .forked(CHILD)
+            .opened(CHILD, 7);
         for story in [before, after] {
             let story = story.of(CHILD).freed(B, HEADER_OF_64);
             let end = story.of_process(CHILD, Moment::End);
@@ -563,15 +628,26 @@ mod fork {
     fn shares_the_baseline_so_that_all_neither_gain_nor_lose_by_it() {
         let story = Story::with_baseline(1000).forked(CHILD);
         let story = story.of(CHILD).freed(A, HEADER_OF_64);
-        assert_eq!(story.of_process(CHILD, Moment::End).freed_baseline_bytes, 64);
+        assert_eq!(
+            story.of_process(CHILD, Moment::End).freed_baseline_bytes,
+            64
+        );
         let story = story.exited();
-        assert_eq!(story.end().freed_baseline_bytes, 0, "the parent holds it still");
+        assert_eq!(
+            story.end().freed_baseline_bytes,
+            0,
+            "the parent holds it still"
+        );
         assert_eq!(story.of(P).allocated(B, 1).peak().bytes, 1);
     }
 
     #[test]
     fn leaves_the_child_the_blocks_that_other_threads_were_about_to_resize() {
-        let story = Story::new().allocated(A, 100).resize_began(A).by(2).forked(CHILD);
+        let story = Story::new()
+            .allocated(A, 100)
+            .resize_began(A)
+            .by(2)
+            .forked(CHILD);
         assert_eq!(story.of_process(CHILD, Moment::End).bytes, 100);
         assert_eq!(story.of_process(P, Moment::End).bytes, 0);
         let story = story.by(1).resized(B, 150);
@@ -581,7 +657,12 @@ mod fork {
     #[test]
     fn of_a_child_that_has_begun_or_ended_gives_nothing() {
         let story = Story::new().allocated(A, 100);
-        let story = story.of(CHILD).allocated(B, 1).of(P).forked(CHILD).forked(P);
+        let story = story
+            .of(CHILD)
+            .allocated(B, 1)
+            .of(P)
+            .forked(CHILD)
+            .forked(P);
         assert_eq!(story.of_process(CHILD, Moment::End).bytes, 1);
         assert_eq!(story.closed(CHILD).forked(CHILD).held(), (100, 1));
     }

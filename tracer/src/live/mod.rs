@@ -1,1 +1,328 @@
-//! The live set.
+//! The live set: which blocks are live, and who holds them. Pure: no I/O, and no clock but that of the events.
+//!
+//! What each call does:
+//!
+//! | call | live set | totals |
+//! |---|---|---|
+//! | `Allocated` | one block more; a block that was live at this address is retired first | an allocation, perhaps a replaced block |
+//! | `Failed` | | a failed allocation |
+//! | `Freed`, known | the block is retired | a free |
+//! | `Freed`, unknown | the baseline shrinks by what the chunk header says, if that can be | an unmatched free |
+//! | `ResizeBegan` | as `Freed`, tentatively | |
+//! | `Resized` | the new block, as in `Allocated` | a free, or unmatched free, of the old block and an allocation |
+//! | `ResizeFailed` | the old block lives on; if its address is another block's by now, that one survives | a failed allocation, perhaps a replaced block |
+//! | `ResizeFreed` | | a free, or unmatched free, of the old block |
+//! | `Forked` | the child gets a copy | |
+//! | `Executed`, `Exited` | ends | |
+//!
+//! An end of a resize without its beginning is an unpaired one: `Resized` adds its block all the same, `ResizeFreed`
+//! retires what lies at the address, `ResizeFailed` leaves all as it is. So is a beginning without an end, found when
+//! the same slot of the same thread begins the next one: its old block is taken to be gone.
+//!
+//! A process that is not known is opened by its first event, without a baseline. One that has ended stays so: what is
+//! said of it later changes nothing.
+//!
+//! What a process held before we looked, its baseline, cannot be listed, but it can shrink, and the peak is that of
+//! *baseline + live − freed baseline*. The baseline itself is constant, so the level that decides on the peak leaves it
+//! out. When a process ends, the rest of its baseline goes, for all of them together. A forked child's baseline is its
+//! parent's memory: for all together it neither comes with the fork nor goes with the child.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::event::{Call, Event, Nanos, ProcessId, StackIndex};
+
+mod books;
+#[cfg(test)]
+mod naive;
+mod process;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+use books::{Balance, Books, Held};
+use process::Process;
+pub use snapshot::{Holder, Moment, Scope, Snapshot};
+pub use totals::Totals;
+
+/// The live blocks of all traced processes, who holds them, and the peak of each and of all together.
+///
+/// Each event costs O(1), but for a fork (one copy of the live set) and an end (one pass over the holders).
+#[derive(Debug)]
+pub struct LiveSet {
+    all: Books,
+    processes: Vec<Process>,
+    index_of: HashMap<ProcessId, usize, FixedState>,
+    /// How many processes are traced now.
+    open: usize,
+    /// The latest moment that we heard of.
+    now: Nanos,
+    /// Just before the process ended that was the last to be traced.
+    last_end: LastEnd,
+}
+
+/// The state of all just before a process ended and left none.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastEnd {
+    at: Nanos,
+    balance: Balance,
+    /// Index of the process.
+    process: usize,
+}
+
+impl Default for LiveSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LiveSet {
+    /// Nothing is traced yet.
+    pub fn new() -> Self {
+        Self {
+            all: Books::new(Nanos(0)),
+            processes: Vec::new(),
+            index_of: HashMap::default(),
+            open: 0,
+            now: Nanos(0),
+            last_end: LastEnd::default(),
+        }
+    }
+
+    /// A process is traced from here on. `baseline_bytes`: what it holds already, the cap for what frees of unknown
+    /// blocks may take away.
+    ///
+    /// It may come after the first event of the process. A forked child takes over what its parent has left, whatever
+    /// is given here, before or after its `Forked`.
+    pub fn open(&mut self, process: ProcessId, at: Nanos, baseline_bytes: u64) {
+        let index = self.find_or_open(process, at);
+        let process = &mut self.processes[index];
+        if process.ended.is_none() {
+            process.set_baseline(baseline_bytes);
+            self.now = self.now.max(at);
+        }
+    }
+
+    /// Something happened.
+    pub fn apply(&mut self, event: &Event) {
+        let at = event.at;
+        let index = self.find_or_open(event.process, at);
+        let process = &mut self.processes[index];
+        if process.ended.is_some() {
+            return;
+        }
+        process.begun = true;
+        self.now = self.now.max(at);
+        let all = &mut self.all;
+        let thread = event.thread;
+        match event.call {
+            Call::Allocated {
+                function: _,
+                address,
+                size,
+                stack,
+            } => process.allocate(all, at, address, size, stack),
+            Call::Failed { .. } => process.totals.failed(),
+            Call::Freed { address, header } => process.free(all, address, Some(header)),
+            Call::ResizeBegan {
+                address,
+                header,
+                slot,
+            } => process.begin_resize(all, (thread, slot), address, header),
+            Call::Resized {
+                function: _,
+                address,
+                size,
+                stack,
+                slot,
+            } => process.resize(all, at, (thread, slot), address, size, stack),
+            Call::ResizeFailed {
+                address,
+                size: _,
+                slot,
+            } => process.fail_resize(all, at, (thread, slot), address),
+            Call::ResizeFreed { address, slot } => {
+                process.free_by_resize(all, (thread, slot), address);
+            }
+            Call::Forked { child } => self.fork(index, child, at),
+            // The next program is opened when it is heard of: until then it holds nothing.
+            Call::Executed { next: _ } | Call::Exited { status: _ } => self.end(index, at),
+            Call::OomVictim => {}
+        }
+    }
+
+    /// We let go of a process that runs on: its live set stays as its end.
+    pub fn close(&mut self, process: ProcessId, at: Nanos) {
+        if let Some(&index) = self.index_of.get(&process) {
+            self.end(index, at);
+        }
+    }
+
+    /// Bytes live in all traced processes now.
+    pub fn live_bytes(&self) -> u64 {
+        saturate(self.all.now().live.bytes)
+    }
+
+    /// Blocks live in all traced processes now.
+    pub fn live_blocks(&self) -> u64 {
+        self.all.now().live.blocks
+    }
+
+    /// Bytes that were seen allocated and live at the peak of all.
+    pub fn peak_bytes(&self) -> u64 {
+        saturate(self.all.at_peak().live.bytes)
+    }
+
+    /// The moment of the peak of all; zero if nothing was ever traced.
+    pub fn peak_at(&self) -> Nanos {
+        self.all.clock.peak_at()
+    }
+
+    /// Totals of all processes, those that ended included.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for process in &self.processes {
+            totals.add(&process.totals);
+        }
+        totals
+    }
+
+    /// Totals of one process; `None` if it was never heard of.
+    pub fn process_totals(&self, process: ProcessId) -> Option<Totals> {
+        let index = *self.index_of.get(&process)?;
+        Some(self.processes[index].totals)
+    }
+
+    /// Who held what. Of a process that was never heard of: nothing, at moment zero.
+    pub fn snapshot(&self, scope: Scope, moment: Moment) -> Snapshot {
+        match (scope, moment) {
+            (Scope::All, Moment::Peak) => {
+                let mut snapshot = empty_snapshot(self.peak_at(), self.all.at_peak());
+                for process in &self.processes {
+                    add_holders(&mut snapshot, process, process.at_peak_of_all(&self.all));
+                }
+                sorted(snapshot)
+            }
+            (Scope::All, Moment::End) => self.end_of_all(),
+            (Scope::Process(id), moment) => match self.index_of.get(&id) {
+                Some(&index) => self.process_snapshot(&self.processes[index], moment),
+                None => Snapshot::default(),
+            },
+        }
+    }
+
+    fn end_of_all(&self) -> Snapshot {
+        if self.open == 0 {
+            let LastEnd {
+                at,
+                balance,
+                process,
+            } = self.last_end;
+            let mut snapshot = empty_snapshot(at, balance);
+            if let Some(process) = self.processes.get(process) {
+                add_holders(&mut snapshot, process, process.now());
+            }
+            return sorted(snapshot);
+        }
+        let mut snapshot = empty_snapshot(self.now, self.all.now());
+        for process in self.processes.iter().filter(|p| p.ended.is_none()) {
+            add_holders(&mut snapshot, process, process.now());
+        }
+        sorted(snapshot)
+    }
+
+    fn process_snapshot(&self, process: &Process, moment: Moment) -> Snapshot {
+        let books = &process.books;
+        match moment {
+            Moment::Peak => {
+                let mut snapshot = empty_snapshot(books.clock.peak_at(), books.at_peak());
+                add_holders(&mut snapshot, process, process.at_own_peak());
+                sorted(snapshot)
+            }
+            Moment::End => {
+                let at = process.ended.unwrap_or(self.now);
+                let mut snapshot = empty_snapshot(at, books.now());
+                add_holders(&mut snapshot, process, process.now());
+                sorted(snapshot)
+            }
+        }
+    }
+
+    fn find_or_open(&mut self, id: ProcessId, at: Nanos) -> usize {
+        if let Some(&index) = self.index_of.get(&id) {
+            return index;
+        }
+        let index = self.processes.len();
+        self.processes.push(Process::new(id, &mut self.all, at));
+        self.index_of.insert(id, index);
+        self.open += 1;
+        index
+    }
+
+    /// The child gets a copy of what its parent holds.
+    ///
+    /// One of which something happened before is past its beginning and gets nothing. The kernel reports a fork before
+    /// the child first runs, so only a damaged recording says such a thing.
+    fn fork(&mut self, parent: usize, child: ProcessId, at: Nanos) {
+        let child = self.find_or_open(child, at);
+        let Process { begun, ended, .. } = &self.processes[child];
+        if !begun && ended.is_none() {
+            let legacy = self.processes[parent].legacy();
+            self.processes[child].inherit(&mut self.all, at, legacy);
+        }
+    }
+
+    fn end(&mut self, index: usize, at: Nanos) {
+        if self.processes[index].ended.is_some() {
+            return;
+        }
+        self.now = self.now.max(at);
+        self.open -= 1;
+        if self.open == 0 {
+            self.last_end = LastEnd {
+                at,
+                balance: self.all.now(),
+                process: index,
+            };
+        }
+        self.processes[index].end(&mut self.all, at);
+    }
+}
+
+fn empty_snapshot(at: Nanos, balance: Balance) -> Snapshot {
+    Snapshot {
+        at,
+        bytes: saturate(balance.live.bytes),
+        blocks: balance.live.blocks,
+        freed_baseline_bytes: saturate(balance.freed_baseline),
+        holders: Vec::new(),
+    }
+}
+
+fn add_holders(
+    snapshot: &mut Snapshot,
+    process: &Process,
+    held: impl Iterator<Item = (StackIndex, Held)>,
+) {
+    let held = held.filter(|(_, held)| held.blocks > 0);
+    snapshot.holders.extend(held.map(|(stack, held)| Holder {
+        process: process.id,
+        stack,
+        bytes: saturate(held.bytes),
+        blocks: held.blocks,
+    }));
+}
+
+/// Largest bytes first, then most blocks, then by process and stack: the same order whatever order they came in.
+fn sorted(mut snapshot: Snapshot) -> Snapshot {
+    snapshot.holders.sort_unstable_by(|one, other| {
+        let by_amount = (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks));
+        by_amount.then((one.process, one.stack).cmp(&(other.process, other.stack)))
+    });
+    snapshot
+}
+
+fn saturate(bytes: u128) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

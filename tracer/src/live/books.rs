@@ -1,0 +1,97 @@
+//! What is held as a whole, by one process or by all of them, now and at the peak.
+
+use std::ops::{AddAssign, SubAssign};
+
+use crate::event::Nanos;
+use crate::peak::{AtPeak, PeakClock};
+
+/// An amount of live memory. The sum of any number of sizes fits, so nothing wraps on hostile input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) bytes: u128,
+    pub(super) blocks: u64,
+}
+
+impl Held {
+    /// One block.
+    pub(super) fn block(size: u64) -> Self {
+        Self {
+            bytes: size.into(),
+            blocks: 1,
+        }
+    }
+}
+
+impl AddAssign for Held {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.blocks += other.blocks;
+    }
+}
+
+impl SubAssign for Held {
+    fn sub_assign(&mut self, other: Self) {
+        self.bytes -= other.bytes;
+        self.blocks -= other.blocks;
+    }
+}
+
+/// What is held as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Balance {
+    /// Blocks that were seen allocated.
+    pub(super) live: Held,
+    /// Of what was held before attach, given back since, bytes.
+    pub(super) freed_baseline: u128,
+}
+
+/// The balance now and at the peak of the level, which is live bytes − freed baseline: what is held, up to the baseline
+/// that was there before we looked.
+#[derive(Clone, Debug)]
+pub(super) struct Books {
+    pub(super) clock: PeakClock,
+    now: Balance,
+    at_peak: AtPeak<Balance>,
+}
+
+impl Books {
+    pub(super) fn new(at: Nanos) -> Self {
+        let clock = PeakClock::new(at);
+        let at_peak = AtPeak::new(&clock);
+        Self {
+            clock,
+            now: Balance::default(),
+            at_peak,
+        }
+    }
+
+    pub(super) fn now(&self) -> Balance {
+        self.now
+    }
+
+    pub(super) fn at_peak(&self) -> Balance {
+        self.at_peak.get(&self.clock, self.now)
+    }
+
+    /// Blocks come to be live. A process that begins to be traced is a rise too, if only by nothing.
+    pub(super) fn admit(&mut self, held: Held, at: Nanos) {
+        self.clock.rise(held.bytes, at);
+        self.at_peak.save(&self.clock, self.now);
+        self.now.live += held;
+    }
+
+    /// Blocks are live no more, and of the baseline `baseline` bytes go at the same moment.
+    pub(super) fn retire(&mut self, held: Held, baseline: u64) {
+        self.clock.fall(held.bytes + u128::from(baseline));
+        self.at_peak.save(&self.clock, self.now);
+        self.now.live -= held;
+        self.now.freed_baseline += u128::from(baseline);
+    }
+
+    /// Part of the baseline was not given back after all.
+    pub(super) fn restore_baseline(&mut self, bytes: u64, at: Nanos) {
+        self.clock.rise(bytes.into(), at);
+        self.at_peak.save(&self.clock, self.now);
+        self.now.freed_baseline -= u128::from(bytes);
+    }
+}

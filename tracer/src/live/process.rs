@@ -1,0 +1,428 @@
+//! The live set of one process, and what each call does to it.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::books::{Books, Held};
+use super::totals::Totals;
+use crate::event::{Address, Nanos, ProcessId, StackIndex, Tid};
+use crate::peak::AtPeak;
+
+/// A live block. With its address it takes 24 bytes in the table, of which there may be many millions.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    /// Requested size, bytes.
+    size: u64,
+    /// Index of its holder in the process.
+    holder: u32,
+}
+
+const _: () = assert!(size_of::<(Address, Block)>() == 24, "a block stays small");
+
+/// A stack with what it allocated and is live.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding {
+    pub(super) stack: StackIndex,
+    pub(super) now: Held,
+    at_own_peak: AtPeak<Held>,
+    at_peak_of_all: AtPeak<Held>,
+}
+
+impl Holding {
+    fn new(stack: StackIndex, own: &Books, all: &Books) -> Self {
+        Self {
+            stack,
+            now: Held::default(),
+            at_own_peak: AtPeak::new(&own.clock),
+            at_peak_of_all: AtPeak::new(&all.clock),
+        }
+    }
+
+    /// Keeps what is held now, if a peak needs it, before it changes.
+    fn save(&mut self, own: &Books, all: &Books) {
+        self.at_own_peak.save(&own.clock, self.now);
+        self.at_peak_of_all.save(&all.clock, self.now);
+    }
+}
+
+/// The old block of a resize that is under way: retired, but it may live on.
+#[derive(Clone, Copy, Debug)]
+struct Resize {
+    address: Address,
+    old: Old,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Old {
+    Known(Block),
+    /// Not seen allocated; this much of the baseline went with it, bytes.
+    Unmatched(u64),
+}
+
+/// Where the baseline of a process comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BaselineSource {
+    /// Nobody has told: an event came first.
+    Unknown,
+    /// It was held when tracing began.
+    Own,
+    /// It is a copy of the parent's. The memory itself is the parent's, shared until one of them writes, so what the
+    /// child gives back is felt in the child's books, not in those of all.
+    Inherited,
+}
+
+/// What a child starts with.
+pub(super) struct Legacy {
+    blocks: HashMap<Address, Block, FixedState>,
+    holdings: Vec<(StackIndex, Held)>,
+    holding_of: HashMap<StackIndex, u32, FixedState>,
+    live: Held,
+    resizes: BTreeMap<(Tid, u8), Resize>,
+    baseline_left: u64,
+}
+
+/// A traced process.
+///
+/// Every change goes through both books, its own and those of all, before it reaches the holding: that order is what
+/// the argument in [`crate::peak`] asks for.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: ProcessId,
+    pub(super) books: Books,
+    pub(super) totals: Totals,
+    /// Something happened in it, or it got its parent's live set.
+    pub(super) begun: bool,
+    /// When it was traced no more.
+    pub(super) ended: Option<Nanos>,
+    holdings: Vec<Holding>,
+    holding_of: HashMap<StackIndex, u32, FixedState>,
+    blocks: HashMap<Address, Block, FixedState>,
+    /// Ordered, so that everything that walks it comes out the same each time. It holds as many as threads are inside
+    /// `realloc`, so hardly any.
+    resizes: BTreeMap<(Tid, u8), Resize>,
+    /// Of what it held before it was traced, not given back yet, bytes.
+    baseline_left: u64,
+    baseline_source: BaselineSource,
+}
+
+impl Process {
+    /// A process whose first event may come now, of which we do not know yet what it holds.
+    pub(super) fn new(id: ProcessId, all: &mut Books, at: Nanos) -> Self {
+        all.admit(Held::default(), at);
+        Self {
+            id,
+            books: Books::new(at),
+            totals: Totals::default(),
+            begun: false,
+            ended: None,
+            holdings: Vec::new(),
+            holding_of: HashMap::default(),
+            blocks: HashMap::default(),
+            resizes: BTreeMap::new(),
+            baseline_left: 0,
+            baseline_source: BaselineSource::Unknown,
+        }
+    }
+
+    /// What it held before it was traced becomes known. What was inherited is known already, and better: the kernel
+    /// cannot tell it from the parent's live blocks.
+    pub(super) fn set_baseline(&mut self, bytes: u64) {
+        if self.baseline_source == BaselineSource::Unknown {
+            self.baseline_left = bytes;
+            self.baseline_source = BaselineSource::Own;
+        }
+    }
+
+    /// What each stack held at the process's own peak.
+    pub(super) fn at_own_peak(&self) -> impl Iterator<Item = (StackIndex, Held)> {
+        let clock = &self.books.clock;
+        let holdings = self.holdings.iter();
+        holdings.map(move |holding| (holding.stack, holding.at_own_peak.get(clock, holding.now)))
+    }
+
+    /// What each stack held at the peak of all processes.
+    pub(super) fn at_peak_of_all(&self, all: &Books) -> impl Iterator<Item = (StackIndex, Held)> {
+        self.holdings.iter().map(move |holding| {
+            // A holding keeps its last state for the process's own end, but by now it is gone for all.
+            let now = match self.ended {
+                None => holding.now,
+                Some(_) => Held::default(),
+            };
+            (holding.stack, holding.at_peak_of_all.get(&all.clock, now))
+        })
+    }
+
+    /// What each stack holds now, or held when the process ended.
+    pub(super) fn now(&self) -> impl Iterator<Item = (StackIndex, Held)> {
+        self.holdings
+            .iter()
+            .map(|holding| (holding.stack, holding.now))
+    }
+
+    /// A call returned a block.
+    pub(super) fn allocate(
+        &mut self,
+        all: &mut Books,
+        at: Nanos,
+        address: Address,
+        size: u64,
+        stack: StackIndex,
+    ) {
+        self.totals.allocated(size);
+        let holder = self.holder(all, stack);
+        let block = Block { size, holder };
+        if let Some(replaced) = self.blocks.insert(address, block) {
+            self.totals.replaced();
+            self.drop_block(all, replaced);
+        }
+        self.hold_block(all, at, block);
+    }
+
+    /// A block was handed back.
+    pub(super) fn free(&mut self, all: &mut Books, address: Address, header: Option<u64>) {
+        let old = self.retire(all, address, header);
+        self.count_free(old);
+    }
+
+    /// A resize began.
+    pub(super) fn begin_resize(
+        &mut self,
+        all: &mut Books,
+        call: (Tid, u8),
+        address: Address,
+        header: u64,
+    ) {
+        if let Some(older) = self.resizes.remove(&call) {
+            self.abandon(older);
+        }
+        let old = self.retire(all, address, Some(header));
+        self.resizes.insert(call, Resize { address, old });
+    }
+
+    /// A resize gave a new block.
+    pub(super) fn resize(
+        &mut self,
+        all: &mut Books,
+        at: Nanos,
+        call: (Tid, u8),
+        address: Address,
+        size: u64,
+        stack: StackIndex,
+    ) {
+        match self.resizes.remove(&call) {
+            Some(resize) => self.count_free(resize.old),
+            None => self.totals.unpaired_resize(),
+        }
+        self.allocate(all, at, address, size, stack);
+    }
+
+    /// A resize failed.
+    pub(super) fn fail_resize(
+        &mut self,
+        all: &mut Books,
+        at: Nanos,
+        call: (Tid, u8),
+        address: Address,
+    ) {
+        self.totals.failed();
+        let Some(resize) = self.end_of_resize(call, address) else {
+            return;
+        };
+        if self.reinstate(all, at, resize) {
+            return;
+        }
+        // Another block took the address while the old one was still there: a free was lost.
+        match resize.old {
+            Old::Known(_) => self.totals.replaced(),
+            Old::Unmatched(bytes) => self.totals.freed_unmatched(bytes),
+        }
+    }
+
+    /// A resize to zero bytes freed the block.
+    pub(super) fn free_by_resize(&mut self, all: &mut Books, call: (Tid, u8), address: Address) {
+        match self.end_of_resize(call, address) {
+            Some(resize) => self.count_free(resize.old),
+            // The beginning was lost, so what lies at the address is most likely the old block still.
+            None => self.free(all, address, None),
+        }
+    }
+
+    /// What a child that is made now starts with.
+    pub(super) fn legacy(&self) -> Legacy {
+        Legacy {
+            blocks: self.blocks.clone(),
+            holdings: self.now().collect(),
+            holding_of: self.holding_of.clone(),
+            live: self.books.now().live,
+            resizes: self.resizes.clone(),
+            baseline_left: self.baseline_left,
+        }
+    }
+
+    /// The process, of which nothing happened yet, turns out to be a child that starts with this.
+    ///
+    /// Resizes that are under way in the parent never end in the child, where those threads do not exist: there the
+    /// old blocks live on.
+    pub(super) fn inherit(&mut self, all: &mut Books, at: Nanos, legacy: Legacy) {
+        self.begun = true;
+        self.baseline_left = legacy.baseline_left;
+        self.baseline_source = BaselineSource::Inherited;
+        all.admit(legacy.live, at);
+        self.books.admit(legacy.live, at);
+        for (stack, now) in legacy.holdings {
+            let mut holding = Holding::new(stack, &self.books, all);
+            holding.now = now;
+            self.holdings.push(holding);
+        }
+        self.holding_of = legacy.holding_of;
+        self.blocks = legacy.blocks;
+        for resize in legacy.resizes.into_values() {
+            self.inherit_resize(all, at, resize);
+        }
+    }
+
+    fn inherit_resize(&mut self, all: &mut Books, at: Nanos, resize: Resize) {
+        match resize.old {
+            Old::Known(_) => {
+                self.reinstate(all, at, resize);
+            }
+            // The child has given back nothing yet: it only has more to give back.
+            Old::Unmatched(bytes) => self.baseline_left += bytes,
+        }
+    }
+
+    /// The process is traced no more: for all, everything that it held is gone. Its own books stay as they are, for
+    /// that was the state at its end.
+    pub(super) fn end(&mut self, all: &mut Books, at: Nanos) {
+        self.ended = Some(at);
+        let baseline = match self.baseline_source {
+            BaselineSource::Own => self.baseline_left,
+            BaselineSource::Unknown | BaselineSource::Inherited => 0,
+        };
+        all.retire(self.books.now().live, baseline);
+        for holding in &mut self.holdings {
+            holding.at_peak_of_all.save(&all.clock, holding.now);
+        }
+        // The table may be huge, and nothing can ask for it any more.
+        drop(mem::take(&mut self.blocks));
+        self.holding_of = HashMap::default();
+        self.resizes.clear();
+    }
+
+    /// The resize that ends with this call, if its beginning was seen.
+    ///
+    /// A beginning with another address belongs to an older call of the same slot: its end and our beginning were lost.
+    fn end_of_resize(&mut self, call: (Tid, u8), address: Address) -> Option<Resize> {
+        match self.resizes.remove(&call) {
+            Some(resize) if resize.address == address => Some(resize),
+            Some(older) => {
+                self.abandon(older);
+                self.totals.unpaired_resize();
+                None
+            }
+            None => {
+                self.totals.unpaired_resize();
+                None
+            }
+        }
+    }
+
+    /// The end of a resize will not be seen any more. Most succeed, so the old block is taken to be gone.
+    fn abandon(&mut self, resize: Resize) {
+        self.totals.unpaired_resize();
+        self.count_free(resize.old);
+    }
+
+    fn count_free(&mut self, old: Old) {
+        match old {
+            Old::Known(block) => self.totals.freed(block.size),
+            Old::Unmatched(bytes) => self.totals.freed_unmatched(bytes),
+        }
+    }
+
+    /// Takes what lies at the address out of the live set, or out of the baseline if we never saw it allocated.
+    fn retire(&mut self, all: &mut Books, address: Address, header: Option<u64>) -> Old {
+        if let Some(block) = self.blocks.remove(&address) {
+            self.drop_block(all, block);
+            return Old::Known(block);
+        }
+        let bytes = header
+            .and_then(chunk_size)
+            .filter(|bytes| *bytes <= self.baseline_left)
+            .unwrap_or(0);
+        if bytes > 0 {
+            self.baseline_left -= bytes;
+            self.books.retire(Held::default(), bytes);
+            if self.baseline_source == BaselineSource::Own {
+                all.retire(Held::default(), bytes);
+            }
+        }
+        Old::Unmatched(bytes)
+    }
+
+    /// The old block lives on, unless its address is another block's by now; says whether it does.
+    fn reinstate(&mut self, all: &mut Books, at: Nanos, resize: Resize) -> bool {
+        let Entry::Vacant(entry) = self.blocks.entry(resize.address) else {
+            return false;
+        };
+        match resize.old {
+            Old::Known(block) => {
+                entry.insert(block);
+                self.hold_block(all, at, block);
+            }
+            Old::Unmatched(0) => {}
+            Old::Unmatched(bytes) => {
+                self.baseline_left += bytes;
+                self.books.restore_baseline(bytes, at);
+                if self.baseline_source == BaselineSource::Own {
+                    all.restore_baseline(bytes, at);
+                }
+            }
+        }
+        true
+    }
+
+    /// Index of the holding of this stack.
+    fn holder(&mut self, all: &Books, stack: StackIndex) -> u32 {
+        match self.holding_of.entry(stack) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                // One for each stack, and a stack's index is a u32 itself.
+                let index = self.holdings.len() as u32;
+                self.holdings.push(Holding::new(stack, &self.books, all));
+                *entry.insert(index)
+            }
+        }
+    }
+
+    fn hold_block(&mut self, all: &mut Books, at: Nanos, block: Block) {
+        let held = Held::block(block.size);
+        all.admit(held, at);
+        self.books.admit(held, at);
+        let holding = &mut self.holdings[block.holder as usize];
+        holding.save(&self.books, all);
+        holding.now += held;
+    }
+
+    fn drop_block(&mut self, all: &mut Books, block: Block) {
+        let held = Held::block(block.size);
+        all.retire(held, 0);
+        self.books.retire(held, 0);
+        let holding = &mut self.holdings[block.holder as usize];
+        holding.save(&self.books, all);
+        holding.now -= held;
+    }
+}
+
+/// The size that glibc's chunk header tells, if it can be one: at least 32 bytes and a multiple of 16, below three flag
+/// bits. A block that glibc never made, or an overwritten header, tells nothing.
+///
+/// <https://sourceware.org/git/?p=glibc.git;a=blob;f=malloc/malloc.c;hb=refs/tags/glibc-2.36#l1130>
+fn chunk_size(header: u64) -> Option<u64> {
+    let size = header & !7;
+    (size >= 32 && size.is_multiple_of(16)).then_some(size)
+}

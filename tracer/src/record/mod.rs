@@ -9,8 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Nanos, ProcessId, StackIndex};
 
+mod content;
+mod damage;
+mod entries;
+mod events;
+mod format;
 pub mod reader;
+mod varint;
 pub mod writer;
+
+pub use damage::Damage;
+pub use format::VERSION;
+
+#[cfg(test)]
+mod tests;
 
 /// A mapped file by its dense index in the recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

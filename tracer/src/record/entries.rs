@@ -1,0 +1,377 @@
+//! How each entry that is not events is written: its kind, and a body whose fields follow one another.
+//!
+//! The rare ones that are likely to grow are JSON. In the others, what a later writer adds goes to the end of the body,
+//! where a reader that does not know it passes over it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::event::{Event, Nanos, ProcessId, StackIndex};
+
+use super::damage::Damage;
+use super::format::OPTIONAL;
+use super::varint::{Span, put, put_bytes};
+use super::{
+    EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, MemorySample, Module,
+    ModuleIndex, ProcessEnd, Stack,
+};
+
+const OPENING: u8 = 1;
+const PROCESS: u8 = 2;
+const MODULE: u8 = 3;
+const FRAME: u8 = 4;
+const NAMES: u8 = 5;
+const STACK: u8 = 6;
+const MEMORY: u8 = 7;
+const END: u8 = 8;
+const QUALITY: u8 = 9;
+const CLOSING: u8 = 10;
+
+const EXITED: u8 = 1;
+const SIGNAL: u8 = 2;
+const OOM_KILLED: u8 = 3;
+const EXECUTED: u8 = 4;
+const DETACHED: u8 = 5;
+const VANISHED: u8 = 6;
+
+/// Flag of a stack: its root end is missing.
+const TRUNCATED: u8 = 1;
+
+/// Appends the body of an entry and returns its kind; events have none and come back.
+pub(super) fn put_body<'e>(
+    to: &mut Vec<u8>,
+    entry: &'e Entry,
+) -> Result<Body<'e>, serde_json::Error> {
+    Ok(Body::Kind(match entry {
+        Entry::Events(events) => return Ok(Body::Events(events)),
+        Entry::Opening(opening) => put_json(to, OPENING, opening)?,
+        Entry::Process(process) => put_json(to, PROCESS, process)?,
+        Entry::Module(module) => put_module(to, module),
+        Entry::Frame(frame) => put_frame(to, *frame),
+        Entry::Names(names) => put_names(to, names),
+        Entry::Stack(stack) => put_stack(to, stack),
+        Entry::Memory(sample) => put_memory(to, sample),
+        Entry::End(end) => put_end(to, end),
+        Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
+        Entry::Closing(closing) => put_json(to, CLOSING, closing)?,
+    }))
+}
+
+/// What [`put_body`] made of an entry.
+pub(super) enum Body<'e> {
+    /// The body was appended; this is its kind.
+    Kind(u8),
+    /// Events lie in columns of their own: nothing was appended.
+    Events(&'e [Event]),
+}
+
+/// Reads the entry of this kind with this body; `None` if it may be skipped.
+pub(super) fn read_body(kind: u8, body: &[u8]) -> Result<Option<Entry>, Damage> {
+    let mut fields = Fields {
+        body,
+        span: Span::all(body),
+    };
+    Ok(Some(match kind {
+        OPENING => Entry::Opening(json(body)?),
+        PROCESS => Entry::Process(json(body)?),
+        MODULE => Entry::Module(module(&mut fields)?),
+        FRAME => Entry::Frame(frame(&mut fields)?),
+        NAMES => Entry::Names(names(&mut fields)?),
+        STACK => Entry::Stack(stack(&mut fields)?),
+        MEMORY => Entry::Memory(memory(&mut fields)?),
+        END => Entry::End(end(&mut fields)?),
+        QUALITY => Entry::Quality(json(body)?),
+        CLOSING => Entry::Closing(json(body)?),
+        OPTIONAL.. => return Ok(None),
+        _ => return Err(Damage::Entry(kind)),
+    }))
+}
+
+fn put_json(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> Result<u8, serde_json::Error> {
+    serde_json::to_writer(to, value)?;
+    Ok(kind)
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
+    serde_json::from_slice(body).map_err(|error| Damage::Json(error.to_string()))
+}
+
+fn put_module(to: &mut Vec<u8>, module: &Module) -> u8 {
+    let Module {
+        index,
+        path,
+        build_id,
+    } = module;
+    put(to, (*index).into());
+    put_bytes(to, path.as_os_str().as_bytes());
+    put_optional_text(to, build_id.as_deref());
+    MODULE
+}
+
+fn module(fields: &mut Fields) -> Result<Module, Damage> {
+    Ok(Module {
+        index: fields.unsigned_32()?,
+        path: PathBuf::from(OsStr::from_bytes(fields.bytes()?)),
+        build_id: fields.optional_text()?,
+    })
+}
+
+fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
+    let Frame {
+        index,
+        module,
+        offset,
+    } = frame;
+    put(to, index.0.into());
+    put(to, module.map_or(0, |module| u64::from(module.0) + 1));
+    put(to, offset);
+    FRAME
+}
+
+fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
+    Ok(Frame {
+        index: FrameIndex(fields.unsigned_32()?),
+        module: fields.optional_32()?.map(ModuleIndex),
+        offset: fields.unsigned()?,
+    })
+}
+
+fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
+    let FrameNames { frame, functions } = names;
+    put(to, frame.0.into());
+    put(to, functions.len() as u64);
+    for name in functions {
+        let FunctionName {
+            function,
+            file,
+            line,
+        } = name;
+        put_bytes(to, function.as_bytes());
+        put_optional_text(to, file.as_deref());
+        put(to, line.map_or(0, |line| u64::from(line) + 1));
+    }
+    NAMES
+}
+
+fn names(fields: &mut Fields) -> Result<FrameNames, Damage> {
+    let frame = FrameIndex(fields.unsigned_32()?);
+    // Each has at least a length, a length and a line.
+    let count = fields.count(3)?;
+    let functions = (0..count)
+        .map(|_| {
+            Ok(FunctionName {
+                function: fields.text()?,
+                file: fields.optional_text()?,
+                line: fields.optional_32()?,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(FrameNames { frame, functions })
+}
+
+fn put_stack(to: &mut Vec<u8>, stack: &Stack) -> u8 {
+    let Stack {
+        index,
+        process,
+        frames,
+        truncated,
+    } = stack;
+    put(to, index.0.into());
+    put(to, process.0.into());
+    to.push(if *truncated { TRUNCATED } else { 0 });
+    put(to, frames.len() as u64);
+    for frame in frames {
+        put(to, frame.0.into());
+    }
+    STACK
+}
+
+fn stack(fields: &mut Fields) -> Result<Stack, Damage> {
+    let index = StackIndex(fields.unsigned_32()?);
+    let process = ProcessId(fields.unsigned_32()?);
+    let truncated = match fields.byte()? {
+        0 => false,
+        TRUNCATED => true,
+        flags => return Err(meaningless("flags of a stack", flags)),
+    };
+    let count = fields.count(1)?;
+    let frames = (0..count)
+        .map(|_| Ok(FrameIndex(fields.unsigned_32()?)))
+        .collect::<Result<_, _>>()?;
+    Ok(Stack {
+        index,
+        process,
+        frames,
+        truncated,
+    })
+}
+
+fn put_memory(to: &mut Vec<u8>, sample: &MemorySample) -> u8 {
+    let MemorySample {
+        at,
+        process,
+        rss,
+        anon,
+        file,
+        shmem,
+        swap,
+        cgroup_current,
+        cgroup_limit,
+    } = sample;
+    let values = [rss, anon, file, shmem, swap, cgroup_current, cgroup_limit];
+    put(to, at.0);
+    put(to, process.0.into());
+    let known = values.iter().enumerate().fold(0, |known, (bit, value)| {
+        known | u8::from(value.is_some()) << bit
+    });
+    to.push(known);
+    for value in values.into_iter().flatten() {
+        put(to, *value);
+    }
+    MEMORY
+}
+
+fn memory(fields: &mut Fields) -> Result<MemorySample, Damage> {
+    let at = Nanos(fields.unsigned()?);
+    let process = ProcessId(fields.unsigned_32()?);
+    let known = fields.byte()?;
+    if known & 0x80 != 0 {
+        return Err(meaningless("known values of a memory sample", known));
+    }
+    let mut values = [None; 7];
+    for (bit, value) in values.iter_mut().enumerate() {
+        if known >> bit & 1 != 0 {
+            *value = Some(fields.unsigned()?);
+        }
+    }
+    let [rss, anon, file, shmem, swap, cgroup_current, cgroup_limit] = values;
+    Ok(MemorySample {
+        at,
+        process,
+        rss,
+        anon,
+        file,
+        shmem,
+        swap,
+        cgroup_current,
+        cgroup_limit,
+    })
+}
+
+fn put_end(to: &mut Vec<u8>, end: &ProcessEnd) -> u8 {
+    let ProcessEnd {
+        at,
+        process,
+        reason,
+    } = end;
+    let (reason, detail) = match *reason {
+        EndReason::Exited { code } => (EXITED, code),
+        EndReason::Signal { signal } => (SIGNAL, signal),
+        EndReason::OomKilled => (OOM_KILLED, 0),
+        EndReason::Executed => (EXECUTED, 0),
+        EndReason::Detached => (DETACHED, 0),
+        EndReason::Vanished => (VANISHED, 0),
+    };
+    put(to, at.0);
+    put(to, process.0.into());
+    to.extend([reason, detail]);
+    END
+}
+
+fn end(fields: &mut Fields) -> Result<ProcessEnd, Damage> {
+    let at = Nanos(fields.unsigned()?);
+    let process = ProcessId(fields.unsigned_32()?);
+    let reason = fields.byte()?;
+    let detail = fields.byte()?;
+    let reason = match reason {
+        EXITED => EndReason::Exited { code: detail },
+        SIGNAL => EndReason::Signal { signal: detail },
+        OOM_KILLED => EndReason::OomKilled,
+        EXECUTED => EndReason::Executed,
+        DETACHED => EndReason::Detached,
+        VANISHED => EndReason::Vanished,
+        _ => return Err(meaningless("reason of an end", reason)),
+    };
+    Ok(ProcessEnd {
+        at,
+        process,
+        reason,
+    })
+}
+
+fn put_optional_text(to: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        None => put(to, 0),
+        Some(text) => {
+            put(to, text.len() as u64 + 1);
+            to.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+fn meaningless(field: &'static str, value: u8) -> Damage {
+    Damage::Field {
+        field,
+        value: value.into(),
+    }
+}
+
+/// Reads the fields of a body one after another.
+struct Fields<'b> {
+    body: &'b [u8],
+    span: Span,
+}
+
+impl<'b> Fields<'b> {
+    fn byte(&mut self) -> Result<u8, Damage> {
+        self.span.byte(self.body)
+    }
+
+    fn unsigned(&mut self) -> Result<u64, Damage> {
+        self.span.unsigned(self.body)
+    }
+
+    fn unsigned_32(&mut self) -> Result<u32, Damage> {
+        self.span.unsigned_32(self.body)
+    }
+
+    /// 0 for none, otherwise one more than the value.
+    fn optional_32(&mut self) -> Result<Option<u32>, Damage> {
+        self.unsigned()?
+            .checked_sub(1)
+            .map(|value| u32::try_from(value).map_err(|_| Damage::LongInteger))
+            .transpose()
+    }
+
+    fn count(&mut self, least: usize) -> Result<usize, Damage> {
+        self.span.count(self.body, least)
+    }
+
+    fn bytes(&mut self) -> Result<&'b [u8], Damage> {
+        self.span.bytes(self.body)
+    }
+
+    fn text(&mut self) -> Result<String, Damage> {
+        text(self.bytes()?)
+    }
+
+    /// 0 for none, otherwise one more than the length, then the bytes.
+    fn optional_text(&mut self) -> Result<Option<String>, Damage> {
+        let Some(len) = self.unsigned()?.checked_sub(1) else {
+            return Ok(None);
+        };
+        let len = usize::try_from(len).map_err(|_| Damage::Overrun)?;
+        text(self.span.take(self.body, len)?).map(Some)
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<String, Damage> {
+    match str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Damage::Text),
+    }
+}

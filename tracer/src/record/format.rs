@@ -1,0 +1,108 @@
+//! The frame of the file: its header, the headers of its chunks, and the limits. `docs/recording-format.md` describes the
+//! file byte by byte.
+
+use super::damage::Damage;
+
+/// First bytes of every recording. As in PNG, the byte above 127, the two kinds of line end and the end-of-text byte tell
+/// at once when something took the file for text and changed it.
+pub(super) const MAGIC: [u8; 8] = *b"\x89HWM\r\n\x1a\n";
+
+/// The version of the format that is written and read here.
+pub const VERSION: u16 = 1;
+
+/// Bytes of the file header, in every version.
+pub(super) const FILE_HEADER: usize = 16;
+
+/// Bytes of the header of a chunk.
+pub(super) const CHUNK_HEADER: usize = 16;
+
+/// Most bytes of a chunk, as stored and unpacked alike. A reader needs room for two of this.
+pub(super) const MAX_CHUNK: usize = 16 << 20;
+
+/// Most events in one chunk. Decoded they are some thirty times as large as the least that they can be packed into, so
+/// the length of a chunk alone would not bound them.
+pub(super) const MAX_EVENTS: usize = 1 << 16;
+
+/// Most bytes of one entry.
+pub(super) const MAX_ENTRY: usize = 4 << 20;
+
+/// The one type of chunk: entries of all kinds.
+pub(super) const ENTRIES: u8 = 1;
+
+/// From here on a reader skips types of chunks, and kinds of entries, that it does not know.
+pub(super) const OPTIONAL: u8 = 0x80;
+
+/// Flag of a chunk: its content is packed as one zstd frame.
+const PACKED: u8 = 1;
+
+/// The file header: magic, version, flags (none yet), checksum of these.
+pub(super) fn file_header() -> [u8; FILE_HEADER] {
+    let mut header = [0; FILE_HEADER];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    let checksum = crc32fast::hash(&header[..12]);
+    header[12..].copy_from_slice(&checksum.to_le_bytes());
+    header
+}
+
+/// What stands before the payload of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkHeader {
+    /// [`ENTRIES`], or something of a later writer.
+    pub(super) kind: u8,
+    /// Whether the content is packed.
+    pub(super) packed: bool,
+    /// Bytes that follow this header.
+    pub(super) stored: u32,
+    /// Bytes of the content, unpacked.
+    pub(super) unpacked: u32,
+}
+
+impl ChunkHeader {
+    /// The header as it stands before `payload`.
+    pub(super) fn encode(self, payload: &[u8]) -> [u8; CHUNK_HEADER] {
+        let Self {
+            kind,
+            packed,
+            stored,
+            unpacked,
+        } = self;
+        let mut header = [0; CHUNK_HEADER];
+        header[0] = kind;
+        header[1] = if packed { PACKED } else { 0 };
+        header[4..8].copy_from_slice(&stored.to_le_bytes());
+        header[8..12].copy_from_slice(&unpacked.to_le_bytes());
+        let checksum = checksum(&header, payload);
+        header[12..].copy_from_slice(&checksum.to_le_bytes());
+        header
+    }
+
+    /// Reads a header; its lengths are within the limits, its checksum is not looked at yet.
+    pub(super) fn decode(header: &[u8; CHUNK_HEADER]) -> Result<Self, Damage> {
+        let [kind, flags, reserved_0, reserved_1, lengths @ ..] = *header;
+        let [s0, s1, s2, s3, u0, u1, u2, u3, _, _, _, _] = lengths;
+        let stored = u32::from_le_bytes([s0, s1, s2, s3]);
+        let unpacked = u32::from_le_bytes([u0, u1, u2, u3]);
+        if let Some(&length) = [stored, unpacked].iter().find(|&&l| l as usize > MAX_CHUNK) {
+            return Err(Damage::ChunkLength(length));
+        }
+        if flags & !PACKED != 0 || reserved_0 != 0 || reserved_1 != 0 {
+            let flags = u32::from_le_bytes([flags, reserved_0, reserved_1, 0]);
+            return Err(Damage::ChunkFlags(flags));
+        }
+        Ok(Self {
+            kind,
+            packed: flags & PACKED != 0,
+            stored,
+            unpacked,
+        })
+    }
+}
+
+/// The checksum that a chunk has to carry in the last four bytes of its header.
+pub(super) fn checksum(header: &[u8; CHUNK_HEADER], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..12]);
+    hasher.update(payload);
+    hasher.finalize()
+}

@@ -1,1 +1,90 @@
-fn main() {}
+//! Every developer's task is one command: `cargo xtask TASK`, from anywhere in the repository.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, io};
+
+use anyhow::Result;
+
+mod command;
+mod crate_ids;
+mod demo;
+mod ebpf;
+mod setup;
+mod test;
+mod toolchain;
+
+#[path = "../../tracer/build/source_hash.rs"]
+mod source_hash;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  setup              install what a fresh Debian machine lacks to build and test highwater
+  demo               attach to a bundled program by its PID and show who held its memory at the peak
+  test               rebuild the BPF object, lint everything and run every test, the privileged ones included
+  test NAME...       run only the tests whose names contain one of these
+  test --lint        run only the lints: fmt, clippy, doc
+  ebpf               build the BPF object from source, into tracer/src/probe/
+  ebpf --check       say whether the committed BPF object is older than its sources
+";
+
+fn main() -> ExitCode {
+    if crate_ids::are_asked_for() {
+        return crate_ids::run_rustc();
+    }
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["setup"] => setup::run()?,
+        ["demo"] => demo::run()?,
+        ["test", "--lint"] => test::lint()?,
+        ["test", names @ ..] if names.iter().all(|name| !name.starts_with('-')) => {
+            test::run(names)?;
+        }
+        ["ebpf"] => ebpf::build()?,
+        ["ebpf", "--check"] => ebpf::check()?,
+        ["help" | "-h" | "--help"] => print!("{USAGE}"),
+        _ => {
+            eprint!("{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The root of the repository that this xtask was compiled in.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask/ lies in the root of the repository")
+}
+
+/// Where cargo puts what it builds of the workspace.
+fn target_directory() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => repository().join(directory),
+        None => repository().join("target"),
+    }
+}
+
+/// Whether this runs in CI, where nothing that should run may be skipped.
+fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Whether we may trace: as root, without asking for more.
+fn is_root() -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata("/proc/self")?.uid() == 0)
+}

@@ -1,0 +1,134 @@
+//! `cargo xtask setup`: installs what a fresh Debian 12 machine lacks to build and test highwater.
+//!
+//! Runs before every other task that needs it, so it has to be quiet and quick where nothing is to do.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+use crate::toolchain::{self, BPF_LINKER_VERSION, LLVM_PREFIX, Toolchain};
+
+/// What the BPF object takes. Debian keeps `rustc-web` current for the browsers it ships.
+const BPF_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"];
+
+/// What the target programs of demo and tests take, and crates with C in them.
+const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
+
+/// One of the files of `libc6-dev`.
+const C_LIBRARY: &str = "/usr/include/stdlib.h";
+
+/// Installs everything that is missing, or says what to run where that takes root.
+pub(crate) fn run() -> Result<()> {
+    if !can_build_bpf() {
+        install_packages(&[BPF_PACKAGES, C_PACKAGES].concat())?;
+    }
+    if Toolchain::find().is_none() {
+        bail!(
+            "the package rustc-web is older than Rust {}: the archive debian-security has a newer one, or use\n{OTHER_ROUTE}",
+            env!("CARGO_PKG_RUST_VERSION")
+        );
+    }
+    for_programs()?;
+    install_lints()?;
+    install_linker()
+}
+
+/// Installs what the bundled target programs take, and nothing for BPF.
+pub(crate) fn for_programs() -> Result<()> {
+    let compilers = ["gcc", "g++", "make"];
+    if compilers.iter().all(|it| command::find(it).is_some()) && Path::new(C_LIBRARY).exists() {
+        return Ok(());
+    }
+    install_packages(&C_PACKAGES)
+}
+
+fn can_build_bpf() -> bool {
+    // The linker is built against the packaged LLVM, unless it is there already.
+    let llvm = || Path::new(LLVM_PREFIX).join("lib/libLLVM.so").exists();
+    Toolchain::find().is_some()
+        && toolchain::llvm_objcopy().is_some()
+        && (llvm() || toolchain::bpf_linker().is_some())
+}
+
+fn install_packages(packages: &[&str]) -> Result<()> {
+    if command::find("apt-get").is_none() || !crate::is_root()? {
+        bail!(
+            "this machine lacks what the build needs; run\n{}",
+            instructions()
+        );
+    }
+    // A mirror that cannot be reached is no reason to stop if the others have what we need.
+    if let Err(error) = command::run(apt_get().arg("update")) {
+        eprintln!("xtask: {error:#}; trying with the package lists that are there");
+    }
+    command::run(
+        apt_get()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(packages),
+    )
+}
+
+fn apt_get() -> Command {
+    let mut apt_get = Command::new("apt-get");
+    apt_get
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
+    apt_get
+}
+
+/// rustup's minimal profile comes without them.
+fn install_lints() -> Result<()> {
+    let missing = |tool: &str| command::find(tool).is_none();
+    if missing("cargo-fmt") || missing("cargo-clippy") {
+        command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
+    }
+    Ok(())
+}
+
+fn install_linker() -> Result<()> {
+    if toolchain::bpf_linker().is_some() {
+        return Ok(());
+    }
+    command::run(&mut linker_install()).with_context(|| {
+        format!(
+            "bpf-linker {BPF_LINKER_VERSION} could not be installed; all it takes is\n{}",
+            instructions()
+        )
+    })?;
+    if toolchain::bpf_linker().is_none() {
+        bail!("bpf-linker was installed but does not run; try `bpf-linker --version`");
+    }
+    Ok(())
+}
+
+/// By the toolchain of the host. In the root directory, where no project configures cargo.
+fn linker_install() -> Command {
+    let mut cargo = command::cargo();
+    cargo
+        .current_dir("/")
+        .env("LLVM_PREFIX", LLVM_PREFIX)
+        .env_remove("CARGO_TARGET_DIR")
+        .args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION])
+        .args(["--locked", "--force"])
+        .args(["--no-default-features", "--features", "llvm-22"]);
+    cargo
+}
+
+const OTHER_ROUTE: &str = "  rustup toolchain install nightly --component rust-src
+  and a bpf-linker whose LLVM is at least as new as that nightly's, and llvm-objcopy";
+
+/// The commands that set a machine up by hand.
+pub(crate) fn instructions() -> String {
+    format!(
+        "  sudo apt-get update
+  sudo apt-get install -y --no-install-recommends {} {}
+  LLVM_PREFIX={LLVM_PREFIX} cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force --no-default-features --features llvm-22
+or, on a machine without these packages,
+{OTHER_ROUTE}
+  and gcc, g++ and make",
+        BPF_PACKAGES.join(" "),
+        C_PACKAGES.join(" "),
+    )
+}

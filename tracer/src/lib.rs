@@ -1,6 +1,6 @@
 //! highwater attaches to a running process and shows who held the memory at its high-water mark.
 //!
-//! The modules are the pipeline, in the order in which data flows:
+//! The modules are the pipeline, in the order in which data flows; [`session`] ties them together.
 //!
 //! ```text
 //! probe ──► event ──► live set ──► peak ──► report
@@ -8,8 +8,21 @@
 //!                                   most)     JSON)
 //! ```
 
+pub mod cli;
+pub mod session;
+
+pub mod target;
+
 pub mod probe;
+
 pub mod event;
+
 pub mod live;
+
 pub mod peak;
+
+pub mod symbol;
+
 pub mod record;
+
+pub mod report;

@@ -12,3 +12,4 @@ pub mod event;
 pub mod live;
 pub mod peak;
 pub mod record;
+pub mod symbol;

@@ -276,4 +276,3 @@ pub struct Closing {
     /// What ended it: `target ended`, `interrupted`, `duration`, ...
     pub reason: String,
 }
-

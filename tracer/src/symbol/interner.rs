@@ -1,0 +1,109 @@
+//! Dense indices for code locations.
+
+use hashbrown::HashMap;
+
+use crate::record::{FrameIndex, ModuleIndex};
+
+/// Most locations told apart: about 100 MB of table. A target that makes up code as it goes could have any number.
+pub const MOST_FRAMES: usize = 1 << 22;
+
+/// Gives every code location an index: the same one each time, counted from 0 in order of first appearance.
+#[derive(Debug, Default)]
+pub struct FrameInterner {
+    indices: HashMap<(Option<ModuleIndex>, u64), FrameIndex, foldhash::fast::RandomState>,
+    folded: u64,
+}
+
+/// What [`FrameInterner::intern`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interned {
+    /// The location's index.
+    pub index: FrameIndex,
+    /// The location that stands behind the index: not the one asked for once the table is full.
+    pub location: (Option<ModuleIndex>, u64),
+    /// Whether this is the first time.
+    pub new: bool,
+}
+
+impl FrameInterner {
+    /// Knows no location.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The index of an offset in a module, or of a bare address where there is none.
+    ///
+    /// After [`MOST_FRAMES`] locations, those not seen before fold into one per module, at offset 0.
+    pub fn intern(&mut self, module: Option<ModuleIndex>, offset: u64) -> Interned {
+        self.intern_up_to(MOST_FRAMES, module, offset)
+    }
+
+    /// How often a location was folded into another because the table was full.
+    pub fn folded(&self) -> u64 {
+        self.folded
+    }
+
+    fn intern_up_to(&mut self, most: usize, module: Option<ModuleIndex>, offset: u64) -> Interned {
+        let mut location = (module, offset);
+        let known = |this: &Self, location| {
+            this.indices.get(&location).map(|&index| Interned {
+                index,
+                location,
+                new: false,
+            })
+        };
+        if let Some(interned) = known(self, location) {
+            return interned;
+        }
+        if self.indices.len() >= most {
+            self.folded += 1;
+            location = (module, 0);
+            if let Some(interned) = known(self, location) {
+                return interned;
+            }
+        }
+        let index = FrameIndex(self.indices.len() as u32);
+        self.indices.insert(location, index);
+        Interned {
+            index,
+            location,
+            new: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_keeps_its_index_and_is_new_only_once() {
+        let mut interner = FrameInterner::new();
+        let first = interner.intern(Some(ModuleIndex(3)), 0x40);
+        let other = interner.intern(Some(ModuleIndex(4)), 0x40);
+        let bare = interner.intern(None, 0x40);
+        let again = interner.intern(Some(ModuleIndex(3)), 0x40);
+        assert_eq!(
+            (first.index, other.index, bare.index),
+            (FrameIndex(0), FrameIndex(1), FrameIndex(2))
+        );
+        assert!(first.new && other.new && bare.new);
+        assert_eq!((again.index, again.new), (first.index, false));
+    }
+
+    #[test]
+    fn a_full_table_folds_what_it_does_not_know_into_one_location_per_module() {
+        let mut interner = FrameInterner::new();
+        let known = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x10);
+        let folded = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x20);
+        let too = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x30);
+        assert_eq!(folded.location, (Some(ModuleIndex(7)), 0));
+        assert!(folded.new && !too.new);
+        assert_eq!(folded.index, too.index);
+        assert_eq!(
+            interner.intern_up_to(1, Some(ModuleIndex(7)), 0x10).index,
+            known.index
+        );
+        assert_eq!(interner.folded(), 2);
+    }
+}

@@ -439,7 +439,7 @@ impl Session {
 
     /// Takes all probes out. Targets run on; their processes are written as let go.
     fn let_go(&mut self) {
-        let at = clock::monotonic();
+        let at = monotonic();
         for followed in self.processes.values_mut() {
             followed.unlink();
         }
@@ -454,7 +454,7 @@ impl Session {
     /// Writes the rest: names, ends, counters.
     fn finish(mut self, reason: &'static str) -> Result<(), SessionError> {
         self.write_pending();
-        let at = clock::monotonic();
+        let at = monotonic();
         for id in self.still_followed() {
             self.live.close(id, at);
             self.write(&Entry::End(ProcessEnd {

@@ -7,7 +7,7 @@ mod report;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     probe::{ProbeError, capability::NotPermitted, selftest},
@@ -121,6 +121,8 @@ fn code_of(error: &anyhow::Error, launches: bool) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
 
     #[test]

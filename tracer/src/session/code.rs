@@ -44,7 +44,7 @@ impl Modules {
         if matches!(mapping.path, MappingName::File(..)) {
             match mapped_file::open(target, mapping) {
                 Ok(mapped) => {
-                    build_id = elf::build_id(&mapped.file);
+                    build_id = elf::Elf::open(&mapped.file).ok().and_then(|elf| elf.build_id());
                     let debug_dirs = vec![target.proc_dir().join("root/usr/lib/debug"), "/usr/lib/debug".into()];
                     symbols.add_module(index, path.clone(), ModuleSource::File(mapped.file), debug_dirs);
                 }

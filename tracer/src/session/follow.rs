@@ -18,9 +18,9 @@ use crate::{
     target::{
         self, Target, TargetError,
         allocator::{self, Allocator},
-        cgroup::Cgroup,
+        cgroup::MemoryCgroup,
         memory::Sampler,
-        safety::{self, Findings},
+        safety::{self, Findings, Refusal},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Followed {
     pub(super) id: ProcessId,
     pub(super) target: Target,
     pub(super) sampler: Option<Sampler>,
-    pub(super) cgroup: Option<Cgroup>,
+    pub(super) cgroup: Option<MemoryCgroup>,
     pub(super) rss: Option<u64>,
     pub(super) code: CodeMap,
     pub(super) mappings: Vec<CodeMapping>,
@@ -70,7 +70,7 @@ impl Followed {
         Self {
             id,
             sampler: Sampler::open(&target).ok(),
-            cgroup: Cgroup::of(&target).ok().flatten(),
+            cgroup: MemoryCgroup::of(&target).ok().flatten(),
             target,
             rss: None,
             code: CodeMap::new(Vec::new()),
@@ -121,6 +121,20 @@ pub(super) fn examine(pid: u32) -> Result<(Target, Findings), TargetError> {
     Ok((target, findings))
 }
 
+/// Whether a return probe kills a process with a shadow stack on this kernel: the swapped return address was not told to
+/// the shadow stack before 6.11
+/// (<https://github.com/torvalds/linux/commit/1713b63a07a28a475de94664f783b4cfd2e4fa90>), and there is none before 6.6.
+fn shadow_stacks_are_deadly() -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers = uname
+        .release()
+        .to_bytes()
+        .split(|byte| !byte.is_ascii_digit())
+        .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (version.0, version.1) < (6, 11)
+}
+
 /// Where the probes of an allocator go.
 fn sites(allocator: &Allocator) -> Vec<Site> {
     allocator
@@ -141,24 +155,41 @@ fn identity_of(allocator: &Allocator) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-fn situation(target: &Target, findings: &Findings) -> Situation {
-    Situation {
-        leader_gone: target.leader_gone,
-        seccomp: findings.seccomp,
-    }
-}
-
 impl Session {
-    /// The kind of link that serves a process like this one.
-    pub(super) fn kind_for(&mut self, target: &Target, findings: &Findings) -> Result<LinkKind, ProbeError> {
-        if let Some(forced) = self.options.link {
-            return Ok(forced);
+    /// The kind of link that serves a process like this one; a refusal where none is harmless to it.
+    pub(super) fn kind_for(&mut self, target: &Target, findings: &Findings) -> Result<LinkKind, SessionError> {
+        if findings.shadow_stack && shadow_stacks_are_deadly() {
+            return Err(Refusal::ShadowStack.of(target).into());
         }
-        let situation = situation(target, findings);
+        let situation = Situation {
+            leader_gone: target.leader_gone,
+            seccomp: findings.seccomp,
+        };
+        match self.kind_in(situation) {
+            Err(ProbeError::NoWorkingLink { tried }) if findings.seccomp => {
+                log::info!("no link is harmless under a system-call filter: {tried}");
+                Err(Refusal::Seccomp.of(target).into())
+            }
+            kind => Ok(kind?),
+        }
+    }
+
+    /// The best kind of link in a situation, tried once.
+    fn kind_in(&mut self, situation: Situation) -> Result<LinkKind, ProbeError> {
         if let Some(kind) = self.kinds.get(&situation) {
             return Ok(*kind);
         }
-        let kind = selftest::choose(&mut self.kernel, situation)?;
+        let kind = match self.options.link {
+            Some(forced) => match selftest::works(&mut self.kernel, forced, situation) {
+                Ok(()) => forced,
+                Err(failure) => {
+                    return Err(ProbeError::NoWorkingLink {
+                        tried: format!("{forced}: {failure}"),
+                    });
+                }
+            },
+            None => selftest::choose(&mut self.kernel, situation)?,
+        };
         self.kinds.insert(situation, kind);
         Ok(kind)
     }
@@ -228,8 +259,9 @@ impl Session {
 
     /// Prepares a child of ours that will become a command: the libc it will map is probed before it runs.
     pub(super) fn hold(&mut self, launched: &Launched) -> Result<LinkKind, SessionError> {
-        let (target, findings) = examine(launched.pid())?;
-        let kind = self.kind_for(&target, &findings)?;
+        // The child is this executable; what it will become was examined as a file.
+        let target = Target::open(launched.pid())?;
+        let kind = self.kind_in(Situation::default())?;
         let library = launched.library();
         let allocator = allocator::in_library(library, library.to_owned())?;
         let id = self.ordinals.assign(target.pid);
@@ -276,7 +308,7 @@ impl Session {
             ns_pid: followed.target.ns_pid,
             parent: followed.parent,
             command: followed.target.command.clone(),
-            cgroup: followed.cgroup.as_ref().map(|cgroup| cgroup.path().display().to_string()),
+            cgroup: followed.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             started_unix_ns: followed.target.started_unix_ns,
             from_ns: from.0,
             origin,

@@ -89,7 +89,7 @@ impl Launched {
             .iter()
             .find(|(key, _)| key == "PATH")
             .map_or_else(|| std::env::var_os("PATH"), |(_, value)| Some(value.clone()));
-        let program = launch::resolve_command(&name, path.as_deref(), Path::new("."))?;
+        let program = launch::resolve_command(name.as_ref(), path.as_deref(), Path::new("."))?;
         let library = launch::predict_libc(&program)?;
         let failed = |source| LaunchError::Spawn {
             command: name.clone(),

@@ -1,7 +1,10 @@
 //! What the kernel says of the traced processes' memory.
 
 use super::{Session, clock};
-use crate::record::{Entry, MemorySample};
+use crate::{
+    record::{Entry, MemorySample},
+    target::cgroup::MemoryCgroup,
+};
 
 impl Session {
     /// Samples every followed process.
@@ -20,7 +23,7 @@ impl Session {
         };
         if followed.is_written() {
             if let Some(memory) = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok()) {
-                let charge = followed.cgroup.as_ref().map(crate::target::cgroup::Cgroup::charge);
+                let cgroup = followed.cgroup.as_ref();
                 followed.rss = memory.rss;
                 self.write_pending();
                 self.write(&Entry::Memory(MemorySample {
@@ -31,8 +34,8 @@ impl Session {
                     file: memory.file,
                     shmem: memory.shmem,
                     swap: memory.swap,
-                    cgroup_current: charge.as_ref().and_then(|charge| charge.current),
-                    cgroup_limit: charge.as_ref().and_then(|charge| charge.limit),
+                    cgroup_current: cgroup.and_then(MemoryCgroup::charge),
+                    cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
                 }));
                 if followed.is_due_for_reading() {
                     self.refresh_code(&mut followed);

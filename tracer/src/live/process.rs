@@ -421,7 +421,7 @@ impl Process {
 /// The size that glibc's chunk header tells, if it can be one: at least 32 bytes and a multiple of 16, below three flag
 /// bits. A block that glibc never made, or an overwritten header, tells nothing.
 ///
-/// <https://sourceware.org/git/?p=glibc.git;a=blob;f=malloc/malloc.c;hb=refs/tags/glibc-2.36#l1130>
+/// `struct malloc_chunk` in <https://sourceware.org/git/?p=glibc.git;a=blob;f=malloc/malloc.c;hb=refs/tags/glibc-2.36>.
 fn chunk_size(header: u64) -> Option<u64> {
     let size = header & !7;
     (size >= 32 && size.is_multiple_of(16)).then_some(size)

@@ -1,0 +1,152 @@
+//! The live set agrees with its naive twin, whatever happens.
+
+use proptest::prelude::*;
+
+use super::super::naive::Naive;
+use super::*;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Open(ProcessId, u64),
+    Close(ProcessId),
+    Apply(ProcessId, Tid, Call),
+}
+
+const PROCESSES: u32 = 4;
+
+fn process() -> impl Strategy<Value = ProcessId> {
+    // The first is busiest, so that histories get long.
+    prop_oneof![
+        3 => Just(ProcessId(1)),
+        2 => (1..=PROCESSES).prop_map(ProcessId),
+    ]
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        20 => 0..100_u64,
+        5 => Just(0),
+        1 => (u64::MAX - 1)..=u64::MAX,
+    ]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let address = || (1..8_u64).prop_map(|n| Address(n * 16));
+    let stack = || (0..4_u32).prop_map(StackIndex);
+    let slot = || 0..2_u8;
+    let header = || {
+        prop_oneof![
+            4 => (0..10_u64, 0..8_u64).prop_map(|(units, flags)| units * 16 + flags),
+            1 => 0..200_u64,
+            1 => any::<u64>(),
+        ]
+    };
+    prop_oneof![
+        30 => (address(), size(), stack()).prop_map(|(address, size, stack)| {
+            Call::Allocated { function: Function::Malloc, address, size, stack }
+        }),
+        1 => (size(), stack()).prop_map(|(size, stack)| {
+            Call::Failed { function: Function::Malloc, size, stack }
+        }),
+        20 => (address(), header()).prop_map(|(address, header)| Call::Freed { address, header }),
+        12 => (address(), header(), slot())
+            .prop_map(|(address, header, slot)| Call::ResizeBegan { address, header, slot }),
+        6 => (address(), size(), stack(), slot()).prop_map(|(address, size, stack, slot)| {
+            Call::Resized { function: Function::Realloc, address, size, stack, slot }
+        }),
+        6 => (address(), size(), slot())
+            .prop_map(|(address, size, slot)| Call::ResizeFailed { address, size, slot }),
+        4 => (address(), slot()).prop_map(|(address, slot)| Call::ResizeFreed { address, slot }),
+        3 => (1..=PROCESSES).prop_map(|child| Call::Forked { child: ProcessId(child) }),
+        1 => (1..=PROCESSES).prop_map(|next| Call::Executed { next: ProcessId(next) }),
+        1 => Just(Call::Exited { status: 0 }),
+        1 => Just(Call::OomVictim),
+    ]
+}
+
+fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
+    let step = prop_oneof![
+        2 => (process(), 0..400_u64).prop_map(|(id, baseline)| Step::Open(id, baseline)),
+        1 => (1..=PROCESSES).prop_map(|id| Step::Close(ProcessId(id))),
+        60 => (process(), (1..4_u32).prop_map(Tid), call())
+            .prop_map(|(id, thread, call)| Step::Apply(id, thread, call)),
+    ];
+    let step = (0..1000_u64, step);
+    prop::collection::vec(step, 0..count).prop_map(|steps| {
+        let steps = steps.into_iter().enumerate();
+        // Time goes on as a rule; a damaged recording may jump.
+        let timed = steps.map(|(index, (jump, step))| match jump {
+            0..20 => (Nanos(jump), step),
+            _ => (Nanos(100 + index as u64), step),
+        });
+        timed.collect()
+    })
+}
+
+fn compare(live: &LiveSet, naive: &Naive) -> Result<(), TestCaseError> {
+    let processes = (1..=PROCESSES + 1).map(|id| Scope::Process(ProcessId(id)));
+    for scope in processes.chain([Scope::All]) {
+        for moment in [Moment::Peak, Moment::End] {
+            let (real, twin) = (live.snapshot(scope, moment), naive.snapshot(scope, moment));
+            prop_assert_eq!(real, twin, "{:?} {:?}", scope, moment);
+        }
+    }
+    let peak = naive.snapshot(Scope::All, Moment::Peak);
+    prop_assert_eq!((live.peak_bytes(), live.peak_at()), (peak.bytes, peak.at));
+    let now = naive.held();
+    prop_assert_eq!(
+        (live.live_bytes(), live.live_blocks()),
+        (now.bytes, now.blocks)
+    );
+    let mut sum = Totals::default();
+    for id in (1..=PROCESSES + 1).map(ProcessId) {
+        let totals = naive.totals(id);
+        prop_assert_eq!(live.process_totals(id), totals);
+        sum.add(&totals.unwrap_or_default());
+    }
+    prop_assert_eq!(live.totals(), sum);
+    Ok(())
+}
+
+fn take(live: &mut LiveSet, naive: &mut Naive, (at, step): (Nanos, Step)) {
+    match step {
+        Step::Open(process, baseline) => {
+            live.open(process, at, baseline);
+            naive.open(process, at, baseline);
+        }
+        Step::Close(process) => {
+            live.close(process, at);
+            naive.close(process, at);
+        }
+        Step::Apply(process, thread, call) => {
+            let event = Event {
+                at,
+                process,
+                thread,
+                call,
+            };
+            live.apply(&event);
+            naive.apply(&event);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_live_set_agrees_with_its_twin_at_the_end_of_a_long_history(steps in steps(300)) {
+        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+        for step in steps {
+            take(&mut live, &mut naive, step);
+        }
+        compare(&live, &naive)?;
+    }
+
+    #[test]
+    fn the_live_set_agrees_with_its_twin_after_every_step(steps in steps(40)) {
+        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+        for step in steps {
+            take(&mut live, &mut naive, step);
+            compare(&live, &naive)?;
+        }
+    }
+}

@@ -1,1 +1,94 @@
-//! t
+//! What the tests that trace real processes share.
+//!
+//! A test starts a [`Victim`], a tiny program from `victims/` that prints its own truth, attaches the built `highwater`
+//! to it with a [`Recorder`], tells the victim what to do, and holds the [`Report`] of the recording against that truth.
+//!
+//! Nothing sleeps for luck. A victim says `READY` and then obeys one command a line; a recorder says
+//! `highwater: tracing …` once all its probes are in. Every wait has a limit ([`PATIENCE`]), and what was said up to then
+//! is in the message of the panic. Everything that was started is killed when its value is dropped.
+//!
+//! Tests that need to load BPF programs begin with [`privileged!`].
+//!
+//! Environment:
+//! - `HIGHWATER`: the binary under test; otherwise the one that cargo built beside the test.
+//! - `HIGHWATER_LINK`: `session`, `multi` or `perf`, to run every test on that kind of link.
+//! - `CI`: a privileged test that cannot run fails, instead of being skipped.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+mod cgroup;
+mod memory;
+mod privilege;
+mod process;
+mod program;
+mod recorder;
+mod report;
+mod victim;
+
+pub use cgroup::MemoryCgroup;
+pub use memory::{Text, mapped_text};
+pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
+pub use process::{Outcome, Running, run};
+pub use program::{highwater, highwater_binary, try_victim_program, victim_program};
+pub use recorder::{Launched, Recorder, link_kinds};
+pub use report::{Exit, Holder, Holding, Process, Report};
+pub use victim::{Conversation, Truth, Victim};
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Held by a test that keeps more than one processor busy, so that two of them do not starve each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static BUSY: Mutex<()> = Mutex::new(());
+    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory of the test's own, removed when this is dropped.
+pub fn scratch() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("highwater-test-")
+        .tempdir()
+        .expect("a temporary directory can be made")
+}
+
+/// Waits until something holds; panics if it never does.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "it never came to be that {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Attaches to a victim, tells it these commands, and detaches: the report, and what the victim told of the last one.
+#[track_caller]
+pub fn record_while(victim: &mut Victim, options: &[&str], commands: &[&str]) -> (Report, Truth) {
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let recorder = Recorder::attach_with(victim.pid(), &file, options);
+    let mut truth = Truth::default();
+    for command in commands {
+        truth = victim.tell(command);
+    }
+    (recorder.interrupt(), truth)
+}
+
+/// Ends the test here if this process may not trace others: as skipped, or, where `CI` is set, as failed.
+#[macro_export]
+macro_rules! privileged {
+    () => {
+        if let Some(reason) = $crate::lack_of_privilege() {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "this test cannot run, and CI is set: {reason}"
+            );
+            eprintln!("skipped: {reason}");
+            return;
+        }
+    };
+}

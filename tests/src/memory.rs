@@ -1,0 +1,99 @@
+//! The instructions of a running process, held against the file that they came from.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+/// Executable mappings of libc in a process.
+#[derive(Debug)]
+pub struct Text {
+    thread: PathBuf,
+    file: PathBuf,
+    mappings: Vec<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    start: u64,
+    length: usize,
+    offset: u64,
+}
+
+/// Finds the executable mappings of libc in a process.
+#[track_caller]
+pub fn mapped_text(pid: u32) -> Text {
+    let (thread, maps) = living_thread(pid);
+    let mut file = PathBuf::new();
+    let mut mappings = Vec::new();
+    for line in maps.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, permissions, offset, _, _, path] = fields[..] else {
+            continue;
+        };
+        if !path.contains("/libc.so") || !permissions.contains('x') {
+            continue;
+        }
+        let hexadecimal = |text: &str| {
+            u64::from_str_radix(text, 16).unwrap_or_else(|error| panic!("{line}: {error}"))
+        };
+        let (start, end) = range.split_once('-').expect("a range has a dash");
+        let (start, end) = (hexadecimal(start), hexadecimal(end));
+        file = PathBuf::from(path);
+        mappings.push(Mapping {
+            start,
+            length: usize::try_from(end - start).expect("a mapping fits the address space"),
+            offset: hexadecimal(offset),
+        });
+    }
+    assert!(!mappings.is_empty(), "process {pid} maps no libc: {maps}");
+    Text {
+        thread,
+        file,
+        mappings,
+    }
+}
+
+/// A thread of a process, as its directory in `/proc`, and its mappings. The first thread may have exited, and has none
+/// then, although the process lives.
+#[track_caller]
+fn living_thread(pid: u32) -> (PathBuf, String) {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap_or_else(|error| panic!("/proc/{pid}/task: {error}"));
+    threads
+        .flatten()
+        .map(|thread| thread.path())
+        .find_map(|thread| {
+            let maps = fs::read_to_string(thread.join("maps")).ok()?;
+            (!maps.is_empty()).then_some((thread, maps))
+        })
+        .unwrap_or_else(|| panic!("process {pid} maps nothing"))
+}
+
+impl Text {
+    /// How many bytes of libc's code differ from those in its file: each probe changes at least one.
+    pub fn changed_bytes(&self) -> io::Result<usize> {
+        let memory = File::open(self.thread.join("mem"))?;
+        let file = File::open(&self.file)?;
+        let mut changed = 0;
+        for mapping in &self.mappings {
+            let mut now = vec![0; mapping.length];
+            memory.read_exact_at(&mut now, mapping.start)?;
+            // The last page of the mapping goes on behind the end of the file, with zeros.
+            let mut original = vec![0; mapping.length];
+            let mut read = 0;
+            while read < original.len() {
+                match file.read_at(&mut original[read..], mapping.offset + read as u64)? {
+                    0 => break,
+                    count => read += count,
+                }
+            }
+            changed += now
+                .iter()
+                .zip(&original)
+                .filter(|(now, original)| now != original)
+                .count();
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,177 @@
+//! The programs that tests run: highwater as cargo built it, and the victims, built here.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// A command that runs the highwater under test.
+pub fn highwater() -> Command {
+    Command::new(highwater_binary())
+}
+
+/// Where the highwater under test is.
+pub fn highwater_binary() -> PathBuf {
+    if let Some(path) = env::var_os("HIGHWATER") {
+        let path = PathBuf::from(path);
+        assert!(
+            path.is_file(),
+            "HIGHWATER names {}, which is no file",
+            path.display()
+        );
+        return path;
+    }
+    let path = profile_directory().join("highwater");
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo build -p highwater` in the same profile, or name one in HIGHWATER",
+        path.display()
+    );
+    path
+}
+
+/// `target/debug` or its like: this test's executable lies in `deps` in it.
+fn profile_directory() -> PathBuf {
+    let executable = env::current_exe().expect("this test knows its own path");
+    executable
+        .parent()
+        .and_then(Path::parent)
+        .expect("cargo puts tests into target/PROFILE/deps")
+        .to_owned()
+}
+
+/// Where the built victim of that name is. It is built if it is missing or older than any source of the victims.
+#[track_caller]
+pub fn victim_program(name: &str) -> PathBuf {
+    try_victim_program(name).unwrap_or_else(|reason| panic!("cannot build victim {name}: {reason}"))
+}
+
+/// The same for a victim that not every compiler can build; the error is the compiler's.
+pub fn try_victim_program(name: &str) -> Result<PathBuf, String> {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(name) {
+        return Ok(path.clone());
+    }
+    let path = build(name)?;
+    built.insert(name.to_owned(), path.clone());
+    Ok(path)
+}
+
+/// How a victim is compiled.
+struct Recipe {
+    source: &'static str,
+    flags: &'static [&'static str],
+}
+
+/// Victims walk like programs that keep frame pointers, and every call of the allocator stays a call.
+const FLAGS: &[&str] = &[
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fno-builtin",
+    "-pthread",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+];
+
+/// The victims that are not compiled as all the others are.
+fn recipe(name: &str) -> Option<Recipe> {
+    match name {
+        "static" => Some(Recipe {
+            source: "steady.c",
+            flags: &["-O1", "-g", "-static", "-pthread", "-D_GNU_SOURCE"],
+        }),
+        // Needs the compiler's and linker's 32-bit modes, but no 32-bit libc.
+        "elf32" => Some(Recipe {
+            source: "elf32.c",
+            flags: &[
+                "-m32",
+                "-O1",
+                "-nostdlib",
+                "-static",
+                "-fno-pie",
+                "-no-pie",
+                "-fno-stack-protector",
+            ],
+        }),
+        _ => None,
+    }
+}
+
+fn build(name: &str) -> Result<PathBuf, String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("victims");
+    let directory = profile_directory().join("victims");
+    fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    // Test executables may run at the same time; the lock goes with the file.
+    let lock = File::create(directory.join(".lock")).map_err(|error| format!("lock: {error}"))?;
+    lock.lock().map_err(|error| format!("lock: {error}"))?;
+
+    let (source, flags) = match recipe(name) {
+        Some(recipe) => (sources.join(recipe.source), recipe.flags),
+        None => {
+            let in_c = sources.join(name).with_extension("c");
+            let source = if in_c.is_file() {
+                in_c
+            } else {
+                sources.join(name).with_extension("cc")
+            };
+            (source, FLAGS)
+        }
+    };
+    let program = directory.join(name);
+    if modified(&program) > newest(&sources)? {
+        return Ok(program);
+    }
+    let compiler = if source
+        .extension()
+        .is_some_and(|extension| extension == "cc")
+    {
+        "c++"
+    } else {
+        "cc"
+    };
+    // A victim may be running from the old file: the new one takes its name, not its place.
+    let fresh = directory.join(format!("{name}.new"));
+    let output = Command::new(compiler)
+        .args(flags)
+        .arg(&source)
+        .arg("-o")
+        .arg(&fresh)
+        .output()
+        .map_err(|error| format!("cannot run {compiler}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "{compiler} {}: {}",
+            flags.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    fs::rename(&fresh, &program).map_err(|error| format!("{}: {error}", fresh.display()))?;
+    Ok(program)
+}
+
+/// When a file was last written; long ago if it does not exist.
+fn modified(path: &Path) -> SystemTime {
+    path.metadata()
+        .and_then(|metadata| metadata.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// When any of the sources was last written, this recipe included.
+fn newest(sources: &Path) -> Result<SystemTime, String> {
+    let entries =
+        fs::read_dir(sources).map_err(|error| format!("{}: {error}", sources.display()))?;
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/program.rs");
+    let times = entries
+        .flatten()
+        .map(|entry| modified(&entry.path()))
+        .chain([modified(&recipe)]);
+    times
+        .max()
+        .ok_or_else(|| format!("{} is empty", sources.display()))
+}

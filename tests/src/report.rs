@@ -1,0 +1,325 @@
+//! `highwater report FILE --json`, as far as tests ask of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::process::run;
+use crate::program::highwater;
+use crate::victim::Truth;
+
+/// A report of schema 1.
+#[derive(Clone, Debug)]
+pub struct Report(Value);
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// `exited`, `signal`, `oom-killed`, …
+    pub reason: String,
+    /// Exit code, if it exited.
+    pub code: Option<u64>,
+    /// Signal, if one killed it.
+    pub signal: Option<u64>,
+}
+
+/// A traced process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// Its identity in the recording.
+    pub id: u64,
+    /// Its pid.
+    pub pid: u32,
+    /// The identity of the process that made it, or that it was.
+    pub parent: Option<u64>,
+    /// Its command line.
+    pub command: String,
+    /// How it ended, or was let go.
+    pub exit: Option<Exit>,
+}
+
+/// A stack with what it held.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// The process.
+    pub process: u64,
+    /// Names of the functions on its stack, leaf first; unresolved ones are `?`.
+    pub functions: Vec<String>,
+    /// Bytes held.
+    pub bytes: u64,
+    /// Blocks held.
+    pub blocks: u64,
+}
+
+/// Who held what at one moment.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// When, from the start of the recording.
+    pub at_ns: u64,
+    /// Bytes held by all.
+    pub bytes: u64,
+    /// Blocks held by all.
+    pub blocks: u64,
+    /// By whom.
+    pub holders: Vec<Holder>,
+}
+
+impl Holding {
+    /// Bytes and blocks of all stacks that pass through that function.
+    pub fn through(&self, function: &str) -> (u64, u64) {
+        self.holders
+            .iter()
+            .filter(|holder| holder.functions.iter().any(|name| name == function))
+            .fold((0, 0), |(bytes, blocks), holder| {
+                (bytes + holder.bytes, blocks + holder.blocks)
+            })
+    }
+
+    /// Panics unless the holders, sorted as they should be, add up to the whole.
+    #[track_caller]
+    pub fn assert_adds_up(&self) {
+        let bytes: u64 = self.holders.iter().map(|holder| holder.bytes).sum();
+        let blocks: u64 = self.holders.iter().map(|holder| holder.blocks).sum();
+        assert_eq!(
+            (bytes, blocks),
+            (self.bytes, self.blocks),
+            "sum of the holders"
+        );
+        assert!(
+            self.holders
+                .is_sorted_by_key(|holder| std::cmp::Reverse(holder.bytes)),
+            "holders are listed largest first"
+        );
+    }
+}
+
+impl Report {
+    /// The report of a recording.
+    #[track_caller]
+    pub fn of(file: &Path) -> Self {
+        let outcome = run(highwater().arg("report").arg(file).arg("--json"));
+        outcome.assert_says(0, &[]);
+        let value: Value = serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|error| panic!("the report is no JSON: {error}: {outcome:#?}"));
+        assert_eq!(value["schema"], 1, "schema of {value:#}");
+        Self(value)
+    }
+
+    /// The report of a recording that is still being written, if there is enough of it.
+    pub(crate) fn so_far(file: &Path) -> Option<Self> {
+        let outcome = run(highwater().arg("report").arg(file).arg("--json"));
+        serde_json::from_str(&outcome.stdout).ok().map(Self)
+    }
+
+    /// The document itself.
+    pub fn json(&self) -> &Value {
+        &self.0
+    }
+
+    /// A number of `totals`.
+    #[track_caller]
+    pub fn total(&self, name: &str) -> u64 {
+        number(&self.0["totals"], name)
+    }
+
+    /// A number of `quality`.
+    #[track_caller]
+    pub fn quality(&self, name: &str) -> u64 {
+        number(&self.0["quality"], name)
+    }
+
+    /// Whether the recording was finished in order.
+    #[track_caller]
+    pub fn is_complete(&self) -> bool {
+        self.0["quality"]["complete"]
+            .as_bool()
+            .unwrap_or_else(|| panic!("no quality.complete in {:#}", self.0["quality"]))
+    }
+
+    /// A size of `memory`, bytes: `memory("attach", "rss")`.
+    #[track_caller]
+    pub fn memory(&self, moment: &str, name: &str) -> u64 {
+        number(&self.0["memory"][moment], name)
+    }
+
+    /// How long was recorded.
+    #[track_caller]
+    pub fn duration_ns(&self) -> u64 {
+        number(&self.0, "duration_ns")
+    }
+
+    /// The peak of all processes together.
+    #[track_caller]
+    pub fn peak(&self) -> Holding {
+        self.holding(&self.0["peak"])
+    }
+
+    /// What was live at the end.
+    #[track_caller]
+    pub fn end(&self) -> Holding {
+        self.holding(&self.0["end"])
+    }
+
+    /// The peak of one process.
+    #[track_caller]
+    pub fn process_peak(&self, process: u64) -> Holding {
+        let peak = list(&self.0, "process_peaks")
+            .iter()
+            .find(|peak| peak["process"] == process)
+            .unwrap_or_else(|| panic!("no process_peaks of {process}"));
+        self.holding(peak)
+    }
+
+    /// Every traced process, in the order in which tracing them began.
+    #[track_caller]
+    pub fn processes(&self) -> Vec<Process> {
+        list(&self.0, "processes")
+            .iter()
+            .map(|process| Process {
+                id: number(process, "id"),
+                pid: u32::try_from(number(process, "pid")).expect("a pid fits 32 bits"),
+                parent: process["parent"].as_u64(),
+                command: process["command"].as_str().unwrap_or_default().to_owned(),
+                exit: process["exit"]["reason"].as_str().map(|reason| Exit {
+                    reason: reason.to_owned(),
+                    code: process["exit"]["code"].as_u64(),
+                    signal: process["exit"]["signal"].as_u64(),
+                }),
+            })
+            .collect()
+    }
+
+    /// The only traced process.
+    #[track_caller]
+    pub fn only_process(&self) -> Process {
+        let mut processes = self.processes();
+        assert_eq!(processes.len(), 1, "processes: {processes:#?}");
+        processes.remove(0)
+    }
+
+    /// Panics unless the recording is complete and nothing was lost or left out, but for the counters named.
+    #[track_caller]
+    pub fn assert_saw_all_but(&self, excused: &[&str]) {
+        assert!(self.is_complete(), "incomplete: {:#}", self.0["quality"]);
+        let counters = [
+            "lost_events",
+            "truncated_stacks",
+            "lost_allocations",
+            "lost_frees",
+            "lost_process_events",
+            "no_walk_buffer",
+            "threads_full",
+            "calls_too_deep",
+            "missed_returns",
+            "unpaired_returns",
+            "unsafe_returns",
+            "unreadable_results",
+            "stack_collisions",
+            "malformed_events",
+        ];
+        let found: BTreeMap<&str, u64> = counters
+            .into_iter()
+            .filter(|name| !excused.contains(name))
+            .map(|name| (name, self.0["quality"][name].as_u64().unwrap_or(0)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert!(found.is_empty(), "not everything was seen: {found:?}");
+        // The counter that must be there for its zero to mean anything.
+        if !excused.contains(&"lost_events") {
+            assert_eq!(self.quality("lost_events"), 0, "lost events");
+        }
+    }
+
+    /// Panics unless the recording is complete and nothing was lost or left out.
+    #[track_caller]
+    pub fn assert_saw_all(&self) {
+        self.assert_saw_all_but(&[]);
+    }
+
+    /// Panics unless the totals are those that a victim told, which were all in the window of the recording.
+    #[track_caller]
+    pub fn assert_totals(&self, truth: &Truth) {
+        for name in ["allocations", "allocated_bytes", "frees", "freed_bytes"] {
+            assert_eq!(
+                self.total(name),
+                truth.get(name),
+                "{name}: {:#} against {truth:?}",
+                self.0["totals"]
+            );
+        }
+    }
+
+    /// Panics unless what is live at the end is what a victim told.
+    #[track_caller]
+    pub fn assert_end(&self, truth: &Truth) {
+        let end = self.end();
+        end.assert_adds_up();
+        assert_eq!(
+            (end.bytes, end.blocks),
+            (truth.get("live_bytes"), truth.get("live_blocks")),
+            "bytes and blocks live at the end"
+        );
+    }
+
+    /// Panics unless the peak is what a victim told.
+    #[track_caller]
+    pub fn assert_peak(&self, truth: &Truth) {
+        let peak = self.peak();
+        peak.assert_adds_up();
+        assert_eq!(
+            (peak.bytes, peak.blocks),
+            (truth.get("peak_bytes"), truth.get("peak_blocks")),
+            "bytes and blocks at the peak"
+        );
+    }
+
+    #[track_caller]
+    fn holding(&self, value: &Value) -> Holding {
+        let holders = list(value, "holders")
+            .iter()
+            .map(|holder| Holder {
+                process: number(holder, "process"),
+                functions: self.functions(&holder["stack"]),
+                bytes: number(holder, "bytes"),
+                blocks: number(holder, "blocks"),
+            })
+            .collect();
+        Holding {
+            at_ns: number(value, "at_ns"),
+            bytes: number(value, "bytes"),
+            blocks: number(value, "blocks"),
+            holders,
+        }
+    }
+
+    /// The names on a stack, leaf first; none where there is no stack.
+    fn functions(&self, stack: &Value) -> Vec<String> {
+        let index = |value: &Value| value.as_u64().and_then(|index| usize::try_from(index).ok());
+        let frames = index(stack).map(|stack| &self.0["stacks"][stack]);
+        frames
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(index)
+            .map(|frame| {
+                let name = self.0["frames"][frame]["function"].as_str();
+                name.unwrap_or("?").to_owned()
+            })
+            .collect()
+    }
+}
+
+#[track_caller]
+fn number(value: &Value, name: &str) -> u64 {
+    value[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no number {name} in {value:#}"))
+}
+
+#[track_caller]
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name]
+        .as_array()
+        .unwrap_or_else(|| panic!("no list {name} in {value:#}"))
+}

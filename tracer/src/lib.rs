@@ -11,4 +11,6 @@
 pub mod event;
 pub mod live;
 pub mod peak;
+pub mod probe;
 pub mod record;
+pub mod target;

@@ -1,0 +1,3 @@
+//! Probes: where they go.
+
+pub mod placement;

@@ -75,7 +75,7 @@ mod tests {
     /// Whether `sized`, compiled like this, is seen to lead to `free`.
     fn sized_leads_to_free(body: &str, flags: &[&str]) -> bool {
         let source = format!(
-            "static void *last;\n\
+            "static void *volatile last;\n\
              void free(void *block) {{ last = block; }}\n\
              void other(void *block) {{ last = block; }}\n\
              void sized(void *block, unsigned long size) {{ (void)size; {body} }}\n"

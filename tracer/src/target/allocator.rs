@@ -1,0 +1,441 @@
+//! The allocator that a process uses, and where to probe it.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use highwater_common::cookie::Function;
+
+use super::{
+    Target, TargetError,
+    elf::{Elf, ElfError},
+    mapped_file::{self, MappedFile},
+    maps::{self, Mapping, MappingName},
+    safety::Refusal,
+    thunk,
+};
+use crate::probe::placement::{self, Placement};
+
+/// Most files that are looked into. Large desktop programs map some five hundred.
+const FILE_LIMIT: usize = 8192;
+
+/// The allocator that a process uses: its glibc.
+#[derive(Debug)]
+pub struct Allocator {
+    /// The library, as the process names it.
+    pub library: PathBuf,
+    /// A path that leads to it from here, for as long as the process maps it.
+    pub attach_path: PathBuf,
+    /// The library, held open.
+    pub file: File,
+    /// Its GNU build id, hexadecimal.
+    pub build_id: Option<String>,
+    /// Where its code is mapped; empty where it is not mapped yet.
+    pub text: Range<u64>,
+    /// Where to probe it, in the order of [`Function::ALL`]. One probe for functions that are the same code, none for
+    /// those that only call `free`.
+    pub probes: Vec<ProbePoint>,
+    /// Another mapped file that exports `malloc` and `free` too: calls may go there, and then are not seen here.
+    pub interposed_by: Option<PathBuf>,
+    /// Mapped files that could not be opened or understood: one of them may hold another allocator.
+    pub unexamined: Vec<PathBuf>,
+}
+
+/// Where to probe one function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbePoint {
+    /// Which function.
+    pub function: Function,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes past the symbol.
+    pub symbol_offset: u64,
+    /// The kernel emulates the instruction there; single-stepping is some 30 times slower in a virtual machine.
+    pub emulated: bool,
+    /// Calls with NULL are not seen.
+    pub past_null_check: bool,
+    /// How far below the return address the stack pointer is there, bytes. 0 for all that return a block.
+    pub pushed_bytes: u64,
+}
+
+/// Finds the glibc that a process maps.
+///
+/// # Errors
+///
+/// [`TargetError::Refused`] where there is none; `NotPermitted` or `Gone` where we could not look.
+pub fn find(target: &Target) -> Result<Allocator, TargetError> {
+    let survey = survey(target)?;
+    let Some(found) = survey.glibc else {
+        let refusal = if survey.musl {
+            Refusal::Musl
+        } else {
+            Refusal::NoLibc
+        };
+        return Err(refusal.of(target));
+    };
+    let elf_error = |source| TargetError::Elf {
+        path: found.library.clone(),
+        source,
+    };
+    let elf = Elf::open(&found.mapped.file).map_err(elf_error)?;
+    let (build_id, probes) = (elf.build_id(), probe_points(&elf).map_err(elf_error)?);
+    drop(elf);
+    Ok(Allocator {
+        library: found.library,
+        attach_path: found.mapped.path,
+        file: found.mapped.file,
+        build_id,
+        text: found.text,
+        probes,
+        interposed_by: survey.interposed_by,
+        unexamined: survey.unexamined,
+    })
+}
+
+/// Looks into a glibc that is not mapped yet; `path` is what the process will call it, `attach_path` how we reach it.
+///
+/// # Errors
+///
+/// [`TargetError::Read`] or [`TargetError::Elf`]; their pid is our own.
+pub fn in_library(path: &Path, attach_path: PathBuf) -> Result<Allocator, TargetError> {
+    let file = File::open(&attach_path).map_err(|source| TargetError::Read {
+        pid: std::process::id(),
+        path: attach_path.clone(),
+        source,
+    })?;
+    let elf_error = |source| TargetError::Elf {
+        path: path.to_owned(),
+        source,
+    };
+    let elf = Elf::open(&file).map_err(elf_error)?;
+    let (build_id, probes) = (elf.build_id(), probe_points(&elf).map_err(elf_error)?);
+    drop(elf);
+    Ok(Allocator {
+        library: path.to_owned(),
+        attach_path,
+        file,
+        build_id,
+        text: 0..0,
+        probes,
+        interposed_by: None,
+        unexamined: Vec::new(),
+    })
+}
+
+/// What a process maps that matters to us.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) glibc: Option<Glibc>,
+    pub(super) musl: bool,
+    pub(super) interposed_by: Option<PathBuf>,
+    pub(super) unexamined: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Glibc {
+    library: PathBuf,
+    mapped: MappedFile,
+    text: Range<u64>,
+}
+
+/// Looks into every file whose code a process maps.
+pub(super) fn survey(target: &Target) -> Result<Survey, TargetError> {
+    let maps = maps::read(&target.proc_dir())?;
+    let mut survey = Survey::default();
+    let mut denied = None;
+    for code in files_with_code(&maps).take(FILE_LIMIT) {
+        let MappingName::File(name, _) = &code.path else {
+            continue;
+        };
+        survey.musl |= is_musl(name);
+        let mapped = match mapped_file::open(target, code) {
+            Ok(mapped) => mapped,
+            Err(gone @ TargetError::Gone { .. }) if !target.is_alive() => return Err(gone),
+            Err(error) => {
+                denied.get_or_insert(error);
+                survey.unexamined.push(name.clone());
+                continue;
+            }
+        };
+        match role(&mapped.file) {
+            Ok(Role::Glibc) if survey.glibc.is_none() => {
+                survey.glibc = Some(Glibc {
+                    library: name.clone(),
+                    text: text_range(&maps, code),
+                    mapped,
+                });
+            }
+            Ok(Role::Interposer) => {
+                survey.interposed_by.get_or_insert_with(|| name.clone());
+            }
+            // A second glibc (`dlmopen`, or a debugger's) has its own heap, and few calls go there.
+            Ok(Role::Glibc | Role::None) | Err(ElfError::NotElf) => {}
+            Err(_) => survey.unexamined.push(name.clone()),
+        }
+    }
+    match denied {
+        // What we look for is among the files that we could not open.
+        Some(error) if survey.glibc.is_none() && !survey.musl => Err(error),
+        _ => Ok(survey),
+    }
+}
+
+/// The first executable mapping of each file.
+fn files_with_code(maps: &[Mapping]) -> impl Iterator<Item = &Mapping> {
+    let mut seen = HashSet::new();
+    maps.iter()
+        .filter(|map| map.executable && matches!(map.path, MappingName::File(..)))
+        .filter(move |map| seen.insert((map.device, map.inode)))
+}
+
+/// The executable mappings of a file that follow on each other without a gap, from `first` on.
+fn text_range(maps: &[Mapping], first: &Mapping) -> Range<u64> {
+    let mut range = first.start..first.end;
+    for map in maps {
+        let same_file = (map.device, map.inode) == (first.device, first.inode);
+        if map.start == range.end && map.executable && same_file {
+            range.end = map.end;
+        }
+    }
+    range
+}
+
+enum Role {
+    /// It exports `malloc`, `free` and `gnu_get_libc_version`.
+    Glibc,
+    /// It exports `malloc` and `free` and is not a libc.
+    Interposer,
+    None,
+}
+
+fn role(file: &File) -> Result<Role, ElfError> {
+    let elf = Elf::open(file)?;
+    if !elf.exports("malloc")? || !elf.exports("free")? {
+        return Ok(Role::None);
+    }
+    if elf.exports("gnu_get_libc_version")? {
+        return Ok(Role::Glibc);
+    }
+    // Until glibc 2.33 the dynamic linker exported the allocator that it uses before libc is there.
+    let soname = elf.soname().unwrap_or_default();
+    let is_libc_itself = soname.starts_with(b"ld-linux") || soname.starts_with(b"libc.musl");
+    Ok(if is_libc_itself {
+        Role::None
+    } else {
+        Role::Interposer
+    })
+}
+
+fn is_musl(name: &Path) -> bool {
+    name.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("ld-musl-") || name.starts_with("libc.musl-")
+    })
+}
+
+/// Where to probe each allocator function of a library, once for each piece of code.
+fn probe_points(elf: &Elf<'_>) -> Result<Vec<ProbePoint>, ElfError> {
+    let mut points = Vec::new();
+    let mut probed = HashSet::new();
+    for function in Function::ALL {
+        for symbol in elf.functions(function.symbol())? {
+            let is_free = function == Function::Free;
+            if !probed.insert(symbol.address)
+                || (function.frees()
+                    && !is_free
+                    && thunk::leads_to(elf, &symbol, Function::Free.symbol()))
+            {
+                continue;
+            }
+            let Placement {
+                offset,
+                emulated,
+                past_null_check,
+                pushed_bytes,
+            } = placement::place(&elf.code(&symbol)?, symbol.address, function);
+            let outside = ElfError::Damaged("a function that lies outside of it");
+            let address = symbol.address.checked_add(offset);
+            points.push(ProbePoint {
+                function,
+                offset: address
+                    .and_then(|address| elf.file_offset(address))
+                    .ok_or(outside)?,
+                symbol_offset: offset,
+                emulated,
+                past_null_check,
+                pushed_bytes,
+            });
+        }
+    }
+    if points.is_empty() {
+        return Err(
+            io::Error::new(io::ErrorKind::NotFound, "it exports no allocator function").into(),
+        );
+    }
+    Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::MetadataExt, process::Command};
+
+    use super::*;
+    use crate::target::process::tests::{Running, compile, leaderless};
+
+    const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+
+    fn functions(allocator: &Allocator) -> Vec<Function> {
+        allocator
+            .probes
+            .iter()
+            .map(|probe| probe.function)
+            .collect()
+    }
+
+    #[test]
+    fn the_libc_of_a_process_is_found_and_open() {
+        let cat = Running::cat();
+        let target = cat.target();
+        let allocator = find(&target).unwrap();
+        assert!(allocator.library.ends_with("libc.so.6"));
+        assert_eq!(
+            std::fs::metadata(&allocator.attach_path).unwrap().ino(),
+            std::fs::metadata(LIBC).unwrap().ino()
+        );
+        assert!(allocator.build_id.is_some());
+        assert_eq!(allocator.interposed_by, None);
+        assert_eq!(allocator.unexamined, Vec::<PathBuf>::new());
+        for map in maps::read(&target.proc_dir()).unwrap() {
+            let is_its_code = map.executable
+                && matches!(&map.path, MappingName::File(path, _) if *path == allocator.library);
+            assert_eq!(
+                is_its_code,
+                allocator.text.start <= map.start && map.end <= allocator.text.end
+            );
+        }
+    }
+
+    #[test]
+    fn a_process_without_its_leader_has_an_allocator_too() {
+        let (_dir, running) = leaderless();
+        assert!(!find(&running.target()).unwrap().text.is_empty());
+    }
+
+    #[test]
+    fn aliases_are_probed_once() {
+        let allocator = in_library(Path::new(LIBC), PathBuf::from(LIBC)).unwrap();
+        assert!(allocator.text.is_empty());
+        let functions = functions(&allocator);
+        for function in [
+            Function::Malloc,
+            Function::Calloc,
+            Function::Realloc,
+            Function::Free,
+        ] {
+            assert!(functions.contains(&function));
+        }
+        assert!(!functions.contains(&Function::Cfree), "cfree is free");
+        assert!(
+            !functions.contains(&Function::Memalign),
+            "memalign is aligned_alloc"
+        );
+        let offsets: HashSet<_> = allocator.probes.iter().map(|probe| probe.offset).collect();
+        assert_eq!(offsets.len(), functions.len());
+    }
+
+    const SIZED: &str = r#"
+        #include <stdlib.h>
+        void *malloc(size_t size) { (void)size; return 0; }
+        void free(void *block) { static void *volatile last; last = block; }
+        void free_sized(void *block, size_t size) { (void)size; free(block); }
+        void free_aligned_sized(void *block, size_t alignment, size_t size) {
+            static void *volatile last; (void)alignment; (void)size; last = block;
+        }"#;
+
+    #[test]
+    fn a_sized_free_that_only_calls_free_is_not_probed() {
+        let (_dir, library) = compile(SIZED, &["-shared", "-fPIC", "-O2"]);
+        let allocator = in_library(&library, library.clone()).unwrap();
+        assert_eq!(
+            functions(&allocator),
+            [Function::Malloc, Function::Free, Function::FreeAlignedSized]
+        );
+    }
+
+    #[test]
+    fn an_offset_leads_to_the_instruction_that_was_chosen() {
+        let content = std::fs::read(LIBC).unwrap();
+        for probe in in_library(Path::new(LIBC), PathBuf::from(LIBC))
+            .unwrap()
+            .probes
+        {
+            let at = usize::try_from(probe.offset).unwrap();
+            let place = placement::place(&content[at..at + 16], 0, probe.function);
+            if probe.emulated {
+                assert_eq!((place.offset, place.emulated), (0, true), "{probe:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_preloaded_allocator_is_told() {
+        let (_dir, library) = compile(
+            r#"
+            #include <stddef.h>
+            static char pool[1 << 20] __attribute__((aligned(16)));
+            static size_t used;
+            void *malloc(size_t size) { void *block = pool + used; used += (size + 31) & ~(size_t)15; return block; }
+            void free(void *block) { (void)block; }
+            void *calloc(size_t count, size_t size) { return malloc(count * size); }
+            void *realloc(void *block, size_t size) {
+                char *moved = malloc(size);
+                for (size_t i = 0; block && i < size; i++) moved[i] = ((char *)block)[i];
+                return moved;
+            }"#,
+            &["-shared", "-fPIC", "-O1", "-fno-builtin"],
+        );
+        let mut cat = Running::start(Command::new("cat").env("LD_PRELOAD", &library));
+        cat.say("ready");
+        assert_eq!(cat.line(), "ready");
+        let allocator = find(&cat.target()).unwrap();
+        assert_eq!(
+            allocator.interposed_by,
+            Some(library.canonicalize().unwrap())
+        );
+        assert!(allocator.library.ends_with("libc.so.6"));
+    }
+
+    #[test]
+    fn a_program_that_exports_its_own_malloc_is_told() {
+        let source = r#"
+            #include <stdio.h>
+            #include <unistd.h>
+            void *malloc(unsigned long size) { (void)size; return 0; }
+            void free(void *block) { (void)block; }
+            int main(void) { char c; write(1, "ready\n", 6); return read(0, &c, 1); }"#;
+        let (_dir, program) = compile(source, &["-rdynamic", "-fno-builtin"]);
+        let mut running = Running::start(&mut Command::new(&program));
+        assert_eq!(running.line(), "ready");
+        let allocator = find(&running.target()).unwrap();
+        assert_eq!(
+            allocator.interposed_by,
+            Some(program.canonicalize().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_library_that_is_no_allocator_is_an_error() {
+        let program = Path::new("/bin/cat");
+        let error = in_library(program, program.to_owned()).unwrap_err();
+        assert!(
+            error.to_string().contains("no allocator function"),
+            "{error}"
+        );
+        assert!(in_library(Path::new("/none"), PathBuf::from("/none")).is_err());
+        assert!(in_library(Path::new("/etc/passwd"), PathBuf::from("/etc/passwd")).is_err());
+    }
+}

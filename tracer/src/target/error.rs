@@ -1,0 +1,149 @@
+//! Why something could not be learned of a process.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{elf::ElfError, safety::Refusal};
+
+/// Why something could not be learned of a process.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// There was no such process to begin with.
+    #[error(
+        "no process has pid {pid}: it may have ended, or run in another pid namespace; `pgrep -a NAME` lists those that run"
+    )]
+    NoSuchProcess {
+        /// What was asked for.
+        pid: u32,
+    },
+    /// The process ended (or its pid went to another one) while it was looked at.
+    #[error(
+        "process {pid} ended while it was being examined; to trace it from its start: `highwater record -- COMMAND`"
+    )]
+    Gone {
+        /// Which process.
+        pid: u32,
+    },
+    /// The number is that of a thread.
+    #[error(
+        "{tid} is a thread of process {pid}, and only whole processes can be traced: use `-p {pid}`"
+    )]
+    IsThread {
+        /// What was asked for.
+        tid: u32,
+        /// The process it belongs to.
+        pid: u32,
+    },
+    /// The kernel did not let us look.
+    #[error(
+        "not permitted to read {}: {source}; it needs {}, which `sudo highwater record -p {pid}` has",
+        path.display(), needs.capability()
+    )]
+    NotPermitted {
+        /// Which process.
+        pid: u32,
+        /// What was to be read.
+        path: PathBuf,
+        /// Which privilege would have allowed it.
+        needs: Privilege,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Any other failure to read.
+    #[error("cannot read {} of process {pid}: {source}", path.display())]
+    Read {
+        /// Which process.
+        pid: u32,
+        /// What was to be read.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel wrote something that is not in the form it documents.
+    #[error("{} does not have the form that the kernel documents ({what}); please report this with `uname -r`", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What could not be read from it.
+        what: &'static str,
+    },
+    /// The file behind a mapping could not be reached: its path leads to another file now, or nowhere.
+    #[error(
+        "cannot open {}, which process {pid} maps: that path now leads to another file or to none, and the mapping itself \
+         could not be opened ({source}); if the process is loading libraries, try again",
+        path.display()
+    )]
+    FileReplaced {
+        /// Which process.
+        pid: u32,
+        /// The path that it was mapped from.
+        path: PathBuf,
+        /// Why the mapping could not be opened through `map_files`.
+        source: io::Error,
+    },
+    /// A mapped file is not an ELF file that we can read.
+    #[error("cannot use {}: {source}", path.display())]
+    Elf {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ElfError,
+    },
+    /// A probe would be dangerous to the process, or useless.
+    #[error("process {pid} ({command}) cannot be traced: {refusal}")]
+    Refused {
+        /// Which process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// What the kernel asks of whoever reads something of another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// `/proc/PID/{maps,exe,root}` of another user's process, or of one with more capabilities than we have
+    /// (`ptrace_may_access`; no ptrace takes place).
+    Inspect,
+    /// `/proc/PID/map_files`.
+    MapFiles,
+    /// A file whose mode does not let us read it.
+    ReadFile,
+}
+
+impl Privilege {
+    /// The capabilities that grant it.
+    pub const fn capability(self) -> &'static str {
+        match self {
+            Self::Inspect => "CAP_SYS_PTRACE",
+            Self::MapFiles => "CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN",
+            Self::ReadFile => "CAP_DAC_READ_SEARCH",
+        }
+    }
+}
+
+impl TargetError {
+    /// Names the failure to read something of a process: gone, not permitted, or what else.
+    pub(super) fn reading(pid: u32, path: &Path, needs: Privilege, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => Self::Gone { pid },
+            Some(libc::EACCES | libc::EPERM) => Self::NotPermitted {
+                pid,
+                path,
+                needs,
+                source,
+            },
+            _ => Self::Read { pid, path, source },
+        }
+    }
+
+    /// Whether more privilege would have helped.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::NotPermitted { .. })
+    }
+}

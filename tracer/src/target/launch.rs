@@ -1,0 +1,450 @@
+//! What will run, and which libc it will map, told before it is started.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access};
+
+use super::{
+    elf::{Elf, ElfError},
+    safety::{self, Refusal},
+};
+
+/// What `execvp(3)` searches without a `PATH`.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// How many scripts may be each other's interpreters: the kernel's own limit.
+const SCRIPT_LEVELS: usize = 4;
+/// How much of a script's first line the kernel reads, bytes: `BINPRM_BUF_SIZE`.
+const SCRIPT_LINE: u64 = 256;
+/// Where libc is, besides beside the dynamic linker.
+const LIBRARY_DIRS: [&str; 4] = ["/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"];
+
+/// Why a command cannot be run, or not be traced from its start.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// There is no such command.
+    #[error("cannot run {}: no such command was found ({source}); check the spelling, or give its path", name.display())]
+    NotFound {
+        /// What was asked for.
+        name: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is there but cannot be executed.
+    #[error("cannot run {}: {source}; is it a program, and executable (`chmod +x`)?", path.display())]
+    NotExecutable {
+        /// What was found.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It can be run but not traced.
+    #[error("{} cannot be traced: {refusal}", path.display())]
+    Refused {
+        /// The program: the command, or the interpreter of the script that it is.
+        path: PathBuf,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// It is not a program that we can read.
+    #[error("cannot tell what {} will run: {source}; start it yourself and use `highwater record -p PID`", path.display())]
+    Unreadable {
+        /// The program: the command, or the interpreter of the script that it is.
+        path: PathBuf,
+        /// What is wrong.
+        source: ElfError,
+    },
+    /// Scripts that name scripts.
+    #[error("cannot run {}: more than {SCRIPT_LEVELS} scripts are each other's interpreters", path.display())]
+    TooManyInterpreters {
+        /// The command.
+        path: PathBuf,
+    },
+    /// The dynamic linker is there but no libc.
+    #[error(
+        "cannot tell which libc {} will use: there is none beside {} nor in the usual directories; start it yourself \
+         and use `highwater record -p PID`",
+        path.display(), interpreter.display()
+    )]
+    NoLibc {
+        /// The program.
+        path: PathBuf,
+        /// Its dynamic linker.
+        interpreter: PathBuf,
+    },
+}
+
+impl LaunchError {
+    /// The exit code for it, as env(1) has it: 127 not found, 126 found but not executable, 125 our own failure.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotFound { .. } => 127,
+            Self::NotExecutable { .. } | Self::TooManyInterpreters { .. } => 126,
+            Self::Refused { .. } | Self::Unreadable { .. } | Self::NoLibc { .. } => 125,
+        }
+    }
+}
+
+/// Finds the file that a command names, as `execvp(3)` and so env(1) would.
+///
+/// A name with a slash is a path; another is searched in `path_env` (an empty entry is the working directory), past
+/// files that cannot be executed. Relative paths are relative to `cwd`.
+///
+/// # Errors
+///
+/// [`LaunchError::NotFound`], or [`LaunchError::NotExecutable`] if nothing better than that was found.
+pub fn resolve_command(
+    name: &OsStr,
+    path_env: Option<&OsStr>,
+    cwd: &Path,
+) -> Result<PathBuf, LaunchError> {
+    let not_found = |source| LaunchError::NotFound {
+        name: name.into(),
+        source,
+    };
+    if name.is_empty() {
+        return Err(not_found(io::ErrorKind::NotFound.into()));
+    }
+    if name.as_bytes().contains(&b'/') {
+        let path = cwd.join(name);
+        return match executable(&path) {
+            Ok(()) => Ok(path),
+            Err(source) if source.raw_os_error() == Some(libc::ENOENT) => Err(not_found(source)),
+            Err(source) => Err(LaunchError::NotExecutable { path, source }),
+        };
+    }
+    let mut denied = None;
+    for dir in std::env::split_paths(path_env.unwrap_or(OsStr::new(DEFAULT_PATH))) {
+        // Joining an empty directory leaves the working directory.
+        let path = cwd.join(dir).join(name);
+        match executable(&path) {
+            Ok(()) => return Ok(path),
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                denied.get_or_insert((path, source));
+            }
+            Err(_) => {}
+        }
+    }
+    match denied {
+        Some((path, source)) => Err(LaunchError::NotExecutable { path, source }),
+        None => Err(not_found(io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Whether a file can be executed, by the error that `execve(2)` would give.
+fn executable(path: &Path) -> io::Result<()> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::from_raw_os_error(libc::EACCES));
+    }
+    Ok(access(path, Access::EXEC_OK)?)
+}
+
+/// Tells which libc a command will map.
+///
+/// Scripts are followed to the program that interprets them. A prediction: `LD_LIBRARY_PATH`, a run path, or a program
+/// that executes another one may lead elsewhere.
+///
+/// # Errors
+///
+/// [`LaunchError::Refused`] if what will run cannot be traced, or why nothing can be told.
+pub fn predict_libc(command: &Path) -> Result<PathBuf, LaunchError> {
+    let program = follow_scripts(command)?;
+    let unreadable = |source| LaunchError::Unreadable {
+        path: program.clone(),
+        source,
+    };
+    let refused = |refusal| LaunchError::Refused {
+        path: program.clone(),
+        refusal,
+    };
+    let file = open(&program)?;
+    let elf = Elf::open(&file).map_err(|error| match safety::foreign(&error) {
+        Some(refusal) => refused(refusal),
+        None => unreadable(error),
+    })?;
+    if let Some(refusal) = safety::examine_program(&elf) {
+        return Err(refused(refusal));
+    }
+    let interpreter = elf.interpreter().ok_or_else(|| refused(Refusal::NoLibc))?;
+    let interpreter_name = interpreter.file_name().unwrap_or_default().as_bytes();
+    if interpreter_name.starts_with(b"ld-musl-") {
+        return Err(refused(Refusal::Musl));
+    }
+    // What the process will map has no symbolic links left in its path.
+    let real_interpreter = fs::canonicalize(&interpreter).unwrap_or_else(|_| interpreter.clone());
+    let beside = real_interpreter.parent().map(Path::to_owned);
+    beside
+        .into_iter()
+        .chain(LIBRARY_DIRS.map(PathBuf::from))
+        .filter_map(|dir| fs::canonicalize(dir.join("libc.so.6")).ok())
+        .find(|path| is_glibc(path))
+        .ok_or_else(|| LaunchError::NoLibc {
+            path: program.clone(),
+            interpreter,
+        })
+}
+
+fn is_glibc(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| {
+        Elf::open(&file)
+            .and_then(|elf| elf.exports("gnu_get_libc_version"))
+            .unwrap_or(false)
+    })
+}
+
+/// The program that the kernel would run for a command: itself, or its interpreter's interpreter ...
+fn follow_scripts(command: &Path) -> Result<PathBuf, LaunchError> {
+    let mut program = command.to_owned();
+    for _ in 0..=SCRIPT_LEVELS {
+        let mut start = Vec::new();
+        open(&program)?
+            .take(SCRIPT_LINE)
+            .read_to_end(&mut start)
+            .map_err(|source| LaunchError::Unreadable {
+                path: program.clone(),
+                source: source.into(),
+            })?;
+        if start.starts_with(b"\x7fELF") {
+            return Ok(program);
+        }
+        program = match script_interpreter(&start) {
+            Some(interpreter) => interpreter,
+            // `execvp(3)` hands what the kernel does not know to the shell.
+            None => PathBuf::from("/bin/sh"),
+        };
+    }
+    Err(LaunchError::TooManyInterpreters {
+        path: command.to_owned(),
+    })
+}
+
+fn open(path: &Path) -> Result<File, LaunchError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LaunchError::NotFound {
+            name: path.to_owned(),
+            source,
+        },
+        // It may be executable all the same.
+        _ => LaunchError::Unreadable {
+            path: path.to_owned(),
+            source: source.into(),
+        },
+    };
+    // Opening a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(LaunchError::NotExecutable {
+            path: path.to_owned(),
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        });
+    }
+    File::open(path).map_err(failed)
+}
+
+/// The path after `#!`, as the kernel reads it
+/// (<https://github.com/torvalds/linux/blob/v6.12/fs/binfmt_script.c#L34>).
+fn script_interpreter(start: &[u8]) -> Option<PathBuf> {
+    let line = start.strip_prefix(b"#!")?;
+    let line = line.split(|&byte| byte == b'\n').next()?;
+    let path = line
+        .split(|&byte| matches!(byte, b' ' | b'\t' | 0))
+        .find(|part| !part.is_empty())?;
+    Some(PathBuf::from(OsString::from_vec(path.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::process::tests::compile;
+
+    fn write(dir: &Path, name: &str, content: &str, mode: u32) -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn resolve(name: &str, path_env: &str, cwd: &Path) -> Result<PathBuf, u8> {
+        resolve_command(OsStr::new(name), Some(OsStr::new(path_env)), cwd)
+            .map_err(|error| error.exit_code())
+    }
+
+    #[test]
+    fn commands_are_found_as_env_finds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let cwd = dir.path();
+        fs::create_dir_all(cwd.join("first/tool")).unwrap();
+        fs::create_dir(cwd.join("second")).unwrap();
+        fs::create_dir(cwd.join("third")).unwrap();
+        let plain = write(&cwd.join("second"), "tool", "", 0o644);
+        let good = write(&cwd.join("third"), "tool", "", 0o755);
+        let here = write(cwd, "here", "", 0o755);
+
+        assert_eq!(
+            resolve("tool", "first:second:none:third", cwd),
+            Ok(good),
+            "the first that can be run"
+        );
+        assert_eq!(
+            resolve("tool", "first:second", cwd),
+            Err(126),
+            "found, but nothing to run"
+        );
+        assert_eq!(resolve("tool", "none", cwd), Err(127));
+        assert_eq!(
+            resolve("here", "none:", cwd),
+            Ok(here.clone()),
+            "an empty entry is here"
+        );
+        assert_eq!(resolve("./here", "none", cwd), Ok(cwd.join("./here")));
+        assert_eq!(resolve(here.to_str().unwrap(), "none", cwd), Ok(here));
+        assert_eq!(resolve("./none", "", cwd), Err(127));
+        assert_eq!(resolve("", "", cwd), Err(127));
+        assert_eq!(resolve("./first", "", cwd), Err(126), "a directory");
+        assert_eq!(resolve("./here/below", "", cwd), Err(126), "below a file");
+        assert_eq!(resolve(plain.to_str().unwrap(), "", cwd), Err(126));
+        let cat = resolve_command(OsStr::new("cat"), None, cwd).unwrap();
+        assert_eq!(cat, Path::new("/bin/cat"), "without PATH");
+    }
+
+    #[test]
+    fn each_failure_is_the_one_that_env_reports() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "plain", "", 0o644);
+        for name in [
+            "./plain",
+            "./none",
+            "plain",
+            "none",
+            "./plain/x",
+            "/etc",
+            ".",
+        ] {
+            let status = std::process::Command::new("env")
+                .arg(name)
+                .env("PATH", "/usr/bin:.")
+                .current_dir(dir.path())
+                .output()
+                .unwrap()
+                .status;
+            let ours = resolve(name, "/usr/bin:.", dir.path());
+            assert_eq!(
+                ours.map_err(i32::from),
+                Err(status.code().unwrap()),
+                "{name}"
+            );
+        }
+    }
+
+    /// The libc that this very process maps.
+    fn our_libc() -> u64 {
+        let maps = crate::target::maps::read(Path::new("/proc/self")).unwrap();
+        maps.iter()
+            .find(|map| matches!(&map.path, crate::target::maps::MappingName::File(path, _) if path.ends_with("libc.so.6")))
+            .unwrap()
+            .inode
+    }
+
+    #[test]
+    fn the_predicted_libc_is_the_one_that_gets_mapped() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = write(dir.path(), "script", "#! /bin/sh -e\nexit 0\n", 0o755);
+        let second = write(
+            dir.path(),
+            "second",
+            &format!("#!{}\n", script.display()),
+            0o755,
+        );
+        let bare = write(dir.path(), "bare", "exit 0\n", 0o755);
+        for command in [
+            Path::new("/bin/cat"),
+            &script,
+            &second,
+            &bare,
+            Path::new("/usr/bin/env"),
+        ] {
+            let libc = predict_libc(command).unwrap();
+            assert_eq!(
+                fs::metadata(&libc).unwrap().ino(),
+                our_libc(),
+                "{}",
+                command.display()
+            );
+            assert_eq!(libc, fs::canonicalize(&libc).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_traced_is_told_before_it_runs() {
+        let source = "int main(void) { return 0; }";
+        let refusal = |path: &Path| match predict_libc(path) {
+            Err(LaunchError::Refused { refusal, .. }) => refusal,
+            other => panic!("{other:?}"),
+        };
+        let (dir, program) = compile(source, &["-static"]);
+        assert_eq!(refusal(&program), Refusal::Static);
+        let script = write(
+            dir.path(),
+            "script",
+            &format!("#!{}\n", program.display()),
+            0o755,
+        );
+        assert_eq!(refusal(&script), Refusal::Static);
+        let (_dir, program) = compile(source, &["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
+        assert_eq!(refusal(&program), Refusal::Musl);
+        let mut content = fs::read("/bin/cat").unwrap();
+        content[4] = 1;
+        let foreign = dir.path().join("foreign");
+        fs::write(&foreign, content).unwrap();
+        assert_eq!(refusal(&foreign), Refusal::X32);
+    }
+
+    #[test]
+    fn scripts_that_never_end_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ouroboros");
+        fs::write(&path, format!("#!{}\n", path.display())).unwrap();
+        let error = predict_libc(&path).unwrap_err();
+        assert!(matches!(error, LaunchError::TooManyInterpreters { .. }));
+        assert_eq!(error.exit_code(), 126);
+        assert_eq!(
+            predict_libc(Path::new("/none")).unwrap_err().exit_code(),
+            127
+        );
+        let lost = write(dir.path(), "lost", "#!/none\n", 0o755);
+        let error = predict_libc(&lost).unwrap_err();
+        assert!(
+            error.to_string().contains("/none"),
+            "the interpreter is what is missing: {error}"
+        );
+    }
+
+    #[test]
+    fn the_line_of_a_script_is_read_as_the_kernel_reads_it() {
+        let interpreter =
+            |line: &[u8]| script_interpreter(line).map(|path| path.to_str().unwrap().to_owned());
+        assert_eq!(interpreter(b"#!/bin/sh\n").unwrap(), "/bin/sh");
+        assert_eq!(
+            interpreter(b"#! \t/usr/bin/env python3 -u\nprint()").unwrap(),
+            "/usr/bin/env"
+        );
+        assert_eq!(interpreter(b"#!\n/bin/sh"), None);
+        assert_eq!(interpreter(b"# !/bin/sh"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn reading_a_script_line_never_panics(start: Vec<u8>) {
+            script_interpreter(&start);
+            script_interpreter(&[b"#!", start.as_slice()].concat());
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What is known of a process from outside, through `/proc`: before any probe goes in, and without touching it.
+//!
+//! Everything read here was written by someone else (file names, ELF files, process titles) and may change while it
+//! is read. So every read is bounded, every parser total, and "the process went away" is an error with a name
+//! ([`TargetError::Gone`]).
+
+pub mod allocator;
+pub mod cgroup;
+pub mod elf;
+pub mod error;
+pub mod launch;
+pub mod mapped_file;
+pub mod maps;
+pub mod memory;
+pub mod process;
+mod procfs;
+pub mod safety;
+mod thunk;
+
+pub use error::TargetError;
+pub use process::{Target, descendants};
+pub use safety::Refusal;

@@ -1,0 +1,475 @@
+//! One process: who it is, and whether it still is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    error::{Privilege, TargetError},
+    procfs::{self, STATUS_LIMIT, Stat},
+};
+
+/// Clock ticks a second in `/proc`: `USER_HZ`, a constant of the kernel's x86-64 ABI.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A command line is cut here, bytes.
+const COMMAND_LIMIT: usize = 16 << 10;
+
+/// A process, identified by its pid and the time it started.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its pid, as we see it.
+    pub pid: u32,
+    /// Its pid in its own (the innermost) pid namespace.
+    pub ns_pid: u32,
+    /// When it started, clock ticks after boot: with the pid, its identity.
+    pub start_ticks: u64,
+    /// When it started, nanoseconds since 1970-01-01 UTC, as exact as a clock tick (10 ms).
+    pub started_unix_ns: u64,
+    /// Its command line, arguments joined by a space; `[name]` where it has none.
+    pub command: String,
+    /// The leader thread has exited, while others run on.
+    pub leader_gone: bool,
+    /// A thread that runs: the leader (so, the pid) unless that is gone.
+    pub live_tid: u32,
+}
+
+impl Target {
+    /// Looks the process up.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::NoSuchProcess`], [`TargetError::IsThread`], or [`TargetError::Gone`] if it ended meanwhile. One
+    /// that has ended but is not reaped yet can be opened; [`super::safety::examine`] refuses it.
+    pub fn open(pid: u32) -> Result<Self, TargetError> {
+        let dir = process_dir(pid);
+        let status_path = dir.join("status");
+        let status =
+            procfs::read(&status_path, STATUS_LIMIT).map_err(
+                |source| match TargetError::reading(pid, &status_path, Privilege::Inspect, source) {
+                    TargetError::Gone { pid } => TargetError::NoSuchProcess { pid },
+                    other => other,
+                },
+            )?;
+        // `/proc/TID` exists for every thread, though it is not listed.
+        let tgid = procfs::status_number(&status, "Tgid").ok_or(TargetError::Malformed {
+            path: status_path,
+            what: "no Tgid",
+        })?;
+        if tgid != u64::from(pid) {
+            return Err(TargetError::IsThread {
+                tid: pid,
+                pid: u32::try_from(tgid).unwrap_or(0),
+            });
+        }
+        let stat = read_stat(pid, &dir)?;
+        let (leader_gone, live_tid) = match live_thread(pid, stat) {
+            Some(tid) => (tid != pid, tid),
+            None => (false, pid),
+        };
+        // Kernels before 4.1 have no NSpid; there, and in our own namespace, it is the pid.
+        let ns_pid = procfs::status_field(&status, "NSpid")
+            .and_then(|pids| pids.rsplit(u8::is_ascii_whitespace).next())
+            .and_then(procfs::parse_number)
+            .and_then(|pid| u32::try_from(pid).ok())
+            .unwrap_or(pid);
+        let target = Self {
+            pid,
+            ns_pid,
+            start_ticks: stat.start_ticks,
+            started_unix_ns: unix_ns(stat.start_ticks),
+            command: command(&dir, &status),
+            leader_gone,
+            live_tid,
+        };
+        if read_stat(pid, &dir)?.start_ticks != stat.start_ticks {
+            return Err(TargetError::Gone { pid });
+        }
+        Ok(target)
+    }
+
+    /// Whether the same process (same start time) still runs. One that only waits to be reaped does not.
+    ///
+    /// It may have called exec since: that keeps pid and start time.
+    pub fn is_alive(&self) -> bool {
+        read_stat(self.pid, &process_dir(self.pid)).is_ok_and(|stat| {
+            stat.start_ticks == self.start_ticks && live_thread(self.pid, stat).is_some()
+        })
+    }
+
+    /// The directory of a thread that runs, `/proc/PID/task/TID`: of a leader that has exited the kernel shows no
+    /// maps, no root and no memory figures, although the process has them.
+    pub fn proc_dir(&self) -> PathBuf {
+        process_dir(self.pid)
+            .join("task")
+            .join(self.live_tid.to_string())
+    }
+
+    /// The same process seen through a thread that runs now; the one that [`Target::live_tid`] names may have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Gone`] if the process has ended.
+    pub fn refreshed(&self) -> Result<Self, TargetError> {
+        let gone = TargetError::Gone { pid: self.pid };
+        let stat = read_stat(self.pid, &process_dir(self.pid))?;
+        if stat.start_ticks != self.start_ticks {
+            return Err(gone);
+        }
+        let live_tid = live_thread(self.pid, stat).ok_or(gone)?;
+        Ok(Self {
+            live_tid,
+            leader_gone: live_tid != self.pid,
+            ..self.clone()
+        })
+    }
+
+    /// The process's threads, by id, as listed now. Some may have ended by the time they are looked at.
+    pub fn threads(&self) -> Vec<u32> {
+        threads(self.pid)
+    }
+
+    pub(super) fn stat(&self) -> Result<Stat, TargetError> {
+        read_stat(self.pid, &process_dir(self.pid))
+    }
+}
+
+/// The processes below `pid`: its children, theirs, and so on; a parent always before its children.
+///
+/// A process that lost its parent was handed to another one and is no longer found here.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for child in numbered_entries(Path::new("/proc")) {
+        if let Ok(stat) = read_stat(child, &process_dir(child)) {
+            children.entry(stat.parent).or_default().push(child);
+        }
+    }
+    // Pids are reused while we read, so that the links might form a circle: each process is taken once.
+    let mut seen = HashSet::from([pid]);
+    let mut found = Vec::new();
+    let mut next = 0;
+    let mut parent = pid;
+    loop {
+        for &child in children.get(&parent).into_iter().flatten() {
+            if seen.insert(child) {
+                found.push(child);
+            }
+        }
+        let Some(&following) = found.get(next) else {
+            return found;
+        };
+        parent = following;
+        next += 1;
+    }
+}
+
+fn process_dir(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+fn read_stat(pid: u32, dir: &Path) -> Result<Stat, TargetError> {
+    let path = dir.join("stat");
+    let text = procfs::read(&path, STATUS_LIMIT)
+        .map_err(|source| TargetError::reading(pid, &path, Privilege::Inspect, source))?;
+    procfs::parse_stat(&text).ok_or(TargetError::Malformed {
+        path,
+        what: "too few fields",
+    })
+}
+
+/// A thread that runs: the leader if it does.
+fn live_thread(pid: u32, leader: Stat) -> Option<u32> {
+    if !leader.is_dead() {
+        return Some(pid);
+    }
+    let tasks = process_dir(pid).join("task");
+    threads(pid)
+        .into_iter()
+        .find(|tid| read_stat(pid, &tasks.join(tid.to_string())).is_ok_and(|stat| !stat.is_dead()))
+}
+
+fn threads(pid: u32) -> Vec<u32> {
+    numbered_entries(&process_dir(pid).join("task"))
+}
+
+fn numbered_entries(dir: &Path) -> Vec<u32> {
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn command(dir: &Path, status: &[u8]) -> String {
+    // A process can make its command line megabytes long: take what a person would read.
+    let arguments = read_start(&dir.join("cmdline"), COMMAND_LIMIT);
+    // A process that sets its title pads the rest with NULs.
+    let end = arguments
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
+    if end == 0 {
+        let name = procfs::status_field(status, "Name").unwrap_or_default();
+        return format!("[{}]", String::from_utf8_lossy(name));
+    }
+    let joined: Vec<u8> = arguments[..end]
+        .iter()
+        .map(|&byte| if byte == 0 { b' ' } else { byte })
+        .collect();
+    String::from_utf8_lossy(&joined).into_owned()
+}
+
+fn read_start(path: &Path, length: usize) -> Vec<u8> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    if let Ok(file) = fs::File::open(path) {
+        // Without a command line the name stands in: there is nothing to report.
+        if file.take(length as u64).read_to_end(&mut text).is_err() {
+            text.clear();
+        }
+    }
+    text
+}
+
+/// Boot-clock ticks as wall-clock time: both clocks are read now, and what lies between them is the time of boot.
+fn unix_ns(ticks: u64) -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        });
+    let boot_clock = clock_gettime(ClockId::Boottime);
+    let since_boot = u64::try_from(boot_clock.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(boot_clock.tv_nsec).unwrap_or(0));
+    let started = ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND);
+    now.saturating_sub(since_boot).saturating_add(started)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A child that is killed and reaped when dropped.
+    pub(in crate::target) struct Running(pub(in crate::target) Child);
+
+    impl Running {
+        pub(in crate::target) fn start(command: &mut Command) -> Self {
+            Self(
+                command
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .expect("the program starts"),
+            )
+        }
+
+        /// `cat`, known to run its `main`: it has echoed a line.
+        pub(in crate::target) fn cat() -> Self {
+            let mut cat = Self::start(&mut Command::new("cat"));
+            cat.say("ready");
+            assert_eq!(cat.line(), "ready");
+            cat
+        }
+
+        pub(in crate::target) fn say(&mut self, line: &str) {
+            writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+        }
+
+        pub(in crate::target) fn line(&mut self) -> String {
+            let mut line = String::new();
+            BufReader::new(self.0.stdout.as_mut().unwrap())
+                .read_line(&mut line)
+                .unwrap();
+            line.trim_end().to_owned()
+        }
+
+        pub(in crate::target) fn target(&self) -> Target {
+            Target::open(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Compiles a C program; the directory goes when dropped.
+    pub(in crate::target) fn compile(source: &str, flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (source_path, program) = (dir.path().join("fixture.c"), dir.path().join("fixture"));
+        fs::write(&source_path, source).unwrap();
+        let status = Command::new("cc")
+            .arg(&source_path)
+            .arg("-o")
+            .arg(&program)
+            .args(flags)
+            .status()
+            .unwrap();
+        assert!(status.success(), "cc compiles the fixture");
+        (dir, program)
+    }
+
+    /// Copies a program by another process: had we its copy open for writing, then so might, for a moment, a child that
+    /// another test forks, and the copy could not be run (`ETXTBSY`).
+    pub(in crate::target) fn copy_program(from: &str, to: &Path) {
+        let status = Command::new("cp").arg(from).arg(to).status().unwrap();
+        assert!(status.success(), "cp copies {from}");
+    }
+
+    /// A process whose leader thread has exited while another thread reads standard input.
+    pub(in crate::target) fn leaderless() -> (tempfile::TempDir, Running) {
+        let (dir, program) = compile(
+            r#"
+            #include <pthread.h>
+            #include <stdio.h>
+            static pthread_t leader;
+            static void *run(void *unused) {
+                pthread_join(leader, 0);
+                puts("ready"); fflush(stdout);
+                getchar();
+                return unused;
+            }
+            int main(void) {
+                pthread_t thread;
+                leader = pthread_self();
+                pthread_create(&thread, 0, run, 0);
+                pthread_exit(0);
+            }"#,
+            &["-pthread"],
+        );
+        let mut running = Running::start(&mut Command::new(program));
+        assert_eq!(running.line(), "ready");
+        // The leader is joined just before the kernel turns it into a zombie.
+        while !running.target().leader_gone {
+            std::thread::yield_now();
+        }
+        (dir, running)
+    }
+
+    #[test]
+    fn this_process_is_what_it_says_it_is() {
+        let target = Target::open(std::process::id()).unwrap();
+        assert_eq!(target.pid, std::process::id());
+        assert_eq!(target.live_tid, target.pid);
+        assert!(!target.leader_gone);
+        let program = std::env::args().next().unwrap();
+        assert!(target.command.starts_with(&program), "{}", target.command);
+        assert!(target.is_alive());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos();
+        let age = now - u128::from(target.started_unix_ns);
+        assert!(
+            age < 3600 * 1_000_000_000,
+            "started within the hour, not {age} ns ago"
+        );
+    }
+
+    #[test]
+    fn a_process_that_ended_is_not_alive_even_before_it_is_reaped() {
+        let mut cat = Running::cat();
+        let target = cat.target();
+        assert!(target.is_alive());
+        drop(cat.0.stdin.take());
+        let status = rustix::process::waitid(
+            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&cat.0)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        );
+        assert!(status.unwrap().is_some());
+        assert!(!target.is_alive(), "a zombie");
+        assert!(target.refreshed().is_err());
+        cat.0.wait().unwrap();
+        assert!(!target.is_alive(), "reaped");
+        assert!(matches!(
+            Target::open(target.pid),
+            Err(TargetError::NoSuchProcess { .. })
+        ));
+    }
+
+    #[test]
+    fn the_same_pid_with_another_start_time_is_another_process() {
+        let mut target = Target::open(std::process::id()).unwrap();
+        target.start_ticks -= 1;
+        assert!(!target.is_alive());
+    }
+
+    #[test]
+    fn no_process_has_pid_zero() {
+        assert!(matches!(
+            Target::open(0),
+            Err(TargetError::NoSuchProcess { pid: 0 })
+        ));
+        assert!(matches!(
+            Target::open(u32::MAX),
+            Err(TargetError::NoSuchProcess { .. })
+        ));
+    }
+
+    #[test]
+    fn a_thread_id_is_told_apart_and_its_process_named() {
+        let tid = std::thread::spawn(|| {
+            let tid = rustix::thread::gettid()
+                .as_raw_nonzero()
+                .get()
+                .cast_unsigned();
+            Target::open(tid).unwrap_err()
+        })
+        .join()
+        .unwrap();
+        let TargetError::IsThread { pid, .. } = tid else {
+            panic!("{tid}")
+        };
+        assert_eq!(pid, std::process::id());
+    }
+
+    #[test]
+    fn a_process_without_its_leader_is_seen_through_another_thread() {
+        let (_dir, running) = leaderless();
+        let target = running.target();
+        assert!(target.is_alive());
+        assert_ne!(target.live_tid, target.pid);
+        assert!(!fs::read(target.proc_dir().join("maps")).unwrap().is_empty());
+        assert!(
+            fs::read(process_dir(target.pid).join("maps"))
+                .unwrap_or_default()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn descendants_are_children_and_their_children() {
+        let mut shell = Running::start(Command::new("sh").args(["-c", "sh -c 'cat; :'; :"]));
+        shell.say("ready");
+        assert_eq!(shell.line(), "ready");
+        let below = descendants(shell.0.id());
+        assert_eq!(below.len(), 2, "a shell and its cat: {below:?}");
+        assert_eq!(descendants(below[0]), [below[1]]);
+        assert!(descendants(std::process::id()).contains(&below[1]));
+    }
+
+    #[test]
+    fn command_lines_of_any_bytes_are_shown() {
+        use std::os::unix::{ffi::OsStrExt, process::CommandExt};
+        let mut cat = Command::new("cat");
+        cat.arg0(std::ffi::OsStr::from_bytes(b"\xff odd"));
+        let mut cat = Running::start(&mut cat);
+        cat.say("ready");
+        cat.line();
+        assert_eq!(cat.target().command, "\u{fffd} odd");
+    }
+}

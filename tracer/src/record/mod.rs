@@ -1,7 +1,8 @@
 //! The recording: one file that holds the whole event stream and everything needed to read it elsewhere, later.
 //!
 //! A recording is a sequence of [`Entry`]s. The session produces them, [`writer`] packs them into chunks, [`reader`]
-//! gives them back in the same order, up to the point where a file was cut short or damaged.
+//! gives them back in exactly the same order, up to the chunk where a file was cut short or damaged. Only the grouping
+//! of events is not kept: see [`reader::Reader`]. `docs/recording-format.md` describes the file byte by byte.
 
 use std::path::PathBuf;
 

@@ -52,9 +52,9 @@ enum State {
 ///
 /// As [`Reader::new`], and [`ReadError::Open`].
 pub fn open(path: &Path) -> Result<Reader<BufReader<File>>, ReadError> {
-    let file = File::open(path).map_err(|source| ReadError::Open {
+    let file = File::open(path).map_err(|error| ReadError::Open {
         path: path.to_owned(),
-        source,
+        error,
     })?;
     Reader::new(BufReader::new(file))
 }
@@ -250,23 +250,23 @@ fn unpack(
     }
 }
 
-/// Why a recording cannot be read, or not any further.
+/// Why a recording cannot be read, or not any further. The text tells the cause too, so there is no `source`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be opened.
-    #[error("cannot open the recording {}: {source}; check the path, and that you may read it", path.display())]
+    #[error("cannot open the recording {}: {error}; check the path, and that you may read it", path.display())]
     Open {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The source failed.
     #[error(
         "cannot read on in the recording: {0}; copy the file to a disk that works and try that"
     )]
-    Io(#[source] io::Error),
+    Io(io::Error),
     /// There is nothing in it.
     #[error(
         "the recording is empty: whatever was to write it did not get that far; record again with `highwater record`"

@@ -178,7 +178,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Why something could not be recorded.
+/// Why something could not be recorded. The text tells the cause too, so there is no `source`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -187,7 +187,7 @@ pub enum WriteError {
         "cannot write to the recording: {0}. What was written before can be read; to record more, make room or record to \
          another place with `-o`"
     )]
-    Io(#[source] io::Error),
+    Io(io::Error),
     /// An earlier write failed, so that nothing written now would be found.
     #[error(
         "an earlier write to the recording failed, so it ends there; record anew to another place with `-o`"
@@ -205,5 +205,5 @@ pub enum WriteError {
     #[error(
         "an entry is left out of the recording, as it cannot be put as JSON: {0}; please report this"
     )]
-    Json(#[source] serde_json::Error),
+    Json(serde_json::Error),
 }

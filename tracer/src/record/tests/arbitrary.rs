@@ -1,0 +1,207 @@
+//! Entries of all kinds, for property tests.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::event::{Address, Call, Function, Tid};
+use crate::record::*;
+
+/// Addresses and sizes come back in real programs, so most are of a few here.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..64u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let number_32 = || number().prop_map(|number| number as u32);
+    let function = || prop::sample::select(Function::ALL.as_slice());
+    let address = || number().prop_map(Address);
+    let stack = || number_32().prop_map(StackIndex);
+    let process = || number_32().prop_map(ProcessId);
+    let call = prop_oneof![
+        (function(), address(), number(), stack()).prop_map(|(function, address, size, stack)| {
+            Call::Allocated {
+                function,
+                address,
+                size,
+                stack,
+            }
+        }),
+        (function(), number(), stack()).prop_map(|(function, size, stack)| Call::Failed {
+            function,
+            size,
+            stack
+        }),
+        (address(), number()).prop_map(|(address, header)| Call::Freed { address, header }),
+        (address(), number(), any::<u8>()).prop_map(|(address, header, slot)| Call::ResizeBegan {
+            address,
+            header,
+            slot
+        }),
+        (function(), address(), number(), stack(), any::<u8>()).prop_map(
+            |(function, address, size, stack, slot)| Call::Resized {
+                function,
+                address,
+                size,
+                stack,
+                slot
+            }
+        ),
+        (address(), number(), any::<u8>()).prop_map(|(address, size, slot)| Call::ResizeFailed {
+            address,
+            size,
+            slot
+        }),
+        (address(), any::<u8>()).prop_map(|(address, slot)| Call::ResizeFreed { address, slot }),
+        process().prop_map(|child| Call::Forked { child }),
+        process().prop_map(|next| Call::Executed { next }),
+        any::<u32>().prop_map(|status| Call::Exited { status }),
+        Just(Call::OomVictim),
+    ];
+    (number(), process(), number_32(), call).prop_map(|(at, process, thread, call)| Event {
+        at: Nanos(at),
+        process,
+        thread: Tid(thread),
+        call,
+    })
+}
+
+fn rare_entry() -> impl Strategy<Value = Entry> {
+    let process = || any::<u32>().prop_map(ProcessId);
+    let origin = prop_oneof![
+        Just(Origin::Attached),
+        Just(Origin::Launched),
+        any::<u64>().prop_map(|missed_ns| Origin::Forked { missed_ns }),
+        any::<u64>().prop_map(|missed_ns| Origin::Executed { missed_ns }),
+    ];
+    let reason = prop_oneof![
+        any::<u8>().prop_map(|code| EndReason::Exited { code }),
+        any::<u8>().prop_map(|signal| EndReason::Signal { signal }),
+        Just(EndReason::OomKilled),
+        Just(EndReason::Executed),
+        Just(EndReason::Detached),
+        Just(EndReason::Vanished),
+    ];
+    prop_oneof![
+        (
+            any::<String>(),
+            vec(any::<String>(), 0..4),
+            any::<[u64; 3]>()
+        )
+            .prop_map(|(text, command_line, numbers)| Entry::Opening(Opening {
+                highwater: text.clone(),
+                command_line,
+                kernel: text.clone(),
+                started_ns: numbers[0],
+                started_unix_ns: numbers[1],
+                page_size: numbers[2],
+                link: text,
+            })),
+        (
+            process(),
+            option::of(process()),
+            any::<String>(),
+            option::of(any::<String>()),
+            any::<[u64; 3]>(),
+            any::<[u32; 2]>(),
+            origin
+        )
+            .prop_map(|(id, parent, command, cgroup, numbers, pids, origin)| {
+                Entry::Process(Process {
+                    id,
+                    pid: pids[0],
+                    ns_pid: pids[1],
+                    parent,
+                    command,
+                    cgroup,
+                    started_unix_ns: numbers[0],
+                    from_ns: numbers[1],
+                    origin,
+                    baseline_bytes: numbers[2],
+                })
+            }),
+        (number(), process(), reason).prop_map(|(at, process, reason)| Entry::End(ProcessEnd {
+            at: Nanos(at),
+            process,
+            reason
+        })),
+        (any::<[u64; 3]>(), vec(any::<String>(), 0..3)).prop_map(|(numbers, notes)| {
+            Entry::Quality(Quality {
+                lost_frees: numbers[0],
+                no_walk_buffer: numbers[1],
+                unfollowed_children: numbers[2],
+                notes,
+                ..Quality::default()
+            })
+        }),
+        (any::<u64>(), any::<String>())
+            .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),
+    ]
+}
+
+fn definition() -> impl Strategy<Value = Entry> {
+    let frame = || any::<u32>().prop_map(FrameIndex);
+    let name = (
+        any::<String>(),
+        option::of(any::<String>()),
+        option::of(any::<u32>()),
+    )
+        .prop_map(|(function, file, line)| FunctionName {
+            function,
+            file,
+            line,
+        });
+    prop_oneof![
+        // Paths are bytes, not text.
+        (any::<u32>(), any::<Vec<u8>>(), option::of("[0-9a-f]{40}")).prop_map(
+            |(index, path, build_id)| Entry::Module(Module {
+                index,
+                path: PathBuf::from(OsString::from_vec(path)),
+                build_id
+            })
+        ),
+        (frame(), option::of(any::<u32>()), any::<u64>()).prop_map(|(index, module, offset)| {
+            Entry::Frame(Frame {
+                index,
+                module: module.map(ModuleIndex),
+                offset,
+            })
+        }),
+        (frame(), vec(name, 0..4))
+            .prop_map(|(frame, functions)| Entry::Names(FrameNames { frame, functions })),
+        (any::<[u32; 2]>(), vec(frame(), 0..20), any::<bool>()).prop_map(
+            |(numbers, frames, truncated)| Entry::Stack(Stack {
+                index: StackIndex(numbers[0]),
+                process: ProcessId(numbers[1]),
+                frames,
+                truncated
+            })
+        ),
+        (number(), any::<u32>(), any::<[Option<u64>; 7]>()).prop_map(|(at, process, values)| {
+            let [rss, anon, file, shmem, swap, cgroup_current, cgroup_limit] = values;
+            Entry::Memory(MemorySample {
+                at: Nanos(at),
+                process: ProcessId(process),
+                rss,
+                anon,
+                file,
+                shmem,
+                swap,
+                cgroup_current,
+                cgroup_limit,
+            })
+        }),
+    ]
+}
+
+/// Any entry.
+pub(super) fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        1 => rare_entry(),
+        3 => definition(),
+        4 => vec(event(), 0..20).prop_map(Entry::Events),
+    ]
+}

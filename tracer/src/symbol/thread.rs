@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use hashbrown::{HashMap, HashSet};
 
-use super::resolver::{Budget, ModuleSource, Resolver};
+use super::module::ModuleSource;
+use super::resolver::{Budget, Resolver};
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Most locations that wait for their names. More are refused and counted.

@@ -276,3 +276,4 @@ pub struct Closing {
     /// What ended it: `target ended`, `interrupted`, `duration`, ...
     pub reason: String,
 }
+

@@ -466,7 +466,7 @@ mod tests {
                 bytes[at % length] = value;
             }
             let mut resolver = Resolver::new(Budget::default());
-            resolver.add_module(MODULE, "damaged".into(), ModuleSource::Memory(bytes), &[]);
+            resolver.add_module(MODULE, Path::new("damaged"), ModuleSource::Memory(bytes), &[]);
             let offsets: Vec<u64> = (0..40).map(|step| call + step).chain([0, u64::MAX]).collect();
             let names = resolver.resolve(MODULE, &offsets);
             proptest::prop_assert_eq!(names.len(), offsets.len());

@@ -130,7 +130,7 @@ pub(super) const MODULE: ModuleIndex = ModuleIndex(1);
 pub(super) fn with_module(file: &Path, debug_dirs: &[PathBuf]) -> Resolver {
     let mut resolver = Resolver::new(Budget::default());
     let source = ModuleSource::File(File::open(file).unwrap());
-    resolver.add_module(MODULE, file.to_owned(), source, debug_dirs);
+    resolver.add_module(MODULE, file, source, debug_dirs);
     resolver
 }
 

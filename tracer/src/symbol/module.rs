@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::Elf as ElfSource;
 use rustix::fs::MemfdFlags;
@@ -60,7 +60,7 @@ pub(super) enum OpenError {
 
 impl Module {
     pub(super) fn open(
-        path: PathBuf,
+        path: &Path,
         source: ModuleSource,
         debug_dirs: &[PathBuf],
     ) -> Result<Self, OpenError> {
@@ -71,7 +71,7 @@ impl Module {
         let elf = Elf::read(&file)?;
         let mut files = Vec::new();
         if elf.content(".debug_info").is_none()
-            && let Some((file, elf)) = debug_file::find(&file, &elf, &path, debug_dirs)
+            && let Some((file, elf)) = debug_file::find(&file, &elf, path, debug_dirs)
         {
             files.push(HeldFile { file, elf });
         }
@@ -80,7 +80,7 @@ impl Module {
             elf: elf.clone(),
         });
         Ok(Self {
-            path,
+            path: path.to_owned(),
             elf,
             files,
             ways: None,

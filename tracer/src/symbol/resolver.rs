@@ -85,11 +85,11 @@ impl Resolver {
     pub fn add_module(
         &mut self,
         index: ModuleIndex,
-        path: PathBuf,
+        path: &Path,
         source: ModuleSource,
         debug_dirs: &[PathBuf],
     ) {
-        match Module::open(path.clone(), source, debug_dirs) {
+        match Module::open(path, source, debug_dirs) {
             Ok(module) => {
                 if let Some(former) = self.modules.insert(index, module) {
                     self.evict(&former);
@@ -552,7 +552,12 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
         let (address, end) = function(&fixture.path("vdso"), "__vdso_clock_gettime");
 
         let mut resolver = Resolver::new(Budget::default());
-        resolver.add_module(MODULE, "[vdso]".into(), ModuleSource::Memory(image), &[]);
+        resolver.add_module(
+            MODULE,
+            Path::new("[vdso]"),
+            ModuleSource::Memory(image),
+            &[],
+        );
         let names = names_at(&mut resolver, address + 1);
         assert!(names[0].ends_with("clock_gettime"), "{names:?}");
         assert!(end > address);
@@ -568,7 +573,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
             let index = ModuleIndex(index as u32);
             resolver.add_module(
                 index,
-                "garbage".into(),
+                Path::new("garbage"),
                 ModuleSource::Memory(bytes.to_vec()),
                 &[],
             );
@@ -588,7 +593,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
         let mut resolver = with_module(&good, &[]);
         let (bad, call) = fixture.assemble_dwarf(3, 99);
         let source = ModuleSource::File(File::open(&bad).unwrap());
-        resolver.add_module(ModuleIndex(2), bad, source, &[]);
+        resolver.add_module(ModuleIndex(2), &bad, source, &[]);
         assert_eq!(
             text(&resolver.resolve(ModuleIndex(2), &[call])[0]),
             ["work"]
@@ -635,7 +640,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
                 &["-g", "-O2"],
             );
             let source = ModuleSource::File(File::open(&file).unwrap());
-            resolver.add_module(ModuleIndex(index), file.clone(), source, &[]);
+            resolver.add_module(ModuleIndex(index), &file, source, &[]);
             calls.push(returns_in(&file, &name)[0]);
         }
         for _ in 0..2 {
@@ -655,7 +660,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
             let source = INLINED_C.replace("outer", name);
             let file = fixture.compile(("a.c", &source), name, &["-g", "-O2"]);
             let opened = ModuleSource::File(File::open(&file).unwrap());
-            resolver.add_module(MODULE, file.clone(), opened, &[]);
+            resolver.add_module(MODULE, &file, opened, &[]);
             let call = returns_in(&file, name)[0];
             assert_eq!(names_at(&mut resolver, call)[2], format!("{name}:10"));
             // Fails from here on, and is let go.

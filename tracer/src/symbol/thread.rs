@@ -231,7 +231,12 @@ impl Worker {
                 return;
             };
             for module in modules {
-                resolver.add_module(module.index, module.path, module.source, &module.debug_dirs);
+                resolver.add_module(
+                    module.index,
+                    &module.path,
+                    module.source,
+                    &module.debug_dirs,
+                );
             }
             for (frame, module, offset) in frames {
                 pending.entry(module).or_default().push((frame, offset));

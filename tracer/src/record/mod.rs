@@ -289,3 +289,4 @@ pub struct Closing {
     /// What ended it: `target ended`, `interrupted`, `duration`, ...
     pub reason: String,
 }
+

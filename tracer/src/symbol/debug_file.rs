@@ -115,3 +115,98 @@ fn crc(mut file: &File) -> io::Result<u32> {
         hasher.update(&buffer[..got]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::fixture::{Fixture, INLINED, INLINED_C, names_at, returns_in, with_module};
+    use super::super::resolver::Failures;
+    use super::*;
+
+    /// Compiles with debug information and moves it to `a.debug`; `link`: and says so in the program.
+    fn split(fixture: &Fixture, arguments: &[&str], link: bool) -> (PathBuf, u64) {
+        let file = fixture.compile(("a.c", INLINED_C), "a", arguments);
+        let call = returns_in(&file, "outer")[0];
+        fixture.run("objcopy", &["--only-keep-debug", "a", "a.debug"]);
+        fixture.run("strip", &["a"]);
+        if link {
+            fixture.run("objcopy", &["--add-gnu-debuglink=a.debug", "a"]);
+        }
+        (file, call)
+    }
+
+    #[test]
+    fn debug_information_is_found_by_build_id() {
+        let fixture = Fixture::new();
+        let (file, call) = split(
+            &fixture,
+            &["-g", "-O2", "-Wl,--build-id=0xabcdef0123456789"],
+            false,
+        );
+        let dir = fixture.path("debug/.build-id/ab");
+        fs::create_dir_all(&dir).unwrap();
+        fs::rename(fixture.path("a.debug"), dir.join("cdef0123456789.debug")).unwrap();
+        assert_eq!(
+            names_at(&mut with_module(&file, &[]), call),
+            Vec::<String>::new()
+        );
+        let dirs = [fixture.path("nowhere"), fixture.path("debug")];
+        let mut resolver = with_module(&file, &dirs);
+        // Held open: what the target's root had is used after it is gone.
+        fs::remove_dir_all(fixture.path("debug")).unwrap();
+        assert_eq!(names_at(&mut resolver, call), INLINED);
+    }
+
+    #[test]
+    fn debug_information_is_found_by_debug_link() {
+        for place in ["a.debug", ".debug/a.debug", "root/a.debug", "mirror"] {
+            let fixture = Fixture::new();
+            let (file, call) = split(&fixture, &["-g", "-O2", "-Wl,--build-id=none"], true);
+            let to = if place == "mirror" {
+                let below = file.parent().unwrap().strip_prefix("/").unwrap();
+                fixture.path("root").join(below).join("a.debug")
+            } else {
+                fixture.path(place)
+            };
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::rename(fixture.path("a.debug"), &to).unwrap();
+            let mut resolver = with_module(&file, &[fixture.path("root")]);
+            assert_eq!(names_at(&mut resolver, call), INLINED, "{place}");
+        }
+    }
+
+    #[test]
+    fn debug_information_of_another_build_is_not_used() {
+        let fixture = Fixture::new();
+        for build_id in ["none", "0x0123456789abcdef"] {
+            let id = format!("-Wl,--build-id={build_id}");
+            fixture.compile(("o.c", "int main(void) { return 9; }"), "o", &["-g"]);
+            fixture.run("objcopy", &["--only-keep-debug", "o", "other.debug"]);
+            let (file, call) = split(&fixture, &["-g", "-O2", &id, "-rdynamic"], true);
+            fs::rename(fixture.path("other.debug"), fixture.path("a.debug")).unwrap();
+            let mut resolver = with_module(&file, &[]);
+            assert_eq!(names_at(&mut resolver, call), ["outer"]);
+            assert_eq!(resolver.failures(), Failures::default());
+        }
+    }
+
+    #[test]
+    fn a_debug_link_to_a_fifo_does_not_block() {
+        let fixture = Fixture::new();
+        let (file, call) = split(&fixture, &["-g", "-O2", "-rdynamic"], true);
+        fs::remove_file(fixture.path("a.debug")).unwrap();
+        fixture.run("mkfifo", &["a.debug"]);
+        assert_eq!(names_at(&mut with_module(&file, &[]), call), ["outer"]);
+
+        // blazesym would follow the link of a file that has its own debug information.
+        let file = fixture.compile(("a.c", INLINED_C), "b", &["-g", "-O2"]);
+        fs::write(fixture.path("empty"), "").unwrap();
+        fixture.run("objcopy", &["--add-gnu-debuglink=empty", "b"]);
+        fs::remove_file(fixture.path("empty")).unwrap();
+        fixture.run("mkfifo", &["empty"]);
+        let mut resolver = with_module(&file, &[]);
+        assert_eq!(names_at(&mut resolver, call), ["outer"]);
+        assert_eq!(resolver.failures().debug_info, 1);
+    }
+}

@@ -18,15 +18,15 @@ pub fn demangle(name: &str) -> String {
         return text.finish(whole.is_ok());
     }
     // Other names begin with `_Z` by chance only; without this, C functions named `i` would become `int`.
-    if name.starts_with("_Z") || name.starts_with("__Z") {
-        if let Ok(symbol) = cpp_demangle::Symbol::new(name.as_bytes()) {
-            let options = cpp_demangle::DemangleOptions::default();
-            let whole = symbol.structured_demangle(&mut text, &options);
-            if whole.is_ok() || text.full {
-                return text.finish(whole.is_ok());
-            }
-            text = Bounded::default();
+    if (name.starts_with("_Z") || name.starts_with("__Z"))
+        && let Ok(symbol) = cpp_demangle::Symbol::new(name.as_bytes())
+    {
+        let options = cpp_demangle::DemangleOptions::default();
+        let whole = symbol.structured_demangle(&mut text, &options);
+        if whole.is_ok() || text.full {
+            return text.finish(whole.is_ok());
         }
+        text = Bounded::default();
     }
     let whole = text.write_str(name);
     text.finish(whole.is_ok())

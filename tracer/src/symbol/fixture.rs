@@ -1,14 +1,18 @@
 //! Real files for the tests: tiny programs, compiled on the spot, and where their calls return to.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use object::{Object, ObjectSegment, ObjectSymbol};
 
+use super::module::ModuleSource;
+use super::resolver::{Budget, Resolver};
+use crate::record::{FunctionName, ModuleIndex};
+
 /// A C program with functions inlined into `outer`, which line 7 ends up in.
-pub const INLINED_C: &str = "\
+pub(super) const INLINED_C: &str = "\
 __attribute__((noinline)) int leaf(int x) { __asm__ volatile(\"\"); return x + 1; }
 #define INLINE static inline __attribute__((always_inline))
 INLINE int inner(int x) {
@@ -24,20 +28,20 @@ int main(int argc, char **argv) { (void)argv; return outer(argc); }
 ";
 
 /// A directory that is gone after the test.
-pub struct Fixture(tempfile::TempDir);
+pub(super) struct Fixture(tempfile::TempDir);
 
 impl Fixture {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         // Some systems link /tmp to elsewhere.
         self.0.path().canonicalize().unwrap().join(name)
     }
 
     /// Writes `source` to a file and compiles it to `name`, which it returns. Compilers go by the file's extension.
-    pub fn compile(&self, source: (&str, &str), name: &str, arguments: &[&str]) -> PathBuf {
+    pub(super) fn compile(&self, source: (&str, &str), name: &str, arguments: &[&str]) -> PathBuf {
         let (file_name, text) = source;
         fs::write(self.path(file_name), text).unwrap();
         let compiler = match Path::new(file_name).extension().unwrap().to_str() {
@@ -52,7 +56,7 @@ impl Fixture {
     }
 
     /// A library with DWARF as `fixture.s` says, and a return address in its function `work`.
-    pub fn assemble_dwarf(&self, depth: u32, file_number: u32) -> (PathBuf, u64) {
+    pub(super) fn assemble_dwarf(&self, depth: u32, file_number: u32) -> (PathBuf, u64) {
         let name = format!("hand-{depth}-{file_number}.so");
         let symbols = format!("-Wa,--defsym,DEPTH={depth},--defsym,FILE={file_number}");
         let source = ("hand.s", include_str!("fixture.s"));
@@ -63,7 +67,7 @@ impl Fixture {
     }
 
     /// Runs a tool in the directory.
-    pub fn run(&self, program: &str, arguments: &[&str]) {
+    pub(super) fn run(&self, program: &str, arguments: &[&str]) {
         let output = Command::new(program)
             .args(arguments)
             .current_dir(self.path(""))
@@ -78,7 +82,7 @@ impl Fixture {
 }
 
 /// The address range of the function whose symbol contains `part`; of the shortest such symbol.
-pub fn function(file: &Path, part: &str) -> (u64, u64) {
+pub(super) fn function(file: &Path, part: &str) -> (u64, u64) {
     let bytes = fs::read(file).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
     let symbol = elf
@@ -91,7 +95,7 @@ pub fn function(file: &Path, part: &str) -> (u64, u64) {
 }
 
 /// Where an address before relocation is in the file.
-pub fn file_offset(file: &Path, address: u64) -> u64 {
+pub(super) fn file_offset(file: &Path, address: u64) -> u64 {
     let bytes = fs::read(file).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
     let segment = elf
@@ -102,7 +106,7 @@ pub fn file_offset(file: &Path, address: u64) -> u64 {
 }
 
 /// Where the calls in a function return to, as offsets in the file.
-pub fn returns_in(file: &Path, part: &str) -> Vec<u64> {
+pub(super) fn returns_in(file: &Path, part: &str) -> Vec<u64> {
     let (start, end) = function(file, part);
     let offset = file_offset(file, start) as usize;
     let bytes = fs::read(file).unwrap();
@@ -118,3 +122,31 @@ pub fn returns_in(file: &Path, part: &str) -> Vec<u64> {
         .map(|instruction| instruction.next_ip())
         .collect()
 }
+
+/// The one module of most tests.
+pub(super) const MODULE: ModuleIndex = ModuleIndex(1);
+
+/// Resolves one file.
+pub(super) fn with_module(file: &Path, debug_dirs: &[PathBuf]) -> Resolver {
+    let mut resolver = Resolver::new(Budget::default());
+    let source = ModuleSource::File(File::open(file).unwrap());
+    resolver.add_module(MODULE, file, source, debug_dirs);
+    resolver
+}
+
+/// Names as text: innermost first, each with its line where it has one.
+pub(super) fn text(functions: &[FunctionName]) -> Vec<String> {
+    let text = |f: &FunctionName| match f.line {
+        Some(line) => format!("{}:{line}", f.function),
+        None => f.function.clone(),
+    };
+    functions.iter().map(text).collect()
+}
+
+/// The names at one return address, as text.
+pub(super) fn names_at(resolver: &mut Resolver, offset: u64) -> Vec<String> {
+    text(&resolver.resolve(MODULE, &[offset])[0])
+}
+
+/// The names in `outer` of `INLINED_C`.
+pub(super) const INLINED: [&str; 3] = ["inner:4", "middle:7", "outer:10"];

@@ -21,10 +21,12 @@ pub mod elf;
 mod fixture;
 pub mod interner;
 pub mod locate;
+mod module;
+mod named;
 pub mod resolver;
 pub mod thread;
 
 pub use interner::FrameInterner;
 pub use locate::{CodeMap, CodeMapping};
-pub use resolver::ModuleSource;
+pub use module::ModuleSource;
 pub use thread::{SymbolCounters, Symbols};

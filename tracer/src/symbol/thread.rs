@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use hashbrown::{HashMap, HashSet};
 
-use super::resolver::{Budget, ModuleSource, Resolver};
+use super::module::ModuleSource;
+use super::resolver::{Budget, Resolver};
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Most locations that wait for their names. More are refused and counted.
@@ -230,7 +231,12 @@ impl Worker {
                 return;
             };
             for module in modules {
-                resolver.add_module(module.index, module.path, module.source, &module.debug_dirs);
+                resolver.add_module(
+                    module.index,
+                    &module.path,
+                    module.source,
+                    &module.debug_dirs,
+                );
             }
             for (frame, module, offset) in frames {
                 pending.entry(module).or_default().push((frame, offset));

@@ -21,9 +21,14 @@ pub struct TracedProcess {
     pub libc_start: u64,
     /// ... and the byte after its last. Zero: not known yet.
     pub libc_end: u64,
+    /// Where in it the allocator's own functions are. A block that is handed back from there was handed back before, by
+    /// the program: thread ends empty the thread's cache so.
+    pub allocator_start: u64,
+    /// ... and the byte after their last. Zero: not known yet.
+    pub allocator_end: u64,
 }
 
-const _: () = assert!(size_of::<TracedProcess>() == 32);
+const _: () = assert!(size_of::<TracedProcess>() == 48);
 
 /// Low bits of an identity that count exec generations; a tgid has at most 22 bits (`PID_MAX_LIMIT`).
 pub const GENERATION_BITS: u32 = 10;

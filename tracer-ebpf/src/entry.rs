@@ -106,7 +106,9 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
 /// A block is handed back. There is no return probe, so nothing is kept.
 #[inline(always)]
 fn free(process: &TracedProcess, tid: u32, sp: u64, return_address: u64, block: u64, function: Function) {
-    if block == 0 {
+    let own = return_address >= process.allocator_start && return_address < process.allocator_end;
+    // The allocator hands back what the program has handed back before (a thread's cache, as the thread ends).
+    if block == 0 || own {
         return;
     }
     let mut flags = 0;

@@ -55,6 +55,8 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         nonce: unsafe { bpf_ktime_get_ns() } as u32,
         libc_start: parent.libc_start,
         libc_end: parent.libc_end,
+        allocator_start: parent.allocator_start,
+        allocator_end: parent.allocator_end,
     };
     PROCESSES.insert(tgid, child, 0).is_ok()
 }
@@ -80,6 +82,8 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     process.flags &= !PROCESS_HELD;
     process.libc_start = 0;
     process.libc_end = 0;
+    process.allocator_start = 0;
+    process.allocator_end = 0;
     let _ = THREADS.remove(tid);
     debug!(&ctx, "process {} called exec", tgid);
     0

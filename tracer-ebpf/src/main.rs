@@ -26,14 +26,20 @@ mod selftest;
 mod session;
 mod stack;
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
 
 /// Entry and return in one program: the session link (kernel 6.13 on). Answering 1 at entry spares the return trap.
-#[uprobe]
-pub fn hw_session(ctx: ProbeContext) -> u32 {
+///
+/// Without aya's macro, whose wrapper answers 0 whatever the function says.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn hw_session(ctx: *mut c_void) -> u32 {
+    let ctx = ProbeContext::new(ctx);
     if session::is_return() {
         ret::leave(ctx.regs);
         return 0;

@@ -116,8 +116,9 @@ fn walk(
 extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
     let walk = unsafe { &mut *context.cast::<Walk>() };
     let bp = walk.bp;
-    if bp == 0 {
-        // `_start` and thread start routines clear rbp: the whole stack was seen.
+    if bp < 4096 {
+        // `_start` and thread start routines clear rbp, and libc's caller of `main` keeps a small number in it: no
+        // address, so whatever has frames was seen.
         walk.cut = CUT_NOT as u64;
         return 1;
     }
@@ -135,7 +136,7 @@ extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
     }
     let return_address = true_return(walk, bp + 8, return_address);
     push(walk, return_address);
-    if next != 0 && next <= bp {
+    if next >= 4096 && next <= bp {
         // Frames lie above one another; this one does not, so rbp is no frame pointer here.
         walk.cut = CUT_UNREADABLE as u64;
         return 1;

@@ -45,7 +45,8 @@ impl Modules {
             match mapped_file::open(target, mapping) {
                 Ok(mapped) => {
                     build_id = elf::Elf::open(&mapped.file).ok().and_then(|elf| elf.build_id());
-                    let debug_dirs = vec![target.proc_dir().join("root/usr/lib/debug"), "/usr/lib/debug".into()];
+                    let root = target.proc_dir().join("root");
+                    let debug_dirs = vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
                     symbols.add_module(index, path.clone(), ModuleSource::File(mapped.file), debug_dirs);
                 }
                 Err(error) => log::debug!("no names for {}: {error}", path.display()),
@@ -94,19 +95,15 @@ impl Session {
         let tgid = self.tgid_of(process);
         let mut followed = tgid.and_then(|tgid| self.processes.remove(&tgid));
         if let Some(followed) = &mut followed {
-            let unknown = |code: &CodeMap| definition.frames.iter().any(|&Address(at)| code.locate(at - 1).is_none());
-            if definition.frames.iter().all(|&Address(at)| at > 0) && unknown(&followed.code) && followed.may_reread() {
+            let unknown = definition.frames.iter().any(|&Address(at)| followed.code.locate(at).is_none());
+            if unknown && followed.may_reread() {
                 self.refresh_code(followed);
             }
         }
         let mut wanted = Vec::new();
         let mut indices = Vec::with_capacity(definition.frames.len());
         for &Address(address) in &definition.frames {
-            // The byte before the return address is in the call: at the very end of a mapping only it is inside.
-            let found = followed
-                .as_ref()
-                .and_then(|followed| followed.code.locate(address.saturating_sub(1)))
-                .map(|(module, offset)| (module, offset + 1));
+            let found = followed.as_ref().and_then(|followed| followed.code.locate(address));
             let (module, offset) = match found {
                 Some((module, offset)) => (Some(module), offset),
                 None => (None, address),

@@ -1,6 +1,6 @@
 //! Which processes are followed, from probes in to probes out, through forks and execs.
 
-use std::{num::NonZeroU32, ops::Range, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 use tokio::time::Instant;
@@ -229,7 +229,7 @@ impl Session {
         parent: Option<ProcessId>,
     ) -> Result<(), SessionError> {
         let allocator = allocator::find(&target)?;
-        self.note_interposed(&target, &allocator);
+        self.note_allocators(&target, &allocator);
         let kind = self.kind_for(&target, findings)?;
         let id = match forked {
             Some((id, _)) => id,
@@ -239,7 +239,7 @@ impl Session {
         let memory = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok());
         let held = memory.map_or(0, |memory| memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0));
         let from = clock::monotonic();
-        self.declare(&followed, Some(&allocator.text), 0)?;
+        self.declare(&followed, Some(&allocator), 0)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
         followed.library = identity_of(&allocator);
         let origin = match forked {
@@ -274,7 +274,7 @@ impl Session {
     }
 
     /// Tells the kernel side of a process, before its probes go in.
-    fn declare(&mut self, followed: &Followed, text: Option<&Range<u64>>, flags: u32) -> Result<(), ProbeError> {
+    fn declare(&mut self, followed: &Followed, allocator: Option<&Allocator>, flags: u32) -> Result<(), ProbeError> {
         let children = if self.options.children { PROCESS_FOLLOW_CHILDREN } else { 0 };
         let known = self.kernel.process(followed.target.pid).unwrap_or(TracedProcess {
             nonce: clock::monotonic().0 as u32,
@@ -285,8 +285,10 @@ impl Session {
             TracedProcess {
                 identity: kernel_identity(followed.target.pid, followed.id),
                 flags: flags | children,
-                libc_start: text.map_or(0, |text| text.start),
-                libc_end: text.map_or(0, |text| text.end),
+                libc_start: allocator.map_or(0, |allocator| allocator.text.start),
+                libc_end: allocator.map_or(0, |allocator| allocator.text.end),
+                allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),
+                allocator_end: allocator.map_or(0, |allocator| allocator.own_code.end),
                 ..known
             },
         )
@@ -316,7 +318,8 @@ impl Session {
         }));
     }
 
-    fn note_interposed(&mut self, target: &Target, allocator: &Allocator) {
+    /// Tells the reader where memory may be handled that we do not see.
+    fn note_allocators(&mut self, target: &Target, allocator: &Allocator) {
         if let Some(other) = &allocator.interposed_by {
             self.quality.note(format!(
                 "process {} ({}) has another allocator, {}: what goes through that is not seen yet, only what reaches {}",
@@ -324,6 +327,14 @@ impl Session {
                 target.command,
                 other.display(),
                 allocator.library.display(),
+            ));
+        }
+        for file in &allocator.unexamined {
+            self.quality.note(format!(
+                "process {} ({}) maps {}, which could not be examined: if it holds an allocator of its own, that is not seen",
+                target.pid,
+                target.command,
+                file.display(),
             ));
         }
     }
@@ -448,9 +459,9 @@ impl Session {
         findings: &Findings,
         allocator: &Allocator,
     ) -> Result<(), SessionError> {
-        self.note_interposed(&followed.target, allocator);
+        self.note_allocators(&followed.target, allocator);
         let keeps = followed.link.is_some() && followed.library == identity_of(allocator);
-        self.declare(followed, Some(&allocator.text), 0)?;
+        self.declare(followed, Some(allocator), 0)?;
         if keeps {
             return Ok(());
         }

@@ -36,6 +36,9 @@ pub struct Allocator {
     pub build_id: Option<String>,
     /// Where its code is mapped; empty where it is not mapped yet.
     pub text: Range<u64>,
+    /// Where in it the allocator's own functions lie, mapped like `text`: from the first that it exports to the last.
+    /// Calls from there are the allocator's own doing.
+    pub own_code: Range<u64>,
     /// Where to probe it, in the order of [`Function::ALL`]. One probe for functions that are the same code, none for
     /// those that only call `free`.
     pub probes: Vec<ProbePoint>,
@@ -83,6 +86,15 @@ pub fn find(target: &Target) -> Result<Allocator, TargetError> {
     };
     let elf = Elf::open(&found.mapped.file).map_err(elf_error)?;
     let (build_id, probes) = (elf.build_id(), probe_points(&elf).map_err(elf_error)?);
+    let mapped_at = |file_offset: u64| {
+        let into = file_offset.checked_sub(found.text_offset)?;
+        found.text.start.checked_add(into).filter(|at| found.text.contains(at))
+    };
+    let own_code = own_code(&elf).map_err(elf_error)?;
+    let own_code = match (mapped_at(own_code.start), mapped_at(own_code.end)) {
+        (Some(start), Some(end)) => start..end,
+        _ => 0..0,
+    };
     drop(elf);
     Ok(Allocator {
         library: found.library,
@@ -90,6 +102,7 @@ pub fn find(target: &Target) -> Result<Allocator, TargetError> {
         file: found.mapped.file,
         build_id,
         text: found.text,
+        own_code,
         probes,
         interposed_by: survey.interposed_by,
         unexamined: survey.unexamined,
@@ -120,6 +133,7 @@ pub fn in_library(path: &Path, attach_path: PathBuf) -> Result<Allocator, Target
         file,
         build_id,
         text: 0..0,
+        own_code: 0..0,
         probes,
         interposed_by: None,
         unexamined: Vec::new(),
@@ -140,6 +154,8 @@ pub(super) struct Glibc {
     library: PathBuf,
     mapped: MappedFile,
     text: Range<u64>,
+    /// Where in the file `text` begins.
+    text_offset: u64,
 }
 
 /// Looks into every file whose code a process maps.
@@ -166,6 +182,7 @@ pub(super) fn survey(target: &Target) -> Result<Survey, TargetError> {
                 survey.glibc = Some(Glibc {
                     library: name.clone(),
                     text: text_range(&maps, code),
+                    text_offset: code.offset,
                     mapped,
                 });
             }
@@ -235,6 +252,38 @@ fn is_musl(name: &Path) -> bool {
         let name = name.to_string_lossy();
         name.starts_with("ld-musl-") || name.starts_with("libc.musl-")
     })
+}
+
+/// Functions of glibc's `malloc.c`, which is compiled as one piece, so that what lies between them is the allocator too.
+/// (`reallocarray` is a file of its own.)
+const ALLOCATOR_FUNCTIONS: [&str; 13] = [
+    "malloc",
+    "free",
+    "realloc",
+    "calloc",
+    "memalign",
+    "valloc",
+    "pvalloc",
+    "posix_memalign",
+    "malloc_trim",
+    "malloc_usable_size",
+    "mallopt",
+    "malloc_info",
+    "malloc_stats",
+];
+
+/// File offsets from the first to the last of the allocator's functions.
+fn own_code(elf: &Elf<'_>) -> Result<Range<u64>, ElfError> {
+    let mut range = u64::MAX..0;
+    for name in ALLOCATOR_FUNCTIONS {
+        for symbol in elf.functions(name)? {
+            if let Some(offset) = elf.file_offset(symbol.address) {
+                range.start = range.start.min(offset);
+                range.end = range.end.max(offset.saturating_add(symbol.size));
+            }
+        }
+    }
+    Ok(if range.start < range.end { range } else { 0..0 })
 }
 
 /// Where to probe each allocator function of a library, once for each piece of code.

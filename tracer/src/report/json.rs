@@ -1,0 +1,477 @@
+//! The report for programs: one JSON object, schema 1.
+//!
+//! The schema grows and never breaks: members may be added, none changes its meaning. An unknown value is `null`, never
+//! 0. Sizes are bytes, moments `at_ns` are nanoseconds since the start of the recording, wall clock times are RFC 3339
+//! UTC. The output is the same for the same recording, byte by byte.
+//!
+//! `stacks` are arrays of indices into `frames`, leaf first. An inlined function is a frame of its own (`inlined`), before
+//! the function it was inlined into and with the same `offset`. A holder whose stack is not known has `stack: null`.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::memory::{Memory, Moments};
+use super::model::{ProcessProfile, Profile};
+use super::name::NamedFrame;
+use super::time;
+use crate::event::{Nanos, ProcessId, StackIndex};
+use crate::live::{Snapshot, Totals};
+use crate::record::{EndReason, Origin};
+
+/// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all.
+///
+/// # Errors
+///
+/// What `out` says.
+pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let mut stacks = StackTable::new(profile);
+    let mut moment = |snapshot: &Snapshot| JsonMoment::of(profile, snapshot, top, &mut stacks);
+    let peak = moment(&profile.peak);
+    let end = moment(&profile.end);
+    let process_peaks = profile
+        .processes
+        .iter()
+        .map(|process| JsonProcessPeak {
+            process: process.process.id,
+            peak: moment(&process.peak),
+        })
+        .collect();
+    let report = JsonReport {
+        schema: 1,
+        highwater: env!("CARGO_PKG_VERSION"),
+        recorded_by: &profile.opening.highwater,
+        mode: "exact",
+        sample_bytes: None,
+        started: time::rfc3339(profile.opening.started_unix_ns),
+        duration_ns: profile.duration_ns(),
+        processes: profile
+            .processes
+            .iter()
+            .map(|process| JsonProcess::of(profile, process))
+            .collect(),
+        totals: JsonTotals::of(&profile.totals),
+        memory: JsonMemory::of(profile),
+        peak,
+        end,
+        process_peaks,
+        quality: JsonQuality::of(profile),
+        truncated_stacks: stacks.truncated,
+        stacks: stacks.stacks,
+        frames: stacks.frames,
+    };
+    serde_json::to_writer_pretty(&mut *out, &report)?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    schema: u32,
+    /// The version that wrote this report.
+    highwater: &'static str,
+    /// The version that wrote the recording.
+    recorded_by: &'a str,
+    mode: &'static str,
+    sample_bytes: Option<u64>,
+    started: Option<String>,
+    duration_ns: u64,
+    processes: Vec<JsonProcess<'a>>,
+    totals: JsonTotals,
+    memory: JsonMemory<'a>,
+    frames: Vec<JsonFrame<'a>>,
+    stacks: Vec<Vec<usize>>,
+    /// Indices of the stacks whose root end is missing.
+    truncated_stacks: Vec<usize>,
+    peak: JsonMoment,
+    end: JsonMoment,
+    process_peaks: Vec<JsonProcessPeak>,
+    quality: JsonQuality<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonProcess<'a> {
+    id: ProcessId,
+    pid: u32,
+    ns_pid: u32,
+    parent: Option<ProcessId>,
+    command: &'a str,
+    cgroup: Option<&'a str>,
+    started: Option<String>,
+    origin: &'static str,
+    /// How long it ran unseen before its first probe; `null` for one that ran before.
+    missed_ns: Option<u64>,
+    traced_from_ns: u64,
+    totals: JsonTotals,
+    exit: Option<JsonExit>,
+}
+
+#[derive(Serialize)]
+struct JsonExit {
+    reason: &'static str,
+    code: Option<u8>,
+    signal: Option<u8>,
+    at_ns: u64,
+}
+
+#[derive(Serialize)]
+struct JsonTotals {
+    allocations: u64,
+    allocated_bytes: u64,
+    frees: u64,
+    freed_bytes: u64,
+    failed_allocations: u64,
+    unmatched_frees: u64,
+    unmatched_freed_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct JsonMemory<'a> {
+    attach: JsonMemoryMoment<'a>,
+    peak: JsonMemoryMoment<'a>,
+    end: JsonMemoryMoment<'a>,
+    /// The same of each process. Its attach and end are its own, the peak is that of all.
+    processes: Vec<JsonProcessMemory<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonProcessMemory<'a> {
+    process: ProcessId,
+    attach: JsonMemoryMoment<'a>,
+    peak: JsonMemoryMoment<'a>,
+    end: JsonMemoryMoment<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonMemoryMoment<'a> {
+    at_ns: Option<u64>,
+    rss: Option<u64>,
+    anon: Option<u64>,
+    file: Option<u64>,
+    shmem: Option<u64>,
+    swap: Option<u64>,
+    cgroup: JsonCgroup<'a>,
+    live: u64,
+    before_attach: Option<u64>,
+    unexplained: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct JsonCgroup<'a> {
+    path: Option<&'a str>,
+    current: Option<u64>,
+    limit: Option<u64>,
+}
+
+#[derive(Serialize, PartialEq, Eq, Hash, Clone)]
+struct JsonFrame<'a> {
+    function: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    module: Option<String>,
+    build_id: Option<&'a str>,
+    offset: Option<u64>,
+    kind: &'static str,
+    inlined: bool,
+}
+
+#[derive(Serialize)]
+struct JsonMoment {
+    at_ns: u64,
+    bytes: u64,
+    blocks: u64,
+    by_kind: JsonKinds,
+    holders: Vec<JsonHolder>,
+}
+
+/// Bytes by kind; `null` for the kinds that this recording did not follow.
+#[derive(Serialize)]
+struct JsonKinds {
+    heap: u64,
+    mapping: Option<u64>,
+    thread_stack: Option<u64>,
+    reserved: Option<u64>,
+    file: Option<u64>,
+    shared: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct JsonHolder {
+    stack: Option<usize>,
+    process: ProcessId,
+    kind: &'static str,
+    bytes: u64,
+    blocks: u64,
+    error_bytes: u64,
+    growth_bytes_per_s: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct JsonProcessPeak {
+    process: ProcessId,
+    #[serde(flatten)]
+    peak: JsonMoment,
+}
+
+#[derive(Serialize)]
+struct JsonQuality<'a> {
+    /// The recording is whole and nothing that changes sizes or counts was missed.
+    complete: bool,
+    /// Why the recording stops early, if it does.
+    cut: Option<String>,
+    /// What ended the recording.
+    ended_by: Option<&'a str>,
+    lost_events: u64,
+    lost_allocations: u64,
+    lost_frees: u64,
+    lost_process_events: u64,
+    lost_stacks: u64,
+    truncated_stacks: u64,
+    truncated_depth: u64,
+    truncated_unreadable: u64,
+    no_walk_buffer: u64,
+    unresolved_frames: u64,
+    threads_full: u64,
+    calls_too_deep: u64,
+    missed_returns: u64,
+    unpaired_returns: u64,
+    unsafe_returns: u64,
+    unreadable_results: u64,
+    stack_collisions: u64,
+    malformed_events: u64,
+    unfollowed_children: u64,
+    replaced_blocks: u64,
+    unpaired_resizes: u64,
+    notes: &'a [String],
+}
+
+/// Frames and stacks as the report numbers them: in the order of their first use, each once.
+struct StackTable<'a> {
+    profile: &'a Profile,
+    stacks: Vec<Vec<usize>>,
+    truncated: Vec<usize>,
+    frames: Vec<JsonFrame<'a>>,
+    stack_numbers: HashMap<StackIndex, Option<usize>>,
+    frame_numbers: HashMap<JsonFrame<'a>, usize>,
+}
+
+impl<'a> StackTable<'a> {
+    fn new(profile: &'a Profile) -> Self {
+        Self {
+            profile,
+            stacks: Vec::new(),
+            truncated: Vec::new(),
+            frames: Vec::new(),
+            stack_numbers: HashMap::new(),
+            frame_numbers: HashMap::new(),
+        }
+    }
+
+    fn number(&mut self, stack: StackIndex) -> Option<usize> {
+        if let Some(number) = self.stack_numbers.get(&stack) {
+            return *number;
+        }
+        let number = self.profile.frames(stack).map(|frames| {
+            let frames = frames
+                .iter()
+                .map(|frame| self.frame_number(frame))
+                .collect();
+            self.stacks.push(frames);
+            self.stacks.len() - 1
+        });
+        if self.profile.is_truncated(stack) {
+            self.truncated.extend(number);
+        }
+        self.stack_numbers.insert(stack, number);
+        number
+    }
+
+    fn frame_number(&mut self, frame: &NamedFrame<'a>) -> usize {
+        let frame = JsonFrame {
+            function: frame.function,
+            file: frame.file,
+            line: frame.line,
+            module: frame
+                .module
+                .map(|module| module.path.to_string_lossy().into_owned()),
+            build_id: frame.module.and_then(|module| module.build_id.as_deref()),
+            offset: frame.offset,
+            kind: "native",
+            inlined: frame.inlined,
+        };
+        *self.frame_numbers.entry(frame).or_insert_with_key(|frame| {
+            self.frames.push(frame.clone());
+            self.frames.len() - 1
+        })
+    }
+}
+
+impl JsonMoment {
+    fn of(
+        profile: &Profile,
+        snapshot: &Snapshot,
+        top: Option<usize>,
+        stacks: &mut StackTable<'_>,
+    ) -> Self {
+        let shown = top.unwrap_or(usize::MAX);
+        let holders = snapshot
+            .holders
+            .iter()
+            .take(shown)
+            .map(|holder| JsonHolder {
+                stack: stacks.number(holder.stack),
+                process: holder.process,
+                kind: "heap",
+                bytes: holder.bytes,
+                blocks: holder.blocks,
+                error_bytes: 0,
+                growth_bytes_per_s: None,
+            });
+        Self {
+            at_ns: profile.since_start(snapshot.at).0,
+            bytes: snapshot.bytes,
+            blocks: snapshot.blocks,
+            by_kind: JsonKinds {
+                heap: snapshot.bytes,
+                mapping: None,
+                thread_stack: None,
+                reserved: None,
+                file: None,
+                shared: None,
+            },
+            holders: holders.collect(),
+        }
+    }
+}
+
+impl<'a> JsonProcess<'a> {
+    fn of(profile: &'a Profile, process: &'a ProcessProfile) -> Self {
+        let known = &process.process;
+        let (origin, missed_ns) = match known.origin {
+            Origin::Attached => ("attached", None),
+            Origin::Launched => ("launched", Some(0)),
+            Origin::Forked { missed_ns } => ("forked", Some(missed_ns)),
+            Origin::Executed { missed_ns } => ("executed", Some(missed_ns)),
+        };
+        Self {
+            id: known.id,
+            pid: known.pid,
+            ns_pid: known.ns_pid,
+            parent: known.parent,
+            command: &known.command,
+            cgroup: known.cgroup.as_deref(),
+            started: time::rfc3339(known.started_unix_ns),
+            origin,
+            missed_ns,
+            traced_from_ns: profile.since_start(Nanos(known.from_ns)).0,
+            totals: JsonTotals::of(&process.totals),
+            exit: process.ended.as_ref().map(|end| {
+                let (reason, code, signal) = match end.reason {
+                    EndReason::Exited { code } => ("exited", Some(code), None),
+                    EndReason::Signal { signal } => ("signal", None, Some(signal)),
+                    EndReason::OomKilled => ("oom-killed", None, Some(9)),
+                    EndReason::Executed => ("executed", None, None),
+                    EndReason::Detached => ("detached", None, None),
+                    EndReason::Vanished => ("vanished", None, None),
+                };
+                JsonExit {
+                    reason,
+                    code,
+                    signal,
+                    at_ns: profile.since_start(end.at).0,
+                }
+            }),
+        }
+    }
+}
+
+impl JsonTotals {
+    fn of(totals: &Totals) -> Self {
+        Self {
+            allocations: totals.allocations,
+            allocated_bytes: totals.allocated_bytes,
+            frees: totals.frees,
+            freed_bytes: totals.freed_bytes,
+            failed_allocations: totals.failed_allocations,
+            unmatched_frees: totals.unmatched_frees,
+            unmatched_freed_bytes: totals.unmatched_freed_bytes,
+        }
+    }
+}
+
+impl<'a> JsonMemory<'a> {
+    fn of(profile: &'a Profile) -> Self {
+        let of = |memory: &'a Memory| JsonMemoryMoment {
+            at_ns: memory.at.map(|at| profile.since_start(at).0),
+            rss: memory.rss,
+            anon: memory.anon,
+            file: memory.file,
+            shmem: memory.shmem,
+            swap: memory.swap,
+            cgroup: JsonCgroup {
+                path: memory.cgroup.as_deref(),
+                current: memory.cgroup_current,
+                limit: memory.cgroup_limit,
+            },
+            live: memory.live,
+            before_attach: memory.before_attach,
+            unexplained: memory.unexplained,
+        };
+        let Moments { attach, peak, end } = &profile.memory;
+        let processes = profile.processes.iter().map(|process| {
+            let Moments { attach, peak, end } = &process.memory;
+            JsonProcessMemory {
+                process: process.process.id,
+                attach: of(attach),
+                peak: of(peak),
+                end: of(end),
+            }
+        });
+        Self {
+            attach: of(attach),
+            peak: of(peak),
+            end: of(end),
+            processes: processes.collect(),
+        }
+    }
+}
+
+impl<'a> JsonQuality<'a> {
+    fn of(profile: &'a Profile) -> Self {
+        let quality = &profile.quality;
+        let ended_by = match &profile.completion {
+            super::Completion::Closed(closing) => Some(closing.reason.as_str()),
+            super::Completion::Unfinished | super::Completion::Cut(_) => None,
+        };
+        Self {
+            complete: profile.is_complete(),
+            cut: profile.completion.cut_reason(),
+            ended_by,
+            lost_events: profile.lost_events(),
+            lost_allocations: quality.lost_allocations,
+            lost_frees: quality.lost_frees,
+            lost_process_events: quality.lost_process_events,
+            lost_stacks: quality.lost_stacks,
+            truncated_stacks: profile.truncated_stacks(),
+            truncated_depth: quality.truncated_depth,
+            truncated_unreadable: quality.truncated_unreadable,
+            no_walk_buffer: quality.no_walk_buffer,
+            unresolved_frames: profile.unresolved_frames(),
+            threads_full: quality.threads_full,
+            calls_too_deep: quality.calls_too_deep,
+            missed_returns: quality.missed_returns,
+            unpaired_returns: quality.unpaired_returns,
+            unsafe_returns: quality.unsafe_returns,
+            unreadable_results: quality.unreadable_results,
+            stack_collisions: quality.stack_collisions,
+            malformed_events: quality.malformed_events,
+            unfollowed_children: quality.unfollowed_children,
+            replaced_blocks: profile.totals.replaced_blocks,
+            unpaired_resizes: profile.totals.unpaired_resizes,
+            notes: &quality.notes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

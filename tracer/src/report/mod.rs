@@ -1,0 +1,26 @@
+//! Reports: what a recording says, one sink a file.
+//!
+//! [`Profile::replay`] runs a recording's entries through the live set and keeps what a report needs: who held what at
+//! the peak and at the end, what the kernel says of the same moments, and what is missing. The sinks only write it down:
+//!
+//! - [`text`]: the first screen, for a person;
+//! - [`json`]: everything, for programs;
+//! - [`flamegraph`]: the holders as a picture.
+//!
+//! They agree on words because [`name`] says what a frame is called, [`size`] how a size reads, [`time`] how a moment
+//! does, and [`memory`] how traced memory and the kernel's own count add up.
+
+pub mod flamegraph;
+pub mod json;
+pub mod memory;
+mod model;
+pub mod name;
+mod replay;
+#[cfg(test)]
+mod script;
+pub mod size;
+pub mod text;
+pub mod time;
+
+pub use model::{Completion, ProcessProfile, Profile};
+pub use replay::ReplayError;

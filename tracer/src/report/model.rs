@@ -1,0 +1,253 @@
+//! Everything a report needs of a recording.
+
+use std::collections::HashMap;
+
+use super::memory::Moments;
+use super::name::NamedFrame;
+use crate::event::{Nanos, ProcessId, StackIndex};
+use crate::live::{Snapshot, Totals};
+use crate::record::reader::ReadError;
+use crate::record::{
+    Closing, EndReason, Frame, FrameIndex, FunctionName, Module, ModuleIndex, Opening, Origin,
+    Process, ProcessEnd, Quality, Stack,
+};
+
+/// A recording, replayed: who held what at the peak and at the end, what the kernel says of it, and what is missing.
+///
+/// Moments are on the recording's monotonic clock; [`Profile::since_start`] makes them relative.
+#[derive(Debug)]
+pub struct Profile {
+    /// How the recording came to be.
+    pub opening: Opening,
+    /// Every process traced, in the order in which they came under trace.
+    pub processes: Vec<ProcessProfile>,
+    /// Counts over all processes.
+    pub totals: Totals,
+    /// All processes together, at the high-water mark.
+    pub peak: Snapshot,
+    /// All processes together, at the last moment anything was traced.
+    pub end: Snapshot,
+    /// What the kernel says of all of them together: the sum over the processes under trace at each moment.
+    pub memory: Moments,
+    /// What could not be seen.
+    pub quality: Quality,
+    /// Whether the recording is whole.
+    pub completion: Completion,
+    /// The last moment that the recording knows of.
+    pub ended: Nanos,
+    pub(super) locations: Locations,
+}
+
+/// One process of a [`Profile`].
+#[derive(Debug)]
+pub struct ProcessProfile {
+    /// Who it is.
+    pub process: Process,
+    /// How tracing of it ended; `None` where the recording does not say.
+    pub ended: Option<ProcessEnd>,
+    /// When the kernel chose it as the victim of an out-of-memory kill.
+    pub oom_at: Option<Nanos>,
+    /// Its counts.
+    pub totals: Totals,
+    /// At its own high-water mark.
+    pub peak: Snapshot,
+    /// At its own end.
+    pub end: Snapshot,
+    /// What the kernel says of it: at its own attach and end, and at the peak of all processes together.
+    pub memory: Moments,
+}
+
+/// Whether a recording is whole.
+#[derive(Debug)]
+pub enum Completion {
+    /// It was finished in order.
+    Closed(Closing),
+    /// It stops between two chunks: its writer did not finish it.
+    Unfinished,
+    /// It could not be read any further.
+    Cut(ReadError),
+}
+
+impl Completion {
+    /// Why the recording is not whole, if it is not.
+    pub fn cut_reason(&self) -> Option<String> {
+        match self {
+            Self::Closed(_) => None,
+            Self::Unfinished => Some("its writer did not finish it".to_owned()),
+            Self::Cut(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// Where stacks lead: modules, code locations, their names.
+#[derive(Debug, Default)]
+pub(super) struct Locations {
+    pub(super) modules: HashMap<ModuleIndex, Module>,
+    pub(super) frames: HashMap<FrameIndex, Frame>,
+    pub(super) names: HashMap<FrameIndex, Vec<FunctionName>>,
+    pub(super) stacks: HashMap<StackIndex, Stack>,
+}
+
+impl Profile {
+    /// A moment as its distance from the start of the recording.
+    pub fn since_start(&self, at: Nanos) -> Nanos {
+        Nanos(at.0.saturating_sub(self.opening.started_ns))
+    }
+
+    /// A moment on the wall clock, nanoseconds since 1970-01-01 UTC.
+    pub fn unix_ns(&self, at: Nanos) -> u64 {
+        self.opening
+            .started_unix_ns
+            .saturating_add(self.since_start(at).0)
+    }
+
+    /// How long was recorded, nanoseconds.
+    pub fn duration_ns(&self) -> u64 {
+        self.since_start(self.ended).0
+    }
+
+    /// The process of that identity.
+    pub fn process(&self, id: ProcessId) -> Option<&ProcessProfile> {
+        self.processes
+            .iter()
+            .find(|process| process.process.id == id)
+    }
+
+    /// The process the recording is about, as it was last: the first one, followed through its execs.
+    pub fn main_process(&self) -> Option<&ProcessProfile> {
+        let mut main = self.processes.first()?;
+        // Each step goes forward in the list, so that a recording cannot make this loop.
+        for next in &self.processes {
+            let became = matches!(next.process.origin, Origin::Executed { .. });
+            if became && next.process.parent == Some(main.process.id) {
+                main = next;
+            }
+        }
+        Some(main)
+    }
+
+    /// The frames of a stack, leaf first, inlined functions before the function they were inlined into. `None`: the
+    /// recording has no such stack.
+    pub fn frames(&self, stack: StackIndex) -> Option<Vec<NamedFrame<'_>>> {
+        let stack = self.locations.stacks.get(&stack)?;
+        let mut named = Vec::with_capacity(stack.frames.len());
+        for index in &stack.frames {
+            let frame = self.locations.frames.get(index);
+            let module = frame
+                .and_then(|frame| frame.module)
+                .and_then(|index| self.locations.modules.get(&index));
+            let bare = NamedFrame {
+                module,
+                offset: frame.map(|frame| frame.offset),
+                ..NamedFrame::default()
+            };
+            let functions = self
+                .locations
+                .names
+                .get(index)
+                .map_or(&[][..], Vec::as_slice);
+            for (position, name) in functions.iter().enumerate() {
+                named.push(NamedFrame {
+                    function: Some(&name.function),
+                    file: name.file.as_deref(),
+                    line: name.line,
+                    inlined: position + 1 < functions.len(),
+                    ..bare.clone()
+                });
+            }
+            if functions.is_empty() {
+                named.push(bare);
+            }
+        }
+        Some(named)
+    }
+
+    /// Whether the root end of a stack is missing.
+    pub fn is_truncated(&self, stack: StackIndex) -> bool {
+        self.locations
+            .stacks
+            .get(&stack)
+            .is_some_and(|stack| stack.truncated)
+    }
+
+    /// Events that the ring had no room for.
+    pub fn lost_events(&self) -> u64 {
+        let Quality {
+            lost_allocations,
+            lost_frees,
+            lost_process_events,
+            ..
+        } = &self.quality;
+        [lost_allocations, lost_frees, lost_process_events]
+            .into_iter()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Stacks whose root end is missing.
+    pub fn truncated_stacks(&self) -> u64 {
+        self.quality
+            .truncated_depth
+            .saturating_add(self.quality.truncated_unreadable)
+    }
+
+    /// Code locations without a name.
+    pub fn unresolved_frames(&self) -> u64 {
+        let named = |frame: &&FrameIndex| !self.locations.names.contains_key(*frame);
+        self.locations.frames.keys().filter(named).count() as u64
+    }
+
+    /// Whether the recording is whole and nothing that changes sizes or counts was missed.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.completion, Completion::Closed(_)) && self.missed_nothing()
+    }
+
+    /// Whether nothing that changes sizes or counts was missed, as far as the recording goes. Missing names and stacks
+    /// do not change them: what they held is counted all the same.
+    pub fn missed_nothing(&self) -> bool {
+        let Quality {
+            lost_allocations,
+            lost_frees,
+            lost_process_events,
+            threads_full,
+            calls_too_deep,
+            missed_returns,
+            unsafe_returns,
+            unreadable_results,
+            malformed_events,
+            unfollowed_children,
+            lost_stacks: _,
+            truncated_depth: _,
+            truncated_unreadable: _,
+            no_walk_buffer: _,
+            // Calls under way as we attached: what they return counts as held before attach.
+            unpaired_returns: _,
+            stack_collisions: _,
+            notes: _,
+        } = &self.quality;
+        let missed = [
+            lost_allocations,
+            lost_frees,
+            lost_process_events,
+            threads_full,
+            calls_too_deep,
+            missed_returns,
+            unsafe_returns,
+            unreadable_results,
+            malformed_events,
+            unfollowed_children,
+        ];
+        missed.iter().all(|count| **count == 0)
+    }
+}
+
+impl ProcessProfile {
+    /// Why it is traced no more, if the recording says.
+    pub fn end_reason(&self) -> Option<EndReason> {
+        self.ended.as_ref().map(|end| end.reason)
+    }
+
+    /// Whether it was under trace at this moment.
+    pub fn is_traced_at(&self, at: Nanos) -> bool {
+        self.process.from_ns <= at.0 && self.ended.as_ref().is_none_or(|end| at <= end.at)
+    }
+}

@@ -1,0 +1,297 @@
+//! What to show for a frame, in one place for every report.
+//!
+//! | what is known | label |
+//! |---|---|
+//! | a function | `load_table` |
+//! | ... and its place | `load_table (src/table.c:40)`, `(src/table.c:40, inlined)` where the compiler inlined it |
+//! | only the file it was mapped from | `libfoo.so.1+0x1234`, the offset of the return address in the file |
+//! | only the address | `0x7f0012345678` |
+//! | nothing: the recording refers to a location that it does not define | `(unknown frame)` |
+
+use std::borrow::Cow;
+
+use crate::record::Module;
+
+/// What is shown for holders whose stack was not taken, or whose definition was lost.
+pub const UNKNOWN_STACK: &str = "(unknown stack)";
+
+/// One frame of a stack as a person sees it: an inlined function is a frame of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedFrame<'a> {
+    /// The function, demangled.
+    pub function: Option<&'a str>,
+    /// Its source file.
+    pub file: Option<&'a str>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// The compiler put this function into the next frame's.
+    pub inlined: bool,
+    /// The file that its code was mapped from.
+    pub module: Option<&'a Module>,
+    /// Offset of the return address in that file, or the bare address without one. `None`: the recording refers to a
+    /// location that it does not define.
+    pub offset: Option<u64>,
+}
+
+impl NamedFrame<'_> {
+    /// The function, or the best that stands for it. Printable, never empty.
+    pub fn label(&self) -> String {
+        if let Some(function) = self.function.filter(|name| !name.trim().is_empty()) {
+            return printable(function).into_owned();
+        }
+        match (self.module, self.offset) {
+            (Some(module), Some(offset)) => format!("{}+{offset:#x}", module_name(module)),
+            (None, Some(address)) => format!("{address:#x}"),
+            (_, None) => "(unknown frame)".to_owned(),
+        }
+    }
+
+    /// Where in the source: `src/table.c:40`, with `, inlined` where that is so.
+    pub fn place(&self) -> Option<String> {
+        let inlined = if self.inlined { ", inlined" } else { "" };
+        let file = self.function.and(self.file).filter(|file| !file.is_empty());
+        match (file.map(short_path), self.line) {
+            (Some(file), Some(line)) => Some(format!("{file}:{line}{inlined}")),
+            (Some(file), None) => Some(format!("{file}{inlined}")),
+            (None, _) if self.inlined => Some("inlined".to_owned()),
+            (None, _) => None,
+        }
+    }
+
+    /// Label and place together.
+    pub fn label_and_place(&self) -> String {
+        match self.place() {
+            Some(place) => format!("{} ({place})", self.label()),
+            None => self.label(),
+        }
+    }
+
+    /// Whether it is a function of the language's own library or start-up code, which tells little of who asked for
+    /// the memory. Knows C++ (`std::`, `operator new`), Rust (`alloc::`, `core::`, `std::`) and libc's start-up.
+    pub fn is_plumbing(&self) -> bool {
+        const NAMESPACES: [&str; 7] = [
+            "std::",
+            "core::",
+            "alloc::",
+            "hashbrown::",
+            "__gnu_cxx::",
+            "__cxxabiv1::",
+            "__rustc::",
+        ];
+        const FUNCTIONS: [&str; 7] = [
+            "_start",
+            "start_thread",
+            "clone",
+            "clone3",
+            "__clone",
+            "__clone3",
+            "_Znwm",
+        ];
+        let Some(function) = self.function else {
+            return false;
+        };
+        if function.starts_with("operator new")
+            || function.starts_with("__libc_start")
+            || function.starts_with("__rust_")
+        {
+            return true;
+        }
+        // C++ names may begin with a return type (`void std::vector<…>::push_back`), Rust's with `<` or `<&mut `
+        // (`<alloc::vec::Vec<T> as …>::extend`): the path is the last word before the first argument list.
+        let path = function.trim_start_matches('<');
+        let head = path.split(['<', '(']).next().unwrap_or(path);
+        let path = if function.starts_with('<') {
+            head
+        } else {
+            head.rsplit(' ').next().unwrap_or(head)
+        };
+        NAMESPACES
+            .iter()
+            .any(|namespace| path.starts_with(namespace))
+            || FUNCTIONS.contains(&path)
+    }
+}
+
+/// The frames that tell most of a stack, leaf first, at most `lines`: named ones, and of these the program's own
+/// before those of the language's library. A stack in which nothing has a name gives its leaf end as it is.
+pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&'f NamedFrame<'a>> {
+    let pick = |wanted: &dyn Fn(&NamedFrame<'a>) -> bool| {
+        let picked: Vec<_> = frames
+            .iter()
+            .filter(|frame| wanted(frame))
+            .take(lines)
+            .collect();
+        Some(picked).filter(|picked| !picked.is_empty())
+    };
+    pick(&|frame| frame.function.is_some() && !frame.is_plumbing())
+        .or_else(|| pick(&|frame| frame.function.is_some()))
+        .unwrap_or_else(|| frames.iter().take(lines).collect())
+}
+
+/// The text without what could move the cursor, colour the screen, or reorder what stands around it: names come from
+/// files that someone else wrote.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let replaced = text
+        .chars()
+        .map(|c| if unprintable(c) { '\u{fffd}' } else { c });
+    Cow::Owned(replaced.collect())
+}
+
+/// Control characters, line and paragraph separators, bidirectional overrides, zero-width characters that hide text,
+/// and the two code points that XML forbids.
+fn unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+}
+
+/// The program of a command line: its first word's last path component.
+pub fn program(command: &str) -> String {
+    let word = command.split_whitespace().next().unwrap_or("?");
+    let name = word
+        .rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or(word);
+    printable(name).into_owned()
+}
+
+fn module_name(module: &Module) -> String {
+    let name = module.path.file_name().unwrap_or(module.path.as_os_str());
+    match name.to_string_lossy() {
+        name if name.is_empty() => "[no name]".to_owned(),
+        name => printable(&name).into_owned(),
+    }
+}
+
+/// The last two components of a path: `mod.rs` alone would say too little, the whole path too much.
+fn short_path(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts.as_slice() {
+        [] => printable(path).into_owned(),
+        [name] => printable(name).into_owned(),
+        [.., folder, name] => printable(&format!("{folder}/{name}")).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(function: &str) -> NamedFrame<'_> {
+        NamedFrame {
+            function: Some(function),
+            ..NamedFrame::default()
+        }
+    }
+
+    fn module(path: &str) -> Module {
+        Module {
+            index: 0,
+            path: path.into(),
+            build_id: None,
+        }
+    }
+
+    #[test]
+    fn a_frame_shows_the_best_that_is_known_of_it() {
+        let library = module("/usr/lib/libfoo.so.1");
+        let mut frame = NamedFrame {
+            function: Some("load_table"),
+            file: Some("/build/src/table.c"),
+            line: Some(40),
+            inlined: true,
+            module: Some(&library),
+            offset: Some(0x1234),
+        };
+        assert_eq!(
+            frame.label_and_place(),
+            "load_table (src/table.c:40, inlined)"
+        );
+        frame.inlined = false;
+        assert_eq!(frame.label_and_place(), "load_table (src/table.c:40)");
+        frame.line = None;
+        assert_eq!(frame.label_and_place(), "load_table (src/table.c)");
+        frame.file = None;
+        assert_eq!(frame.label_and_place(), "load_table");
+        frame.function = None;
+        assert_eq!(frame.label_and_place(), "libfoo.so.1+0x1234");
+        frame.module = None;
+        assert_eq!(frame.label_and_place(), "0x1234");
+        frame.offset = None;
+        assert_eq!(frame.label_and_place(), "(unknown frame)");
+    }
+
+    #[test]
+    fn special_mappings_keep_their_names() {
+        let vdso = module("[vdso]");
+        let frame = NamedFrame {
+            module: Some(&vdso),
+            offset: Some(16),
+            ..NamedFrame::default()
+        };
+        assert_eq!(frame.label(), "[vdso]+0x10");
+    }
+
+    #[test]
+    fn names_cannot_touch_the_terminal() {
+        assert_eq!(
+            named("evil\x1b[2J\nname").label(),
+            "evil\u{fffd}[2J\u{fffd}name"
+        );
+        assert_eq!(named("a\u{202e}b").label(), "a\u{fffd}b");
+        assert_eq!(program("/opt/x\x07/ser\x07ver --flag"), "ser\u{fffd}ver");
+        assert_eq!(program(""), "?");
+    }
+
+    #[test]
+    fn plumbing_is_told_from_the_programs_own() {
+        for name in [
+            "operator new(unsigned long)",
+            "std::vector<int, std::allocator<int>>::reserve(unsigned long)",
+            "void std::vector<app::Row>::_M_realloc_insert<app::Row const&>(app::Row const&)",
+            "<alloc::vec::Vec<T> as core::iter::Extend<T>>::extend",
+            "alloc::alloc::alloc",
+            "__rust_alloc",
+            "__libc_start_main",
+            "_start",
+        ] {
+            assert!(named(name).is_plumbing(), "{name}");
+        }
+        for name in [
+            "main",
+            "app::load(std::string const&)",
+            "std_lib_wrapper",
+            "<app::Table as core::clone::Clone>::clone",
+            "restart",
+        ] {
+            assert!(!named(name).is_plumbing(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_most_telling_frames_are_the_programs_own() {
+        let frames = [
+            named("operator new(unsigned long)"),
+            NamedFrame::default(),
+            named("load"),
+            named("std::invoke"),
+            named("main"),
+        ];
+        let labels = |frames: &[NamedFrame], lines| {
+            most_telling(frames, lines)
+                .iter()
+                .map(|frame| frame.label())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&frames, 4), ["load", "main"]);
+        assert_eq!(labels(&frames, 1), ["load"]);
+        assert_eq!(labels(&frames[..2], 4), ["operator new(unsigned long)"]);
+        assert_eq!(labels(&frames[1..2], 4), ["(unknown frame)"]);
+        assert_eq!(labels(&[], 4), [""; 0]);
+    }
+}

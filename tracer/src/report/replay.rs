@@ -1,0 +1,388 @@
+//! From a recording's entries to a [`Profile`]: the same live set and peak that watch a process live, fed from a file.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use super::memory::{Memory, Moments, Samples};
+use super::model::{Completion, Locations, ProcessProfile, Profile};
+use crate::event::{Call, Event, Nanos, ProcessId};
+use crate::live::{LiveSet, Moment, Scope, Snapshot};
+use crate::record::reader::ReadError;
+use crate::record::{
+    Closing, EndReason, Entry, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality,
+};
+
+/// Why a recording gives no report at all.
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    /// It could not be read from the very start.
+    #[error("the recording cannot be read")]
+    Unreadable(#[from] ReadError),
+    /// It is sound, but says nothing of how it came to be.
+    #[error(
+        "the recording has no opening: it was cut before its writer had written anything; record again"
+    )]
+    NoOpening,
+}
+
+impl Profile {
+    /// Replays a recording.
+    ///
+    /// One that is cut short or damaged gives a profile of everything before the damage; [`Profile::completion`] says
+    /// why it stops there.
+    ///
+    /// # Errors
+    ///
+    /// Only if there is not even an [`Entry::Opening`] at its start.
+    pub fn replay(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+    ) -> Result<Self, ReplayError> {
+        let mut entries = entries;
+        let opening = match entries.next() {
+            Some(Ok(Entry::Opening(opening))) => opening,
+            Some(Ok(_)) | None => return Err(ReplayError::NoOpening),
+            Some(Err(error)) => return Err(ReplayError::Unreadable(error)),
+        };
+        let mut replay = Replay::new(opening);
+        for entry in entries {
+            match entry {
+                Ok(entry) => replay.take(entry),
+                Err(error) => return Ok(replay.finish(Completion::Cut(error))),
+            }
+        }
+        let completion = replay
+            .closing
+            .take()
+            .map_or(Completion::Unfinished, Completion::Closed);
+        Ok(replay.finish(completion))
+    }
+}
+
+/// What is known of one process while the recording is replayed.
+struct Tracked {
+    process: Process,
+    samples: Samples,
+    /// Memory held before attach, where it is not what the first sample says.
+    inherited: Option<u64>,
+    ended: Option<ProcessEnd>,
+    oom_at: Option<Nanos>,
+}
+
+struct Replay {
+    opening: Opening,
+    live: LiveSet,
+    tracked: Vec<Tracked>,
+    by_id: HashMap<ProcessId, usize>,
+    locations: Locations,
+    quality: Quality,
+    closing: Option<Closing>,
+    latest: Nanos,
+}
+
+impl Replay {
+    fn new(opening: Opening) -> Self {
+        Self {
+            latest: Nanos(opening.started_ns),
+            opening,
+            live: LiveSet::new(),
+            tracked: Vec::new(),
+            by_id: HashMap::new(),
+            locations: Locations::default(),
+            quality: Quality::default(),
+            closing: None,
+        }
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::Opening(_) => {}
+            Entry::Process(process) => self.open(process),
+            Entry::Module(module) => {
+                self.locations
+                    .modules
+                    .insert(ModuleIndex(module.index), module);
+            }
+            Entry::Frame(frame) => {
+                self.locations.frames.insert(frame.index, frame);
+            }
+            Entry::Names(names) => {
+                self.locations.names.insert(names.frame, names.functions);
+            }
+            Entry::Stack(stack) => {
+                self.locations.stacks.insert(stack.index, stack);
+            }
+            Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
+            Entry::Memory(sample) => {
+                self.latest = self.latest.max(sample.at);
+                let peak_at = self.live.peak_at();
+                if let Some(tracked) = self.tracked(sample.process) {
+                    tracked.samples.push(sample, peak_at);
+                }
+            }
+            Entry::End(end) => self.end(end),
+            Entry::Quality(quality) => self.quality = quality,
+            Entry::Closing(closing) => {
+                self.latest = self.latest.max(Nanos(closing.ended_ns));
+                self.closing = Some(closing);
+            }
+        }
+    }
+
+    fn tracked(&mut self, id: ProcessId) -> Option<&mut Tracked> {
+        self.by_id.get(&id).map(|&index| &mut self.tracked[index])
+    }
+
+    fn open(&mut self, process: Process) {
+        // Only a damaged recording opens an identity twice.
+        if self.by_id.contains_key(&process.id) {
+            return;
+        }
+        let inherited = match process.origin {
+            Origin::Attached => None,
+            Origin::Launched => Some(0),
+            Origin::Executed { .. } => Some(process.baseline_bytes),
+            Origin::Forked { .. } => Some(
+                self.left_of_baseline(process.parent)
+                    .unwrap_or(process.baseline_bytes),
+            ),
+        };
+        self.latest = self.latest.max(Nanos(process.from_ns));
+        self.live
+            .open(process.id, Nanos(process.from_ns), process.baseline_bytes);
+        self.by_id.insert(process.id, self.tracked.len());
+        self.tracked.push(Tracked {
+            process,
+            samples: Samples::default(),
+            inherited,
+            ended: None,
+            oom_at: None,
+        });
+    }
+
+    /// What a process still holds of what it held before attach: a child starts with a copy of that too.
+    fn left_of_baseline(&self, parent: Option<ProcessId>) -> Option<u64> {
+        let parent = parent?;
+        let held = self
+            .tracked
+            .get(*self.by_id.get(&parent)?)?
+            .held_at_attach();
+        let freed = self.live.process_totals(parent)?.unmatched_freed_bytes;
+        Some(held.saturating_sub(freed))
+    }
+
+    fn apply(&mut self, event: &Event) {
+        self.latest = self.latest.max(event.at);
+        self.live.apply(event);
+        let (reason, at) = match event.call {
+            Call::Exited { status } => (exit_reason(status), event.at),
+            Call::Executed { .. } => (EndReason::Executed, event.at),
+            Call::OomVictim => {
+                if let Some(tracked) = self.tracked(event.process) {
+                    tracked.oom_at = Some(event.at);
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some(tracked) = self.tracked(event.process) {
+            tracked.ended.get_or_insert(ProcessEnd {
+                at,
+                process: event.process,
+                reason,
+            });
+        }
+    }
+
+    fn end(&mut self, end: ProcessEnd) {
+        self.latest = self.latest.max(end.at);
+        if end.reason == EndReason::Detached {
+            self.live.close(end.process, end.at);
+        }
+        let Some(tracked) = self.tracked(end.process) else {
+            return;
+        };
+        match &mut tracked.ended {
+            None => tracked.ended = Some(end),
+            // The event has the right moment; the entry may know better how.
+            Some(seen) if !matches!(end.reason, EndReason::Vanished | EndReason::Detached) => {
+                seen.reason = end.reason
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn finish(mut self, completion: Completion) -> Profile {
+        let peak = self.live.snapshot(Scope::All, Moment::Peak);
+        let end = self.live.snapshot(Scope::All, Moment::End);
+        let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
+        let mut nearest = Vec::with_capacity(self.tracked.len());
+        let mut held = Vec::with_capacity(self.tracked.len());
+        for tracked in &mut self.tracked {
+            held.push(tracked.held_at_attach());
+            nearest.push(tracked.samples.nearest(peak.at).cloned());
+            processes.push(tracked.profile(&self.live));
+        }
+        // A single process is the whole at each moment, whatever its clock says.
+        let single = processes.len() == 1;
+        let among = |at: Nanos| -> Vec<usize> {
+            (0..processes.len())
+                .filter(|&index| single || processes[index].is_traced_at(at))
+                .collect()
+        };
+        let at_peak = among(peak.at);
+        let at_end = among(end.at);
+        let at_attach: Vec<usize> = (0..processes.len())
+            .filter(|&index| {
+                matches!(
+                    processes[index].process.origin,
+                    Origin::Attached | Origin::Launched
+                )
+            })
+            .collect();
+
+        let mut live_at_peak: HashMap<ProcessId, u64> = HashMap::new();
+        for holder in &peak.holders {
+            let live = live_at_peak.entry(holder.process).or_default();
+            *live = live.saturating_add(holder.bytes);
+        }
+        let freed = freed_by_process(&peak, &at_peak, &held);
+        for &index in &at_peak {
+            let process = &mut processes[index];
+            let live = live_at_peak.get(&process.process.id).copied().unwrap_or(0);
+            let before = freed[&index].map(|freed| held[index].saturating_sub(freed));
+            process.memory.peak =
+                Memory::of_process(&process.process, nearest[index].as_ref(), live, before);
+        }
+
+        let whole = |indexes: &[usize], moment: fn(&Moments) -> &Memory, live, freed: u64| {
+            let parts = indexes
+                .iter()
+                .map(|&index| moment(&processes[index].memory));
+            let held = indexes
+                .iter()
+                .fold(0_u64, |sum, &index| sum.saturating_add(held[index]));
+            let before = (!indexes.is_empty()).then(|| held.saturating_sub(freed));
+            Memory::sum(parts, live, before)
+        };
+        let memory = Moments {
+            attach: whole(&at_attach, |moments| &moments.attach, 0, 0),
+            peak: whole(
+                &at_peak,
+                |moments| &moments.peak,
+                peak.bytes,
+                peak.freed_baseline_bytes,
+            ),
+            end: whole(
+                &at_end,
+                |moments| &moments.end,
+                end.bytes,
+                end.freed_baseline_bytes,
+            ),
+        };
+        Profile {
+            opening: self.opening,
+            totals: self.live.totals(),
+            processes,
+            peak,
+            end,
+            memory,
+            quality: self.quality,
+            completion,
+            ended: self.latest,
+            locations: self.locations,
+        }
+    }
+}
+
+impl Tracked {
+    /// What the process held when it came under trace and that was not seen allocated: what the kernel said then, or,
+    /// of a recording without samples, the baseline that its writer wrote down.
+    fn held_at_attach(&self) -> u64 {
+        self.inherited.unwrap_or_else(|| {
+            let first = self.samples.first.as_ref();
+            let held =
+                first.and_then(|first| Some(first.rss?.saturating_add(first.swap.unwrap_or(0))));
+            held.unwrap_or(self.process.baseline_bytes)
+        })
+    }
+
+    fn profile(&self, live: &LiveSet) -> ProcessProfile {
+        let scope = Scope::Process(self.process.id);
+        let peak = live.snapshot(scope, Moment::Peak);
+        let end = live.snapshot(scope, Moment::End);
+        let held = self.held_at_attach();
+        let left = held.saturating_sub(end.freed_baseline_bytes);
+        let killed = matches!(
+            self.ended,
+            Some(ProcessEnd {
+                reason: EndReason::Signal { signal: 9 } | EndReason::Vanished,
+                ..
+            })
+        );
+        let mut ended = self.ended.clone();
+        if let Some(ended) = ended.as_mut().filter(|_| killed && self.oom_at.is_some()) {
+            ended.reason = EndReason::OomKilled;
+        }
+        ProcessProfile {
+            process: self.process.clone(),
+            ended,
+            oom_at: self.oom_at,
+            totals: live.process_totals(self.process.id).unwrap_or_default(),
+            memory: Moments {
+                attach: Memory::of_process(
+                    &self.process,
+                    self.samples.first.as_ref(),
+                    0,
+                    Some(held),
+                ),
+                peak: Memory::default(),
+                end: Memory::of_process(
+                    &self.process,
+                    self.samples.last.as_ref(),
+                    end.bytes,
+                    Some(left),
+                ),
+            },
+            peak,
+            end,
+        }
+    }
+}
+
+/// How a wait status says that a process ended.
+fn exit_reason(status: u32) -> EndReason {
+    match status & 0x7f {
+        0 => EndReason::Exited {
+            code: (status >> 8) as u8,
+        },
+        signal => EndReason::Signal {
+            signal: signal as u8,
+        },
+    }
+}
+
+/// Of the baseline freed by the peak, each process's part: known where nothing was freed, or where only one of them
+/// had any baseline to free.
+fn freed_by_process(
+    peak: &Snapshot,
+    at_peak: &[usize],
+    held: &[u64],
+) -> HashMap<usize, Option<u64>> {
+    let freed = peak.freed_baseline_bytes;
+    let with_baseline = at_peak.iter().filter(|&&index| held[index] > 0).count();
+    at_peak
+        .iter()
+        .map(|&index| {
+            let part = match held[index] {
+                0 => Some(0),
+                _ if freed == 0 => Some(0),
+                _ => (with_baseline == 1).then_some(freed),
+            };
+            (index, part)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! How the target ended.
+
+use std::io;
+
+use super::super::model::Profile;
+use super::super::name::printable;
+use super::super::{size, time};
+use super::closing_reason;
+use super::page::{Page, Style};
+use crate::record::EndReason;
+
+pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let Some(main) = profile.main_process() else {
+        return Ok(());
+    };
+    let Some(ended) = &main.ended else {
+        return page.line(&[(Style::Plain, "How it ended is not in the recording.")]);
+    };
+    let text = match ended.reason {
+        EndReason::OomKilled => return oom(page, profile),
+        EndReason::Exited { code } => format!("It exited with code {code}."),
+        EndReason::Signal { signal } => format!("It was killed by {}.", signal_name(signal)),
+        EndReason::Executed => "It became another program, which was not followed.".to_owned(),
+        EndReason::Vanished => "It is gone; how it ended was not seen.".to_owned(),
+        EndReason::Detached => match closing_reason(profile) {
+            Some(reason) => format!("It runs on: tracing ended here ({}).", printable(reason)),
+            None => "It runs on: tracing ended here.".to_owned(),
+        },
+    };
+    page.line(&[(Style::Plain, &text)])
+}
+
+/// The kill that people come here for: when, how long after the peak, and at which limit.
+fn oom(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let Some(main) = profile.main_process() else {
+        return Ok(());
+    };
+    let killed_at = main
+        .oom_at
+        .or(main.ended.as_ref().map(|end| end.at))
+        .unwrap_or(profile.ended);
+    let when = match killed_at.0.saturating_sub(profile.peak.at.0) {
+        0..1_000_000 => "at the peak".to_owned(),
+        after => format!("{} after the peak", time::duration(after)),
+    };
+    let latest = &main.memory.end;
+    // The last sample may have come too late to see the limit of a cgroup that is gone.
+    let limit = latest
+        .cgroup_limit
+        .or(profile.memory.peak.cgroup_limit)
+        .or(profile.memory.attach.cgroup_limit);
+    let cgroup = main.process.cgroup.as_deref().map(printable);
+    let place = match (&cgroup, limit) {
+        (Some(cgroup), Some(limit)) => {
+            format!("the cgroup {cgroup} is limited to {}", size::short(limit))
+        }
+        (Some(cgroup), None) => format!("the limit of its cgroup {cgroup} is not known"),
+        (None, Some(limit)) => format!("its cgroup is limited to {}", size::short(limit)),
+        (None, None) => "whether a cgroup's limit or the machine ran out is not known".to_owned(),
+    };
+    let text = format!("It was OOM-killed {when}: {place}.");
+    page.prose(Style::Bold, (0, 0), &text)
+}
+
+/// `SIGSEGV (signal 11)`: x86-64 Linux, `signal(7)`.
+fn signal_name(signal: u8) -> String {
+    const NAMES: [&str; 31] = [
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
+    ];
+    match usize::from(signal)
+        .checked_sub(1)
+        .and_then(|index| NAMES.get(index))
+    {
+        Some(name) => format!("{name} (signal {signal})"),
+        None => format!("signal {signal}"),
+    }
+}

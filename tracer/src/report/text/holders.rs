@@ -1,0 +1,171 @@
+//! Who held it: stacks with what they hold, largest first.
+
+use std::io;
+
+use super::super::model::{ProcessProfile, Profile};
+use super::super::name::{UNKNOWN_STACK, most_telling, printable};
+use super::super::{size, time};
+use super::blocks;
+use super::page::{Page, Style, cut};
+use crate::live::{Holder, Snapshot};
+
+/// Lines for one stack at the peak.
+const STACK_LINES: usize = 4;
+/// Holders named of what was live at the end.
+const END_TOP: usize = 3;
+/// Processes listed.
+const MOST_PROCESSES: usize = 20;
+
+pub(super) fn at_the_peak(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {
+    if profile.peak.holders.is_empty() {
+        return Ok(());
+    }
+    page.heading("Who held it at the peak")?;
+    list(page, profile, &profile.peak, top, STACK_LINES)
+}
+
+pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {
+    let (peak, end) = (&profile.peak, &profile.end);
+    if profile.totals.allocations == 0 && end.holders.is_empty() {
+        return Ok(());
+    }
+    if end.holders.is_empty() {
+        page.heading("Live at the end: nothing")
+    } else if end.holders == peak.holders {
+        page.heading("Live at the end: the same as at the peak")
+    } else {
+        let text = format!(
+            "Live at the end: {} in {}, at {}",
+            size::headline(end.bytes),
+            blocks(end.blocks),
+            time::offset(profile.since_start(end.at))
+        );
+        page.heading(&text)?;
+        // Where the peak was what was there before attach, this is the only list there is.
+        match peak.holders.is_empty() {
+            true => list(page, profile, end, top, STACK_LINES),
+            false => list(page, profile, end, END_TOP.min(top), 1),
+        }
+    }
+}
+
+fn list(
+    page: &mut Page<'_>,
+    profile: &Profile,
+    snapshot: &Snapshot,
+    top: usize,
+    lines: usize,
+) -> io::Result<()> {
+    let shown = &snapshot.holders[..top.min(snapshot.holders.len())];
+    let sizes: Vec<String> = shown
+        .iter()
+        .map(|holder| size::short(holder.bytes))
+        .collect();
+    let counts: Vec<String> = shown.iter().map(|holder| blocks(holder.blocks)).collect();
+    let widest = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (size_width, count_width) = (widest(&sizes), widest(&counts));
+    for ((holder, size), count) in shown.iter().zip(&sizes).zip(&counts) {
+        let share = size::percent(holder.bytes, snapshot.bytes);
+        let front = format!("  {size:>size_width$}  {share:>7}  {count:>count_width$}  ");
+        let mut stack = stack_lines(
+            profile,
+            holder,
+            lines,
+            page.width.saturating_sub(front.chars().count()),
+        )
+        .into_iter();
+        page.line(&[
+            (Style::Plain, &front),
+            (Style::Bold, &stack.next().unwrap_or_default()),
+        ])?;
+        let indent = " ".repeat(front.chars().count() + 2);
+        for line in stack {
+            page.line(&[(Style::Plain, &indent), (Style::Dim, &line)])?;
+        }
+    }
+    let rest = &snapshot.holders[shown.len()..];
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let bytes = rest
+        .iter()
+        .fold(0_u64, |sum, holder| sum.saturating_add(holder.bytes));
+    let text = format!(
+        "  and {} more stacks with {} ({}) together",
+        size::thousands(rest.len() as u64),
+        size::short(bytes),
+        size::percent(bytes, snapshot.bytes)
+    );
+    page.line(&[(Style::Dim, &text)])
+}
+
+/// The most telling frames, innermost first: the caller of the allocator, who called that, and so on.
+fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -> Vec<String> {
+    let frames = profile
+        .frames(holder.stack)
+        .filter(|frames| !frames.is_empty());
+    let mut stack = match &frames {
+        None => vec![UNKNOWN_STACK.to_owned()],
+        Some(frames) => most_telling(frames, lines)
+            .into_iter()
+            .map(|frame| match frame.place() {
+                // A long name gives way to the place, which is where to look.
+                Some(place) => {
+                    let room = width.saturating_sub(place.chars().count() + 5).max(16);
+                    format!("{} ({place})", cut(&frame.label(), room))
+                }
+                None => frame.label(),
+            })
+            .collect(),
+    };
+    if profile.processes.len() > 1
+        && let (Some(process), Some(first)) = (profile.process(holder.process), stack.first_mut())
+    {
+        *first = format!("[{}] {first}", process.process.pid);
+    }
+    stack
+}
+
+pub(super) fn of_each_process(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    if profile.processes.len() < 2 {
+        return Ok(());
+    }
+    let mut processes: Vec<&ProcessProfile> = profile.processes.iter().collect();
+    processes.sort_by_key(|process| std::cmp::Reverse(process.peak.bytes));
+    page.heading("Peak of each process")?;
+    let rows = processes.iter().take(MOST_PROCESSES).map(|process| {
+        let at = profile.since_start(process.peak.at);
+        let when = if process.peak.blocks == 0 {
+            String::new()
+        } else {
+            format!("at {}", time::offset(at))
+        };
+        (size::short(process.peak.bytes), when, &process.process)
+    });
+    let rows: Vec<_> = rows.collect();
+    let size_width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    let when_width = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
+    for (size, when, process) in rows {
+        let front = format!(
+            "  {size:>size_width$}  {when:<when_width$}  [{}] ",
+            process.pid
+        );
+        page.line(&[
+            (Style::Plain, &front),
+            (Style::Plain, &printable(&process.command)),
+        ])?;
+    }
+    match processes.len().saturating_sub(MOST_PROCESSES) {
+        0 => Ok(()),
+        rest => page.line(&[(
+            Style::Dim,
+            &format!("  and {} more processes", size::thousands(rest as u64)),
+        )]),
+    }
+}

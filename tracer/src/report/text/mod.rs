@@ -1,0 +1,175 @@
+//! The report for a person: the first screen. It answers, in this order: how high, what that was made of, how it ended,
+//! who held it, what was left, and how far all of this can be trusted.
+
+mod books;
+mod ending;
+mod holders;
+mod page;
+mod trust;
+
+use std::io::{self, Write};
+
+use self::page::{Page, Style};
+use super::model::{Completion, Profile};
+use super::name::printable;
+use super::{size, time};
+use crate::record::Origin;
+
+/// The table of the books does not get narrower.
+const NARROWEST: usize = 72;
+
+/// How to write the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextOptions {
+    /// Most holders listed at the peak.
+    pub top: usize,
+    /// Most characters in a line; 72 if it is less.
+    pub width: usize,
+    /// Bold, dim and yellow. Whether the output is a terminal, and `NO_COLOR`, are the caller's to know.
+    pub colour: bool,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self {
+            top: 10,
+            width: 100,
+            colour: false,
+        }
+    }
+}
+
+/// Writes the first screen.
+///
+/// # Errors
+///
+/// What `out` says.
+pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page {
+        out,
+        width: options.width.max(NARROWEST),
+        colour: options.colour,
+    };
+    headline(&mut page, profile)?;
+    subject(&mut page, profile)?;
+    ending::write(&mut page, profile)?;
+    if let Some(reason) = profile.completion.cut_reason() {
+        let text = format!(
+            "This recording stops early, at {}: {reason}. Everything up to there is below.",
+            time::offset(profile.since_start(profile.ended))
+        );
+        page.prose(Style::Warning, (0, 0), &text)?;
+    }
+    books::write(&mut page, profile)?;
+    holders::at_the_peak(&mut page, profile, options.top)?;
+    holders::at_the_end(&mut page, profile, options.top)?;
+    holders::of_each_process(&mut page, profile)?;
+    trust::write(&mut page, profile)
+}
+
+/// The peak, and beside it what was there before we came: attached late, the traced part alone would be no answer.
+fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let peak = &profile.peak;
+    let (memory, attach) = (&profile.memory.peak, &profile.memory.attach);
+    let before = memory
+        .before_attach
+        .or(attach.before_attach)
+        .filter(|before| *before > 0);
+    let at = moment(profile, peak.at);
+    if profile.totals.allocations == 0 && peak.blocks == 0 {
+        let text = match profile.duration_ns() {
+            0 => "No allocation was seen.".to_owned(),
+            ns => format!("No allocation was seen in {}.", time::duration(ns)),
+        };
+        page.line(&[(Style::Bold, &text)])?;
+        let Some(before) = before else { return Ok(()) };
+        let text = format!(
+            "{} were there before attach; who holds those was not seen.",
+            size::headline(before)
+        );
+        return page.prose(Style::Bold, (0, 0), &text);
+    }
+    let (bytes, rest) = match before {
+        Some(before) if peak.blocks == 0 => (size::headline(before), format!(" {at}")),
+        Some(_) => (
+            size::headline(peak.bytes),
+            format!(" traced in {}, {at}", blocks(peak.blocks)),
+        ),
+        None => (
+            size::headline(peak.bytes),
+            format!(" in {}, {at}", blocks(peak.blocks)),
+        ),
+    };
+    page.line(&[
+        (Style::Bold, "Peak: "),
+        (Style::Bold, &bytes),
+        (Style::Plain, &rest),
+    ])?;
+    let text = match before {
+        None => return Ok(()),
+        Some(_) if peak.blocks == 0 => {
+            "all of it there before attach; who holds it was not seen.".to_owned()
+        }
+        Some(before) => {
+            format!(
+                "on top of {} that were there before attach; who holds those was not seen.",
+                size::headline(before)
+            )
+        }
+    };
+    page.prose(Style::Bold, (6, 6), &text)
+}
+
+/// What was traced, and for how long.
+fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let Some(main) = profile.main_process() else {
+        return page.line(&[(Style::Plain, "No process was traced.")]);
+    };
+    let origin = match profile.processes[0].process.origin {
+        Origin::Launched => "traced from its start",
+        _ => "attached to while it ran",
+    };
+    let others = match profile.processes.len() {
+        1 => String::new(),
+        2 => ", with 1 more process".to_owned(),
+        count => format!(
+            ", with {} more processes",
+            size::thousands(count as u64 - 1)
+        ),
+    };
+    let rest = format!(
+        " (pid {}), {origin}, for {}{others}",
+        main.process.pid,
+        time::duration(profile.duration_ns())
+    );
+    let room = page.width.saturating_sub(rest.chars().count()).max(20);
+    let command = page::cut(&printable(&main.process.command), room);
+    page.line(&[(Style::Plain, &command), (Style::Plain, &rest)])
+}
+
+/// `at +12.5s (2026-01-02T03:04:17Z)`
+fn moment(profile: &Profile, at: crate::event::Nanos) -> String {
+    let offset = time::offset(profile.since_start(at));
+    match time::rfc3339_seconds(profile.unix_ns(at)) {
+        Some(clock) => format!("at {offset} ({clock})"),
+        None => format!("at {offset}"),
+    }
+}
+
+fn blocks(count: u64) -> String {
+    match count {
+        1 => "1 block".to_owned(),
+        count => format!("{} blocks", size::thousands(count)),
+    }
+}
+
+/// Whether the recording was finished in order.
+fn closing_reason(profile: &Profile) -> Option<&str> {
+    match &profile.completion {
+        Completion::Closed(closing) => Some(&closing.reason),
+        Completion::Unfinished | Completion::Cut(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! How far the numbers can be trusted: every loss there was, in words, with what it means.
+
+use std::io;
+
+use super::super::model::{Completion, Profile};
+use super::super::name::printable;
+use super::super::{size, time};
+use super::page::{Page, Style};
+use crate::live::Totals;
+use crate::record::{Origin, Quality};
+
+pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    if profile.processes.is_empty() {
+        return Ok(());
+    }
+    page.heading("How far to trust this")?;
+    if profile.missed_nothing() {
+        let text = match profile.completion {
+            Completion::Closed(_) => "  Nothing was lost: every event was seen.",
+            _ => "  Up to where the recording stops, nothing was lost.",
+        };
+        page.line(&[(Style::Plain, text)])?;
+    }
+    for (style, sentence) in sentences(profile) {
+        page.prose(style, (2, 4), &sentence)?;
+    }
+    Ok(())
+}
+
+/// Everything that is not zero. First what makes sizes wrong, then what hides who it was, then what is worth knowing.
+fn sentences(profile: &Profile) -> Vec<(Style, String)> {
+    // Taken apart, so that a new counter cannot be forgotten here.
+    let Quality {
+        lost_allocations,
+        lost_frees,
+        lost_process_events,
+        lost_stacks,
+        truncated_depth,
+        truncated_unreadable,
+        no_walk_buffer,
+        threads_full,
+        calls_too_deep,
+        missed_returns,
+        unpaired_returns,
+        unsafe_returns,
+        unreadable_results,
+        stack_collisions,
+        malformed_events,
+        unfollowed_children,
+        notes,
+    } = &profile.quality;
+    let Totals {
+        failed_allocations,
+        unmatched_frees,
+        unmatched_freed_bytes,
+        replaced_blocks,
+        unpaired_resizes,
+        allocations: _,
+        allocated_bytes: _,
+        frees: _,
+        freed_bytes: _,
+    } = &profile.totals;
+    let mut said = Sentences::default();
+    let lost = lost_allocations.saturating_add(*lost_frees);
+    let off = how_far_off(profile, lost);
+    let lost_in_words = format!(
+        "lost ({} and {}): the ring was full{off}",
+        counted(*lost_allocations, "allocation", "allocations"),
+        counted(*lost_frees, "free", "frees")
+    );
+    said.warn(lost, "event was", "events were", &lost_in_words);
+    said.warn(
+        *lost_process_events,
+        "fork, exec or exit was",
+        "forks, execs and exits were",
+        "lost: the ring was full; a process may be missing, or count after its end",
+    );
+    said.warn(
+        *threads_full,
+        "call was",
+        "calls were",
+        "not followed: too many threads were in the allocator at once",
+    );
+    said.warn(
+        *calls_too_deep,
+        "call was",
+        "calls were",
+        "not followed: too many signal handlers were in the allocator at once",
+    );
+    said.warn(
+        *missed_returns,
+        "call was",
+        "calls were",
+        "never seen to return: not counted",
+    );
+    said.warn(
+        *unsafe_returns,
+        "call was",
+        "calls were",
+        "not followed: a return probe there could have harmed the target",
+    );
+    said.warn(
+        *unreadable_results,
+        "block is",
+        "blocks are",
+        "missing: the address could not be read from the target",
+    );
+    said.warn(
+        *malformed_events,
+        "event was",
+        "events were",
+        "left out as senseless",
+    );
+    said.warn(
+        *unfollowed_children,
+        "child process was",
+        "child processes were",
+        "not followed: no probes could be placed",
+    );
+    for process in &profile.processes {
+        if let Origin::Forked {
+            missed_ns: missed @ 1..,
+        }
+        | Origin::Executed {
+            missed_ns: missed @ 1..,
+        } = process.process.origin
+        {
+            let (pid, missed) = (process.process.pid, time::duration(missed));
+            said.0.push((
+                Style::Plain,
+                format!("Process {pid} ran for {missed} before its probes were in place."),
+            ));
+        }
+    }
+    said.note(
+        *replaced_blocks,
+        "block no longer counts",
+        "blocks no longer count",
+        "whose address was handed out again: the free was not seen",
+    );
+    said.note(
+        *unpaired_resizes,
+        "realloc was",
+        "reallocs were",
+        "seen in part only",
+    );
+    said.note(
+        *unpaired_returns,
+        "call was",
+        "calls were",
+        "under way when tracing began: what came of that counts as held before attach",
+    );
+    said.note(
+        *no_walk_buffer,
+        "event has",
+        "events have",
+        "no stack, as no buffer was free: see (unknown stack)",
+    );
+    said.note(
+        *lost_stacks,
+        "stack was",
+        "stacks were",
+        "lost once, as the ring was full: sent again at the next use",
+    );
+    said.note(
+        *stack_collisions,
+        "stack was",
+        "stacks were",
+        "mistaken for another at first: see (unknown stack)",
+    );
+    said.note(
+        *truncated_depth,
+        "stack was",
+        "stacks were",
+        "too deep: the end nearest to main is missing",
+    );
+    said.note(
+        *truncated_unreadable,
+        "stack was",
+        "stacks were",
+        "cut where memory could not be read, as in code without frame pointers",
+    );
+    said.note(
+        profile.unresolved_frames(),
+        "code location has",
+        "code locations have",
+        "no name: shown as module+offset",
+    );
+    said.note(
+        *failed_allocations,
+        "allocation",
+        "allocations",
+        "failed: the allocator returned NULL",
+    );
+    let unmatched = format!(
+        "of memory from before tracing began: {} in all",
+        size::short(*unmatched_freed_bytes)
+    );
+    said.note(*unmatched_frees, "free was", "frees were", &unmatched);
+    said.0.extend(
+        notes
+            .iter()
+            .map(|note| (Style::Plain, printable(note).into_owned())),
+    );
+    said.0
+}
+
+/// The sizes of lost events are lost too; the average block is the best guess at them.
+fn how_far_off(profile: &Profile, lost: u64) -> String {
+    let Totals {
+        allocations,
+        allocated_bytes,
+        ..
+    } = profile.totals;
+    match allocated_bytes
+        .checked_div(allocations)
+        .map(|average| average.saturating_mul(lost))
+    {
+        Some(off) => format!(
+            " (by the average block, the live set may be off by up to {})",
+            size::short(off)
+        ),
+        None => String::new(),
+    }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!(
+        "{} {}",
+        size::thousands(count),
+        if count == 1 { one } else { many }
+    )
+}
+
+#[derive(Default)]
+struct Sentences(Vec<(Style, String)>);
+
+impl Sentences {
+    /// Of what makes sizes and counts wrong; nothing for 0.
+    fn warn(&mut self, count: u64, one: &str, many: &str, rest: &str) {
+        self.say(Style::Warning, count, one, many, rest);
+    }
+
+    /// Of what does not; nothing for 0.
+    fn note(&mut self, count: u64, one: &str, many: &str, rest: &str) {
+        self.say(Style::Plain, count, one, many, rest);
+    }
+
+    fn say(&mut self, style: Style, count: u64, one: &str, many: &str, rest: &str) {
+        if count > 0 {
+            self.0
+                .push((style, format!("{} {rest}.", counted(count, one, many))));
+        }
+    }
+}

@@ -94,3 +94,83 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A repository with a sealed object.
+    fn sealed() -> tempfile::TempDir {
+        let repository = tempfile::tempdir().unwrap();
+        for file in SOURCES.into_iter().chain([OBJECT]) {
+            let file = repository.path().join(file);
+            let file = if file.extension().is_some() {
+                file
+            } else {
+                file.join("main.rs")
+            };
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "content").unwrap();
+        }
+        fs::write(
+            repository.path().join(SEAL),
+            seal(repository.path()).unwrap(),
+        )
+        .unwrap();
+        repository
+    }
+
+    fn is_fresh(repository: &tempfile::TempDir) -> bool {
+        staleness(repository.path()).unwrap().is_none()
+    }
+
+    #[test]
+    fn a_sealed_object_is_fresh() {
+        assert!(is_fresh(&sealed()));
+    }
+
+    #[test]
+    fn a_source_that_changed_came_or_went_makes_it_stale() {
+        for source in [
+            "tracer-ebpf/Cargo.lock",
+            "tracer-common/src/main.rs",
+            "tracer-ebpf/src/stack/new.rs",
+        ] {
+            let repository = sealed();
+            let source = repository.path().join(source);
+            fs::create_dir_all(source.parent().unwrap()).unwrap();
+            fs::write(source, "changed").unwrap();
+            assert!(!is_fresh(&repository));
+        }
+        let repository = sealed();
+        fs::remove_file(repository.path().join("tracer-ebpf/src/main.rs")).unwrap();
+        assert!(!is_fresh(&repository));
+    }
+
+    #[test]
+    fn what_moved_from_one_file_to_another_makes_it_stale() {
+        let repository = sealed();
+        let sources = repository.path().join("tracer-ebpf/src");
+        fs::rename(sources.join("main.rs"), sources.join("other.rs")).unwrap();
+        assert!(!is_fresh(&repository));
+    }
+
+    #[test]
+    fn what_an_editor_leaves_lying_about_does_not() {
+        let repository = sealed();
+        let sources = repository.path().join("tracer-ebpf/src");
+        fs::write(sources.join(".main.rs.swp"), "").unwrap();
+        fs::write(sources.join("main.rs~"), "").unwrap();
+        assert!(is_fresh(&repository));
+    }
+
+    #[test]
+    fn another_object_or_none_is_stale() {
+        let repository = sealed();
+        let object = repository.path().join(OBJECT);
+        fs::write(&object, "another").unwrap();
+        assert!(!is_fresh(&repository));
+        fs::remove_file(&object).unwrap();
+        assert!(!is_fresh(&repository));
+    }
+}

@@ -82,11 +82,9 @@ fn compile(directory: &Path) -> Result<PathBuf> {
     command::run(
         Command::new("gcc")
             .args(["-std=gnu11", "-Wall", "-Wextra", "-O1", "-g"])
-            .args([
-                "-fno-omit-frame-pointer",
-                "-fno-optimize-sibling-calls",
-                "-o",
-            ])
+            // Frame pointers, and no call turned into a jump: what stacks are made of.
+            .args(["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"])
+            .arg("-o")
             .arg(&program)
             .arg(repository().join("tests/victims/demo.c")),
     )?;
@@ -239,19 +237,25 @@ fn compare(truth: &Value, report: &Value) -> Result<bool> {
             Holding::of(&truth[moment])?,
             Holding::of(&report[moment])?,
         );
-        let sites = truth[moment]["sites"]
-            .as_object()
-            .context("the program names no sites")?;
-        for (site, truth) in sites {
-            row(
-                &format!("  {site}"),
-                Holding::of(truth)?,
-                held_below(report, moment, site)?,
-            );
+        for (site, truth) in sites(&truth[moment])? {
+            let found = held_below(report, moment, site)?;
+            row(&format!("  {site}"), truth, found);
         }
     }
     println!();
     Ok(agrees)
+}
+
+/// What the program says of each of its functions, largest first.
+fn sites(truth: &Value) -> Result<Vec<(&str, Holding)>> {
+    let sites = truth["sites"].as_object();
+    let mut sites = sites
+        .context("the program names no sites")?
+        .iter()
+        .map(|(site, truth)| Ok((site.as_str(), Holding::of(truth)?)))
+        .collect::<Result<Vec<_>>>()?;
+    sites.sort_by_key(|(_, held)| std::cmp::Reverse(held.bytes));
+    Ok(sites)
 }
 
 /// What the stacks that run through a function held.

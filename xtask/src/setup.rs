@@ -78,13 +78,16 @@ fn apt_get() -> Command {
     apt_get
 }
 
-/// rustup's minimal profile comes without them.
+/// rustup's minimal profile comes without them, but for proxies on the `PATH` that only say so.
 fn install_lints() -> Result<()> {
-    let missing = |tool: &str| command::find(tool).is_none();
-    if missing("cargo-fmt") || missing("cargo-clippy") {
-        command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))?;
+    let cargo = command::cargo();
+    let cargo = Path::new(cargo.get_program());
+    let lies_beside_cargo = |tool: &str| cargo.with_file_name(tool).is_file();
+    if lies_beside_cargo("cargo-fmt") && lies_beside_cargo("cargo-clippy") {
+        return Ok(());
     }
-    Ok(())
+    command::run(Command::new("rustup").args(["component", "add", "rustfmt", "clippy"]))
+        .context("the lints need rustfmt and clippy")
 }
 
 fn install_linker() -> Result<()> {

@@ -4,7 +4,7 @@
 //! lowest row of boxes is the processes. Holders whose stack is not known stand under `(unknown stack)`, and stacks
 //! whose root end is missing under `(truncated)`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::BasicPalette;
@@ -22,8 +22,8 @@ const TRUNCATED: &str = "(truncated)";
 const OTHER: &str = "(other)";
 /// A name longer than this is cut: no box is that wide.
 const LONGEST_NAME: usize = 1000;
-/// Boxes that a browser draws at ease, about 7 MB of SVG. With more, the narrowest are summed up.
-const MOST_BOXES: usize = 20_000;
+/// Boxes that a browser draws at ease, about 4 MB of SVG. With more, the narrowest are summed up.
+const MOST_BOXES: usize = 10_000;
 /// Boxes narrower than this part of the whole (0.05 %) go first: they would be half a pixel wide.
 const FIRST_CUT: u64 = 2000;
 
@@ -59,10 +59,9 @@ pub fn write_svg(
     for holder in &snapshot.holders {
         tree.add(&path(profile, holder), holder.bytes);
     }
-    if tree.nodes[ROOT].total == 0 {
+    if tree.total() == 0 {
         return Err(FlamegraphError::NothingHeld(words));
     }
-    tree.prune(MOST_BOXES);
     let mut options = options();
     options.title = title(profile, snapshot, words);
     options.subtitle = Some(subtitle(profile, snapshot));
@@ -85,7 +84,7 @@ fn options() -> Options<'static> {
 }
 
 fn render(tree: &Tree, options: &mut Options<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut lines = tree.folded();
+    let mut lines = tree.folded(MOST_BOXES);
     lines.reverse();
     from_lines(options, lines.iter().map(String::as_str), out)
 }
@@ -207,122 +206,153 @@ pub fn escape_frame(name: &str) -> String {
     escaped
 }
 
-/// The holders' paths merged.
+/// The holders' paths merged: a hundred thousand of them have millions of frames, so a node is small.
 struct Tree {
     nodes: Vec<Node>,
+    /// By parent and name.
+    children: HashMap<(u32, u32), u32>,
+    names: Vec<String>,
+    name_numbers: HashMap<String, u32>,
 }
 
 struct Node {
-    children: BTreeMap<String, usize>,
+    parent: u32,
+    name: u32,
     /// Held by the stacks that end here, bytes.
     own: u64,
     /// Held by the stacks that end here or above, bytes.
     total: u64,
 }
 
-const ROOT: usize = 0;
+const ROOT: u32 = 0;
 
 impl Tree {
     fn new() -> Self {
-        let mut tree = Self { nodes: Vec::new() };
-        tree.node();
-        tree
-    }
-
-    fn node(&mut self) -> usize {
-        self.nodes.push(Node {
-            children: BTreeMap::new(),
+        let root = Node {
+            parent: ROOT,
+            name: 0,
             own: 0,
             total: 0,
-        });
-        self.nodes.len() - 1
+        };
+        Self {
+            nodes: vec![root],
+            children: HashMap::new(),
+            names: vec![String::new()],
+            name_numbers: HashMap::new(),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.nodes[ROOT as usize].total
     }
 
     fn add(&mut self, path: &[String], bytes: u64) {
         // inferno adds all counts up; only a forged recording comes near the end of 64 bits.
-        let bytes = bytes.min(u64::MAX - self.nodes[ROOT].total);
-        if bytes == 0 {
+        let bytes = bytes.min(u64::MAX - self.total());
+        // More nodes than 32 bits can number do not fit in memory either.
+        if bytes == 0 || self.nodes.len() + path.len() > u32::MAX as usize {
             return;
         }
         let mut at = ROOT;
-        self.nodes[at].total += bytes;
+        self.nodes[at as usize].total += bytes;
         for name in path {
-            at = match self.nodes[at].children.get(name) {
-                Some(&child) => child,
-                None => {
-                    let child = self.node();
-                    self.nodes[at].children.insert(name.clone(), child);
-                    child
-                }
-            };
-            self.nodes[at].total += bytes;
+            at = self.child(at, name);
+            self.nodes[at as usize].total += bytes;
         }
-        self.nodes[at].own += bytes;
+        self.nodes[at as usize].own += bytes;
     }
 
-    /// Sums the narrowest boxes up into one `(other)` for each parent, until there are at most `most`: below 0.05 % of
-    /// the whole first, then below twice that, and so on. No byte is lost.
-    fn prune(&mut self, most: usize) {
+    fn child(&mut self, parent: u32, name: &str) -> u32 {
+        let name = match self.name_numbers.get(name) {
+            Some(number) => *number,
+            None => {
+                let number = self.names.len() as u32;
+                self.names.push(name.to_owned());
+                self.name_numbers.insert(name.to_owned(), number);
+                number
+            }
+        };
+        *self.children.entry((parent, name)).or_insert_with(|| {
+            self.nodes.push(Node {
+                parent,
+                name,
+                own: 0,
+                total: 0,
+            });
+            self.nodes.len() as u32 - 1
+        })
+    }
+
+    /// How narrow a box may be, bytes, so that at most `most` are drawn, not counting the `(other)` boxes that stand
+    /// for the rest: 0.05 % of the whole, or twice that, and so on. Few boxes are all drawn.
+    fn narrowest(&self, most: usize) -> u64 {
+        if self.nodes.len() <= most {
+            return 1;
+        }
         let mut parts = FIRST_CUT;
-        let mut boxes = self.nodes.len();
-        while boxes > most && parts > 0 {
-            let narrow = (self.nodes[ROOT].total / parts).max(1);
-            boxes = 0;
-            let mut pending = vec![ROOT];
-            while let Some(at) = pending.pop() {
-                boxes += 1;
-                let children = std::mem::take(&mut self.nodes[at].children);
-                let mut kept = BTreeMap::new();
-                let mut other = 0;
-                for (name, child) in children {
-                    if name == OTHER || self.nodes[child].total < narrow {
-                        other += self.nodes[child].total;
-                    } else {
-                        pending.push(child);
-                        kept.insert(name, child);
-                    }
-                }
-                if other > 0 {
-                    boxes += 1;
-                    let node = self.node();
-                    self.nodes[node].own = other;
-                    self.nodes[node].total = other;
-                    kept.insert(OTHER.to_owned(), node);
-                }
-                self.nodes[at].children = kept;
+        loop {
+            let narrowest = (self.total() / parts).max(1);
+            let drawn = self
+                .nodes
+                .iter()
+                .filter(|node| node.total >= narrowest)
+                .count();
+            if drawn <= most || parts == 1 {
+                return narrowest;
             }
             parts /= 2;
         }
     }
 
-    /// One line for each stack, `root;…;leaf bytes`, stacks with a common beginning next to each other.
-    fn folded(&self) -> Vec<String> {
+    /// One line for each stack, `root;…;leaf bytes`, stacks with a common beginning next to each other. What is too
+    /// narrow is summed up into one `(other)` for each parent; no byte is lost.
+    ///
+    /// A box is never wider than the one it stands on. So the boxes that are wide enough hang together, and one look
+    /// at each tells which they are.
+    fn folded(&self, most: usize) -> Vec<String> {
+        let narrowest = self.narrowest(most);
+        let mut drawn: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (at, node) in self.nodes.iter().enumerate().skip(1) {
+            if node.total >= narrowest {
+                drawn.entry(node.parent).or_default().push(at as u32);
+            }
+        }
+        for children in drawn.values_mut() {
+            // Backwards, because they are taken from the end.
+            children.sort_unstable_by(|a, b| self.name(*b).cmp(self.name(*a)));
+        }
         let mut lines = Vec::new();
         let mut line = String::new();
-        // What is left to visit: a node, and how much of `line` leads to its parent. An own stack of frames, because
-        // a recording may hold one deeper than ours.
-        let mut pending = vec![(ROOT, "", 0)];
-        while let Some((at, name, prefix)) = pending.pop() {
+        // What is left to visit: a node, and how much of `line` leads to its parent. A stack of our own, because the
+        // recorded ones may be deeper than ours.
+        let mut pending = vec![(ROOT, 0)];
+        while let Some((at, prefix)) = pending.pop() {
             line.truncate(prefix);
-            if at != ROOT {
-                if prefix > 0 {
-                    line.push(';');
-                }
-                line.push_str(name);
+            if prefix > 0 {
+                line.push(';');
             }
-            let node = &self.nodes[at];
+            line.push_str(self.name(at));
+            let node = &self.nodes[at as usize];
             if node.own > 0 && at != ROOT {
                 lines.push(format!("{line} {}", node.own));
             }
-            let prefix = line.len();
-            pending.extend(
-                node.children
-                    .iter()
-                    .rev()
-                    .map(|(name, &child)| (child, name.as_str(), prefix)),
-            );
+            let children = drawn.get(&at).map_or(&[][..], Vec::as_slice);
+            let above: u64 = children
+                .iter()
+                .map(|child| self.nodes[*child as usize].total)
+                .sum();
+            let other = node.total - node.own - above;
+            if other > 0 {
+                let separator = if line.is_empty() { "" } else { ";" };
+                lines.push(format!("{line}{separator}{OTHER} {other}"));
+            }
+            pending.extend(children.iter().map(|child| (*child, line.len())));
         }
         lines
+    }
+
+    fn name(&self, node: u32) -> &str {
+        &self.names[self.nodes[node as usize].name as usize]
     }
 }
 

@@ -92,28 +92,22 @@ impl Memory {
     }
 
     /// All processes together. What is not known of one is not known of the sum.
-    pub(super) fn sum<'a>(
-        parts: impl Iterator<Item = &'a Self> + Clone,
-        live: u64,
-        before_attach: Option<u64>,
-    ) -> Self {
+    pub(super) fn sum(parts: &[&Self], live: u64, before_attach: Option<u64>) -> Self {
         let sum = |field: fn(&Self) -> Option<u64>| -> Option<u64> {
-            parts
-                .clone()
-                .map(field)
+            let fields = parts.iter().map(|part| field(part));
+            fields
                 .reduce(|sum, part| Some(sum?.saturating_add(part?)))
                 .flatten()
         };
-        let first = parts.clone().next();
-        let cgroup = first.and_then(|first| first.cgroup.clone());
-        let one_cgroup = cgroup.is_some() && parts.clone().all(|part| part.cgroup == cgroup);
+        let cgroup = parts.first().and_then(|first| first.cgroup.clone());
+        let one_cgroup = cgroup.is_some() && parts.iter().all(|part| part.cgroup == cgroup);
         // Processes of one cgroup were asked one after the other: the latest answer stands for all.
         let latest = parts
-            .clone()
+            .iter()
             .filter(|_| one_cgroup)
             .max_by_key(|part| part.at);
         Self {
-            at: parts.clone().filter_map(|part| part.at).min(),
+            at: parts.iter().filter_map(|part| part.at).min(),
             rss: sum(|part| part.rss),
             anon: sum(|part| part.anon),
             file: sum(|part| part.file),
@@ -222,13 +216,13 @@ mod tests {
             cgroup_current: Some(7),
             ..Memory::default()
         };
-        let sum = Memory::sum([&known, &other].into_iter(), 3, Some(20));
+        let sum = Memory::sum(&[&known, &other], 3, Some(20));
         assert_eq!(
             (sum.rss, sum.anon, sum.unexplained),
             (Some(15), None, Some(-8))
         );
         assert_eq!((sum.cgroup, sum.cgroup_current), (None, None));
-        let none = Memory::sum([].into_iter(), 0, None);
+        let none = Memory::sum(&[], 0, None);
         assert_eq!((none.rss, none.unexplained), (None, None));
     }
 

@@ -196,14 +196,9 @@ impl Profile {
         self.locations.frames.keys().filter(named).count() as u64
     }
 
-    /// Whether the recording is whole and nothing that changes sizes or counts was missed.
+    /// Whether the recording is whole and nothing that changes sizes or counts was missed. Missing names and stacks do
+    /// not change them: what they held is counted all the same.
     pub fn is_complete(&self) -> bool {
-        matches!(self.completion, Completion::Closed(_)) && self.missed_nothing()
-    }
-
-    /// Whether nothing that changes sizes or counts was missed, as far as the recording goes. Missing names and stacks
-    /// do not change them: what they held is counted all the same.
-    pub fn missed_nothing(&self) -> bool {
         let Quality {
             lost_allocations,
             lost_frees,
@@ -236,7 +231,7 @@ impl Profile {
             malformed_events,
             unfollowed_children,
         ];
-        missed.iter().all(|count| **count == 0)
+        matches!(self.completion, Completion::Closed(_)) && missed.iter().all(|count| **count == 0)
     }
 }
 

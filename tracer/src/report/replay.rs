@@ -206,7 +206,7 @@ impl Replay {
             None => tracked.ended = Some(end),
             // The event has the right moment; the entry may know better how.
             Some(seen) if !matches!(end.reason, EndReason::Vanished | EndReason::Detached) => {
-                seen.reason = end.reason
+                seen.reason = end.reason;
             }
             Some(_) => {}
         }
@@ -263,7 +263,7 @@ impl Replay {
                 .iter()
                 .fold(0_u64, |sum, &index| sum.saturating_add(held[index]));
             let before = (!indexes.is_empty()).then(|| held.saturating_sub(freed));
-            Memory::sum(parts, live, before)
+            Memory::sum(&parts.collect::<Vec<_>>(), live, before)
         };
         let memory = Moments {
             attach: whole(&at_attach, |moments| &moments.attach, 0, 0),

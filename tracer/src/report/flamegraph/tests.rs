@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::super::script::{MIB, Script};
@@ -220,19 +222,18 @@ fn pruning_keeps_every_byte_and_the_wide_boxes() {
             1 + n % 3,
         );
     }
-    let before = tree.nodes[ROOT].total;
-    tree.prune(100);
-    let lines = tree.folded();
+    let total = tree.total();
+    let other = total - 1_000_000;
     assert_eq!(
-        lines,
+        tree.folded(100),
         [
-            format!("main;(other) {}", before - 1_000_000),
+            format!("main;(other) {other}"),
             "main;big 1000000".to_owned()
         ]
     );
     // Where even wide boxes are too many, they go too.
-    tree.prune(2);
-    assert_eq!(tree.folded(), [format!("main;(other) {before}")]);
+    assert_eq!(tree.folded(2), [format!("main;(other) {total}")]);
+    assert_eq!(tree.folded(usize::MAX).len(), 1001);
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn a_very_deep_stack_is_drawn() {
     let path: Vec<String> = (0..20_000).map(|n| format!("f{}", n % 7)).collect();
     let mut tree = Tree::new();
     tree.add(&path, 5);
-    let lines = tree.folded();
+    let lines = tree.folded(usize::MAX);
     assert_eq!(lines[0].split(';').count(), 20_000);
 }
 
@@ -286,8 +287,7 @@ proptest! {
         for (path, bytes) in &stacks {
             tree.add(path, *bytes);
         }
-        tree.prune(most);
-        let sum: u64 = tree.folded().iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
+        let sum: u64 = tree.folded(most).iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum();
         prop_assert_eq!(sum, stacks.iter().map(|(_, bytes)| bytes).sum::<u64>());
     }
 }

@@ -70,7 +70,7 @@ impl Page<'_> {
             match style.escape() {
                 _ if text.is_empty() => {}
                 escape if self.colour && !escape.is_empty() => {
-                    write!(self.out, "{escape}{text}\x1b[0m")?
+                    write!(self.out, "{escape}{text}\x1b[0m")?;
                 }
                 _ => self.out.write_all(text.as_bytes())?,
             }

@@ -255,7 +255,6 @@ Peak of each process
    1.0 MiB  at +0.025s  [4242] parent
 
 How far to trust this
-  Nothing was lost: every event was seen.
   Process 4243 ran for 1 ms before its probes were in place.
   3 code locations have no name: shown as module+offset.
 ",

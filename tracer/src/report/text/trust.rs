@@ -14,14 +14,15 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         return Ok(());
     }
     page.heading("How far to trust this")?;
-    if profile.missed_nothing() {
+    let sentences = sentences(profile);
+    if sentences.iter().all(|(style, _)| *style != Style::Warning) {
         let text = match profile.completion {
             Completion::Closed(_) => "  Nothing was lost: every event was seen.",
             _ => "  Up to where the recording stops, nothing was lost.",
         };
         page.line(&[(Style::Plain, text)])?;
     }
-    for (style, sentence) in sentences(profile) {
+    for (style, sentence) in sentences {
         page.prose(style, (2, 4), &sentence)?;
     }
     Ok(())
@@ -127,12 +128,12 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         {
             let (pid, missed) = (process.process.pid, time::duration(missed));
             said.0.push((
-                Style::Plain,
+                Style::Warning,
                 format!("Process {pid} ran for {missed} before its probes were in place."),
             ));
         }
     }
-    said.note(
+    said.warn(
         *replaced_blocks,
         "block no longer counts",
         "blocks no longer count",

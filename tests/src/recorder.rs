@@ -194,6 +194,12 @@ impl Launched {
         self.running.signal(signal);
     }
 
+    /// The next line that the victim (or the recorder) prints.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        self.running.stdout_line()
+    }
+
     /// Closes the victim's input and waits for both to end.
     #[track_caller]
     pub fn wait(mut self) -> (Outcome, PathBuf) {

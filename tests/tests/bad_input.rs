@@ -291,6 +291,8 @@ fn what_is_no_recording_is_told_apart_from_one_of_another_version() {
     report(&other).assert_says(1, &["recording", &other.display().to_string()]);
     // The version follows the eight bytes by which a recording is known.
     bytes[8..10].copy_from_slice(&0x7fff_u16.to_le_bytes());
+    let sum = crc32fast::hash(&bytes[..12]);
+    bytes[12..16].copy_from_slice(&sum.to_le_bytes());
     let newer = write("newer.hwm", &bytes);
     report(&newer).assert_says(1, &["version", "32767", &newer.display().to_string()]);
     let missing = directory.path().join("missing.hwm");

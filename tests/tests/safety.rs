@@ -1,25 +1,6 @@
 //! The target is never harmed: programs that do what return probes and signals together do not survive.
 
-use highwater_tests::{Recorder, Report, Truth, Victim, alone, privileged, record_while, scratch};
-
-/// Panics unless a report has every block of a victim's truth, but for those of calls that it says it could not follow.
-#[track_caller]
-fn assert_exact_but_for_unsafe_returns(report: &Report, truth: &Truth) {
-    // A handler's stack goes on into whatever code it interrupted, which need not keep frame pointers.
-    report.assert_saw_all_but(&["unsafe_returns", "truncated_stacks"]);
-    let left_out = report.quality("unsafe_returns");
-    assert_eq!(
-        report.total("allocations") + left_out,
-        truth.get("allocations")
-    );
-    // Each block that was left out is freed unknown, if it is freed.
-    let unmatched = report.total("unmatched_frees");
-    assert!(
-        unmatched <= left_out,
-        "{unmatched} unmatched, {left_out} left out"
-    );
-    assert_eq!(report.total("frees") + unmatched, truth.get("frees"));
-}
+use highwater_tests::{Recorder, Report, Victim, alone, privileged, record_while, scratch};
 
 #[test]
 fn exceptions_pass_out_of_operator_new_and_through_frames_that_allocate() {
@@ -50,74 +31,6 @@ fn a_handler_takes_backtraces_of_malloc() {
     report.assert_saw_all();
     report.assert_totals(&truth);
     report.assert_end(&truth);
-}
-
-/// A handler that allocates each time its thread is inside calloc.
-fn allocate_inside_calloc(placement: &str, alternate_above: Option<u64>) -> (Report, Truth) {
-    let mut victim = Victim::start_with("signal_in_calloc", &[placement]);
-    if let Some(above) = alternate_above {
-        assert_eq!(victim.start_truth().get("alternate_above"), above);
-    }
-    let (report, truth) = record_while(&mut victim, &[], &["go"]);
-    assert_eq!(truth.get("handled"), truth.get("rounds"));
-    // And nothing of it is left behind that the next recording trips over.
-    let (again, after) = record_while(&mut victim, &[], &["hold 50"]);
-    victim.quit();
-    again.assert_saw_all();
-    assert_eq!(again.total("allocations"), 50);
-    assert_eq!(again.end().blocks, 50);
-    assert_eq!(after.get("live_blocks"), 50);
-    (report, truth)
-}
-
-#[test]
-fn a_handler_on_the_same_stack_allocates_inside_calloc() {
-    privileged!();
-    let (report, truth) = allocate_inside_calloc("same", None);
-    assert_exact_but_for_unsafe_returns(&report, &truth);
-}
-
-#[test]
-fn a_handler_on_an_alternate_stack_above_allocates_inside_calloc() {
-    privileged!();
-    let (report, truth) = allocate_inside_calloc("above", Some(1));
-    assert_exact_but_for_unsafe_returns(&report, &truth);
-}
-
-#[test]
-fn a_handler_on_an_alternate_stack_below_allocates_inside_calloc() {
-    privileged!();
-    let (report, truth) = allocate_inside_calloc("below", Some(0));
-    assert_exact_but_for_unsafe_returns(&report, &truth);
-}
-
-/// A handler that allocates wherever a timer finds its thread.
-fn allocate_anywhere(placement: &str) {
-    let _alone = alone();
-    let mut victim = Victim::start_with("timer_in_malloc", &[placement]);
-    let (report, truth) = record_while(&mut victim, &[], &["go"]);
-    victim.quit();
-    assert_eq!(truth.get("handled"), 1000);
-    assert_exact_but_for_unsafe_returns(&report, &truth);
-    assert_eq!((report.end().bytes, report.end().blocks), (0, 0));
-}
-
-#[test]
-fn a_timers_handler_on_the_same_stack_allocates_anywhere() {
-    privileged!();
-    allocate_anywhere("same");
-}
-
-#[test]
-fn a_timers_handler_on_an_alternate_stack_above_allocates_anywhere() {
-    privileged!();
-    allocate_anywhere("above");
-}
-
-#[test]
-fn a_timers_handler_on_an_alternate_stack_below_allocates_anywhere() {
-    privileged!();
-    allocate_anywhere("below");
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub struct KernelOffsets {
     pub signal_live: u32,
     /// `signal_struct.group_exit_code`: how the whole process was told to end.
     pub signal_group_exit_code: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// `task_struct.sas_ss_sp`, with `sas_ss_size` and `sas_ss_flags` right behind it: the alternate signal stack.
+    pub task_alternate_stack: u32,
 }
 
 const _: () = assert!(size_of::<KernelOffsets>() == 32);

@@ -27,6 +27,9 @@ pub enum EventKind {
     Exited = 10,
     /// The kernel chose the process as the victim of an out-of-memory kill.
     OomVictim = 11,
+    /// A thread of the process has an alternate signal stack above its own: a return probe that we cannot skip could
+    /// kill it. Once per thread.
+    AlternateAbove = 12,
 }
 
 /// The stack was cut at the depth limit or at memory that could not be read.

@@ -4,28 +4,42 @@
 //! count too, and may happen on the same stack or on an alternate one. So each thread has a short stack of calls, each
 //! known by the stack pointer at its entry (the address of its return address).
 //!
+//! **Whose stack.** The kernel knows a thread's alternate signal stack, so that a call on it and one off it are told
+//! apart: one of them is a handler's. (A stack set up with `SS_AUTODISARM` is forgotten by the kernel while its handler
+//! runs; threads that have one are remembered.)
+//!
 //! **Alive or not.** A call that awaits its return has had its return address replaced by the kernel's trampoline: the
-//! start of a page (the `[uprobes]` mapping). So a call whose slot on the stack no longer holds the start of a page is
-//! over, whether we saw it return or not (a `longjmp`, a missed return), and is dropped. The converse may fail for a
-//! while: a slot that nobody has overwritten yet looks alive. What that can cost is stated at each use; it never
-//! corrupts another call.
+//! start of a page (the `[uprobes]` mapping). While the function runs, its slot on the stack holds that. From its `ret`
+//! to our return probe the trampoline's own code has put something else there. A call that was left by `longjmp` keeps
+//! its slot until somebody else writes there. So what the slot holds is proof neither way, and only used where being
+//! wrong costs a count.
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/events/uprobes.c#L2090>
 //!
 //! **Nested or interrupted.** An allocator function that calls another (`realloc` → `malloc`) does so from the library's
 //! own text and within a few hundred bytes of stack. A signal frame alone takes more than [`NESTED_REACH`]: the red zone
-//! (128), the FXSAVE area (512), and the frame with its registers (440 and more). So distance tells the two apart, and
-//! the return address confirms it.
+//! (128), the FXSAVE area (512), and the frame with its registers (440 and more). So on one stack distance tells the two
+//! apart, and the return address confirms it.
 
-use aya_ebpf::helpers::bpf_probe_read_user;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_user, generated::bpf_probe_read_kernel as gen_probe_read_kernel};
 use highwater_common::{counter::Counter, process::TracedProcess};
 
-use crate::{emit::count, maps::THREADS};
+use crate::{
+    emit::count,
+    maps::{KERNEL_OFFSETS, THREADS},
+};
 
 /// Calls of one thread that can be under way: one, and three signals in signals.
 pub const MAX_CALLS: usize = 4;
 
 /// A nested call's stack pointer lies less than this below its caller's, a signal handler's at least this.
 const NESTED_REACH: u64 = 1024;
+
+/// The thread was seen with an alternate stack that the kernel forgets while its handler runs.
+pub const THREAD_AUTODISARMS: u64 = 1;
+/// The thread was seen with an alternate stack above its own, and that was told.
+pub const THREAD_ABOVE_TOLD: u64 = 2;
 
 /// A call under way.
 #[repr(C)]
@@ -56,6 +70,8 @@ pub struct Thread {
     pub depth: u32,
     /// Nested calls whose return probe will fire though we do not follow them (links without sessions).
     pub nested: u32,
+    /// `THREAD_*`
+    pub flags: u64,
     pub calls: [Call; MAX_CALLS],
 }
 
@@ -63,6 +79,7 @@ impl Thread {
     const IDLE: Self = Self {
         depth: 0,
         nested: 0,
+        flags: 0,
         calls: [Call {
             sp: 0,
             return_address: 0,
@@ -112,43 +129,125 @@ pub enum Standing {
 
 /// Drops calls that are over, and says how a call at `sp` stands to what remains.
 ///
-/// A call that is over but whose slot is untouched still counts. Then a later call at the same depth finds its own
-/// return address in that slot and clears it; a deeper one is taken for a signal handler's and followed all the same; a
-/// shallower one is not followed, and counted.
+/// Let S be the slot of the latest call under way.
+///
+/// - On another stack than S: a handler's. Above S it must not be probed, for the kernel takes a call below `sp` for
+///   abandoned and drops its entry. Below S it may.
+/// - On the same stack at least [`NESTED_REACH`] below S: a handler's, or S was left by `longjmp` and this is further
+///   down. Both are followed alike; the stale entry goes when a call comes back up.
+/// - On the same stack just below S, or at S: nested if the allocator itself calls and S still runs; otherwise S is over,
+///   since no handler fits in between.
+/// - On the same stack above S: S is over, unless the stack only seems the same (`SS_AUTODISARM`).
 #[inline(always)]
-pub fn standing(thread: &mut Thread, sp: u64, return_address: u64, process: &TracedProcess) -> Standing {
+pub fn standing(
+    thread: &mut Thread,
+    sp: u64,
+    return_address: u64,
+    process: &TracedProcess,
+    alternate: &AlternateStack,
+) -> Standing {
     for _ in 0..MAX_CALLS {
         if thread.depth == 0 {
             return Standing::Outermost;
         }
-        let top = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
-        if is_alive(top) {
-            break;
+        let slot = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
+        if alternate.holds(sp) != alternate.holds(slot) {
+            return if sp > slot { Standing::Above } else { Standing::InSignal };
+        }
+        if sp <= slot && slot - sp >= NESTED_REACH {
+            return Standing::InSignal;
+        }
+        if sp <= slot {
+            let from_library = process.libc_end == 0
+                || (return_address >= process.libc_start && return_address < process.libc_end);
+            // A tail call (`aligned_alloc` → `jmp malloc`) keeps the stack pointer, and finds the trampoline there.
+            if holds_trampoline(slot) && (sp == slot || from_library) {
+                return Standing::Nested;
+            }
+        } else if thread.flags & THREAD_AUTODISARMS != 0 || holds_trampoline(slot) {
+            return Standing::Above;
         }
         thread.depth -= 1;
         count(Counter::MissedReturns);
     }
-    if thread.depth == 0 {
-        return Standing::Outermost;
-    }
-    let top = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
-    if sp > top {
-        return Standing::Above;
-    }
-    let from_library = process.libc_end == 0
-        || (return_address >= process.libc_start && return_address < process.libc_end);
-    // A tail call (`aligned_alloc` → `jmp malloc`) keeps the stack pointer, and finds the trampoline as its return.
-    if sp == top || (top - sp < NESTED_REACH && from_library) {
-        return Standing::Nested;
-    }
-    Standing::InSignal
+    Standing::Outermost
 }
 
-/// Whether the word at `sp` may be the trampoline's address.
+/// Makes room when all places are taken: the oldest call goes if it is over.
 #[inline(always)]
-fn is_alive(sp: u64) -> bool {
-    match unsafe { bpf_probe_read_user(sp as *const u64) } {
+pub fn make_room(thread: &mut Thread) -> bool {
+    if (thread.depth as usize) < MAX_CALLS {
+        return true;
+    }
+    if holds_trampoline(thread.calls[0].sp) {
+        count(Counter::CallsTooDeep);
+        return false;
+    }
+    count(Counter::MissedReturns);
+    for index in 1..MAX_CALLS {
+        thread.calls[index - 1] = thread.calls[index];
+    }
+    thread.depth = MAX_CALLS as u32 - 1;
+    true
+}
+
+/// Whether the word at `slot` may be the trampoline's address.
+#[inline(always)]
+fn holds_trampoline(slot: u64) -> bool {
+    match unsafe { bpf_probe_read_user(slot as *const u64) } {
         Ok(word) => word != 0 && word & 0xfff == 0,
         Err(_) => false,
+    }
+}
+
+/// The current thread's alternate signal stack.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct AlternateStack {
+    start: u64,
+    size: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// `SS_AUTODISARM`: the kernel forgets the stack while its handler runs.
+const AUTODISARM: u32 = 1 << 31;
+
+impl AlternateStack {
+    /// Asks the kernel.
+    #[inline(always)]
+    pub fn of_current_thread() -> Self {
+        let offset = KERNEL_OFFSETS.load().task_alternate_stack;
+        let mut stack = Self::default();
+        if offset != u32::MAX {
+            let task = unsafe { bpf_get_current_task() };
+            unsafe {
+                gen_probe_read_kernel(
+                    (&raw mut stack).cast(),
+                    // The last four bytes are not ours to read.
+                    size_of::<Self>() as u32 - 4,
+                    (task + offset as u64) as *const c_void,
+                );
+            }
+        }
+        stack
+    }
+
+    /// Whether an address lies on it.
+    #[inline(always)]
+    fn holds(&self, sp: u64) -> bool {
+        sp.wrapping_sub(self.start) < self.size
+    }
+
+    /// Whether it lies above a stack pointer.
+    #[inline(always)]
+    pub fn is_above(&self, sp: u64) -> bool {
+        self.size != 0 && self.start > sp
+    }
+
+    /// Whether the kernel forgets it while its handler runs.
+    #[inline(always)]
+    pub fn is_forgotten_in_handlers(&self) -> bool {
+        self.flags & AUTODISARM != 0
     }
 }

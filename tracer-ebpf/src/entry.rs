@@ -13,8 +13,11 @@ use highwater_common::{
 };
 
 use crate::{
-    call::{Call, MAX_CALLS, Standing, Thread, standing},
+    call::{
+        AlternateStack, Call, MAX_CALLS, Standing, THREAD_ABOVE_TOLD, THREAD_AUTODISARMS, Thread, make_room, standing,
+    },
     emit::{self, count},
+    lifecycle,
     maps::PROCESSES,
 };
 
@@ -52,7 +55,15 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
     let Some(thread) = Thread::get(tid) else {
         return Verdict::NoReturn;
     };
-    let flags = match standing(thread, sp, return_address, process) {
+    let alternate = AlternateStack::of_current_thread();
+    if alternate.is_forgotten_in_handlers() {
+        thread.flags |= THREAD_AUTODISARMS;
+    }
+    if alternate.is_above(sp) && thread.flags & THREAD_ABOVE_TOLD == 0 {
+        thread.flags |= THREAD_ABOVE_TOLD;
+        lifecycle::tell(process, EventKind::AlternateAbove, 0, 0);
+    }
+    let flags = match standing(thread, sp, return_address, process, &alternate) {
         Standing::Outermost => 0,
         Standing::InSignal => FLAG_IN_SIGNAL,
         Standing::Nested => {
@@ -65,11 +76,11 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
             return Verdict::NoReturn;
         }
     };
-    let depth = thread.depth as usize;
-    if depth >= MAX_CALLS {
-        count(Counter::CallsTooDeep);
+    if !make_room(thread) {
+        thread.nested += 1;
         return Verdict::NoReturn;
     }
+    let depth = thread.depth as usize;
     let (size, pointer) = request(function, regs.rdi, regs.rsi, regs.rdx);
     let call = &mut thread.calls[depth & (MAX_CALLS - 1)];
     *call = Call {
@@ -113,7 +124,9 @@ fn free(process: &TracedProcess, tid: u32, sp: u64, return_address: u64, block: 
     }
     let mut flags = 0;
     if let Some(thread) = Thread::known(tid) {
-        match standing(thread, sp, return_address, process) {
+        let busy = thread.depth > 0;
+        let alternate = if busy { AlternateStack::of_current_thread() } else { AlternateStack::default() };
+        match standing(thread, sp, return_address, process, &alternate) {
             Standing::Outermost => {}
             // `realloc` hands back the old block itself: its own events say so.
             Standing::Nested => return,

@@ -142,8 +142,9 @@ fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast::<T>()) }.ok()
 }
 
+/// Sends an event of a process, which is not about a call.
 #[inline(always)]
-fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
+pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
     emit::send(
         &RawEvent {
             at_ns: unsafe { bpf_ktime_get_ns() },

@@ -58,7 +58,7 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     task_exit_code: u32::MAX,
     signal_live: u32::MAX,
     signal_group_exit_code: u32::MAX,
-    reserved: 0,
+    task_alternate_stack: u32::MAX,
 });
 
 /// The ABI this object was built for; the loader compares.

@@ -5,6 +5,7 @@
 
 mod clock;
 mod code;
+mod company;
 mod follow;
 mod launch;
 mod memory;
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 pub use clock::{monotonic, wall};
+pub use company::Endangers;
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 
 use crate::{
@@ -111,6 +113,9 @@ pub enum SessionError {
     /// Probes could not be placed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// Another recorder must not be joined.
+    #[error(transparent)]
+    Company(#[from] Endangers),
     /// The command could not be launched.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -154,6 +159,7 @@ struct Session {
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
     quality: quality::Tally,
+    company: company::Company,
     started: Instant,
     events: u64,
 }
@@ -168,6 +174,7 @@ pub async fn record(options: Options, output: File, opening: Opening) -> Result<
         what: "await signals",
         source,
     })?;
+    let company = company::Company::join()?;
     let mut kernel = Kernel::load(options.ring_bytes)?;
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
@@ -202,6 +209,7 @@ pub async fn record(options: Options, output: File, opening: Opening) -> Result<
         root_ended: None,
         pending: Vec::new(),
         quality: quality::Tally::default(),
+        company,
         started: Instant::now(),
         events: 0,
         options,
@@ -430,6 +438,7 @@ impl Session {
                 None => self.quality.malformed_events += 1,
             },
             Change::Exited { status } => self.exited(at, process, status),
+            Change::AlternateAbove => self.needs_to_be_alone(process),
             Change::OomVictim => {
                 self.mark_oom(process);
                 self.book(lifecycle(at, process, Call::OomVictim));
@@ -439,16 +448,15 @@ impl Session {
 
     /// Takes all probes out. Targets run on; their processes are written as let go.
     fn let_go(&mut self) {
-        let at = monotonic();
+        let running: Vec<u32> = self.processes.keys().copied().collect();
+        for &tgid in &running {
+            self.sample(tgid);
+            // One cut for all functions: the probes themselves go one after another.
+            self.kernel.forget_process(tgid);
+        }
         for followed in self.processes.values_mut() {
             followed.unlink();
         }
-        let running: Vec<u32> = self.processes.keys().copied().collect();
-        for tgid in running {
-            self.sample(tgid);
-            self.kernel.forget_process(tgid);
-        }
-        log::debug!("probes out at {}", at.0);
     }
 
     /// Writes the rest: names, ends, counters.

@@ -51,6 +51,8 @@ pub enum Change {
     },
     /// The kernel kills it for want of memory.
     OomVictim,
+    /// A thread of it has an alternate signal stack above its own.
+    AlternateAbove,
 }
 
 /// A stack as the kernel side sent it.
@@ -171,6 +173,7 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
                     status: u32::try_from(raw.address).ok()?,
                 },
                 EventKind::OomVictim => Change::OomVictim,
+                EventKind::AlternateAbove => Change::AlternateAbove,
                 _ => return None,
             };
             return Some(Decoded::Lifecycle {
@@ -202,6 +205,7 @@ fn kind(byte: u8) -> Option<EventKind> {
         K::Executed,
         K::Exited,
         K::OomVictim,
+        K::AlternateAbove,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == byte)

@@ -82,8 +82,10 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         task_exit_code: none,
         signal_live: none,
         signal_group_exit_code: none,
-        reserved: 0,
+        task_alternate_stack: none,
     };
+    // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
+    let mut alternate_stack = [none; 3];
     let mut functions = HashMap::new();
     let (mut at, mut id) = (0, 0u32);
     while at < types.len() {
@@ -110,6 +112,9 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                         (b"task_struct", b"mm") => &mut offsets.task_mm,
                         (b"task_struct", b"signal") => &mut offsets.task_signal,
                         (b"task_struct", b"exit_code") => &mut offsets.task_exit_code,
+                        (b"task_struct", b"sas_ss_sp") => &mut alternate_stack[0],
+                        (b"task_struct", b"sas_ss_size") => &mut alternate_stack[1],
+                        (b"task_struct", b"sas_ss_flags") => &mut alternate_stack[2],
                         (b"signal_struct", b"live") => &mut offsets.signal_live,
                         (b"signal_struct", b"group_exit_code") => &mut offsets.signal_group_exit_code,
                         _ => continue,
@@ -127,6 +132,10 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
             _ => {}
         }
         at = body.checked_add(length).ok_or(BtfError::Damaged(at))?;
+    }
+    let [sp, size, flags] = alternate_stack;
+    if sp.checked_add(8) == Some(size) && sp.checked_add(16) == Some(flags) {
+        offsets.task_alternate_stack = sp;
     }
     Ok(KernelTypes { offsets, functions })
 }
@@ -148,7 +157,7 @@ mod tests {
             task_exit_code,
             signal_live,
             signal_group_exit_code,
-            reserved: _,
+            task_alternate_stack,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -158,6 +167,7 @@ mod tests {
             task_exit_code,
             signal_live,
             signal_group_exit_code,
+            task_alternate_stack,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

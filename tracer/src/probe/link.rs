@@ -123,16 +123,21 @@ impl Link {
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
         let held = match kind {
-            LinkKind::Session => Held::Descriptors(vec![multi(
-                kernel,
-                kind,
-                programs.session,
-                sys::ATTACH_UPROBE_SESSION,
-                false,
-                library,
-                sites,
-                pid,
-            )?]),
+            LinkKind::Session => {
+                // What needs no return goes apart: while a second session link stands on the same file, the kernel
+                // would trap its returns too (see `session::company`).
+                let (returning, others): (Vec<Site>, Vec<Site>) = sites.iter().partition(|site| site.returns);
+                let mut links = Vec::with_capacity(2);
+                for (program, attach_type, sites) in [
+                    (programs.session, sys::ATTACH_UPROBE_SESSION, returning),
+                    (programs.entry, sys::ATTACH_UPROBE_MULTI, others),
+                ] {
+                    if !sites.is_empty() {
+                        links.push(multi(kernel, kind, program, attach_type, false, library, &sites, pid)?);
+                    }
+                }
+                Held::Descriptors(links)
+            }
             LinkKind::Multi => {
                 let returning: Vec<Site> = sites.iter().copied().filter(|site| site.returns).collect();
                 let multi = |kernel: &mut Kernel, program, at_return, sites: &[Site]| {

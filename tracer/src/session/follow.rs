@@ -238,10 +238,8 @@ impl Session {
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
         let memory = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok());
         let held = memory.map_or(0, |memory| memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0));
+        self.place_held(&mut followed, kind, &allocator)?;
         let from = clock::monotonic();
-        self.declare(&followed, Some(&allocator), 0)?;
-        followed.link = Some(self.place(kind, &allocator, &followed.target)?);
-        followed.library = identity_of(&allocator);
         let origin = match forked {
             Some((_, at)) => Origin::Forked {
                 missed_ns: clock::monotonic().0.saturating_sub(at.0),
@@ -292,6 +290,15 @@ impl Session {
                 ..known
             },
         )
+    }
+
+    /// Places all probes before any of them counts: they go in one after another, and a block whose allocation was seen
+    /// but whose free was not would stay live for ever.
+    fn place_held(&mut self, followed: &mut Followed, kind: LinkKind, allocator: &Allocator) -> Result<(), ProbeError> {
+        self.declare(followed, Some(allocator), PROCESS_HELD)?;
+        followed.link = Some(self.place(kind, allocator, &followed.target)?);
+        followed.library = identity_of(allocator);
+        self.declare(followed, Some(allocator), 0)
     }
 
     fn place(&mut self, kind: LinkKind, allocator: &Allocator, target: &Target) -> Result<Link, ProbeError> {
@@ -348,6 +355,10 @@ impl Session {
     /// A followed process made a child, which the kernel side has registered.
     pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, child: u32, shares_memory: bool) {
         let identity = self.ordinals.assign(child);
+        if self.is_alone() {
+            self.not_followed(child, &"its parent must be traced alone");
+            return;
+        }
         if shares_memory {
             // It runs in its parent's memory until it calls exec; what it is then is looked at then.
             if let Ok(target) = Target::open(child) {
@@ -461,14 +472,12 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.note_allocators(&followed.target, allocator);
         let keeps = followed.link.is_some() && followed.library == identity_of(allocator);
-        self.declare(followed, Some(allocator), 0)?;
         if keeps {
-            return Ok(());
+            return Ok(self.declare(followed, Some(allocator), 0)?);
         }
         followed.unlink();
         let kind = self.kind_for(&followed.target, findings)?;
-        followed.link = Some(self.place(kind, allocator, &followed.target)?);
-        followed.library = identity_of(allocator);
+        self.place_held(followed, kind, allocator)?;
         let now = clock::monotonic();
         let missed_ns = now.0.saturating_sub(since.0);
         if written {
@@ -534,8 +543,32 @@ impl Session {
             }));
         }
         if followed.target.pid == self.root {
-            self.root_ended = Some("the target ended");
+            self.root_ended = Some(match reason {
+                EndReason::Detached => "the target was let go",
+                _ => "the target ended",
+            });
         }
+    }
+
+    /// The kind of link that a process has.
+    pub(super) fn link_kind(&self, tgid: u32) -> Option<LinkKind> {
+        self.processes.get(&tgid)?.link.as_ref().map(Link::kind)
+    }
+
+    /// Takes the probes out of one process, which runs on, and says why.
+    pub(super) fn let_one_go(&mut self, tgid: u32, why: &str) {
+        self.kernel.forget_process(tgid);
+        let Some(mut followed) = self.processes.remove(&tgid) else { return };
+        followed.unlink();
+        self.quality.note(format!(
+            "process {tgid} ({}) was let go: {why}",
+            followed.target.command
+        ));
+        let at = clock::monotonic();
+        if followed.is_written() {
+            self.live.close(followed.id, at);
+        }
+        self.end(&followed, at, EndReason::Detached);
     }
 
     /// The kernel kills this process for want of memory.

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn name(command: &str) -> String {
-        let now = jiff::Timestamp::from_second(1_795_316_045).expect("a moment in 2026");
+        let now = jiff::Timestamp::from_second(1_795_317_245).expect("a moment in 2026");
         recording_name(command, 42, now).display().to_string()
     }
 

@@ -18,8 +18,6 @@
 //! but the entry; the others are tail calls. Cold parts that the compiler moved out of the function come back behind
 //! the branch that left it, and the line ends at the first branch.
 
-use std::collections::HashSet;
-
 use highwater_common::cookie::Function;
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
@@ -63,7 +61,7 @@ pub fn place(code: &[u8], symbol_address: u64, function: Function) -> Placement 
     let mut tests_for_null = false;
     let mut pushed_bytes = 0;
     for (offset, instruction) in body.instructions() {
-        if offset > 0 && body.is_branched_to(offset) {
+        if offset >= body.passable {
             break;
         }
         let is_call = instruction.flow_control() == FlowControl::Call;
@@ -132,7 +130,8 @@ struct Body<'code> {
     code: &'code [u8],
     address: u64,
     decoded: Vec<Instruction>,
-    branch_targets: HashSet<u64>,
+    /// Offset of the first byte past the entry that some branch leads to: only what lies before it can be passed over.
+    passable: u64,
 }
 
 impl<'code> Body<'code> {
@@ -148,16 +147,18 @@ impl<'code> Body<'code> {
         if decoded.iter().any(|one| one.code() == Code::INVALID) || has_jump_table(&decoded) {
             return None;
         }
-        let branch_targets = decoded
+        let passable = decoded
             .iter()
             .filter(|one| one.op0_kind() == OpKind::NearBranch64)
-            .map(Instruction::near_branch_target)
-            .collect();
+            .filter_map(|one| one.near_branch_target().checked_sub(address))
+            .filter(|&offset| offset > 0)
+            .min()
+            .unwrap_or(u64::MAX);
         Some(Self {
             code,
             address,
             decoded,
-            branch_targets,
+            passable,
         })
     }
 
@@ -166,10 +167,6 @@ impl<'code> Body<'code> {
         self.decoded
             .iter()
             .map(|one| (one.ip() - self.address, one))
-    }
-
-    fn is_branched_to(&self, offset: u64) -> bool {
-        self.branch_targets.contains(&(self.address + offset))
     }
 
     fn bytes(&self, offset: u64, instruction: &Instruction) -> &[u8] {
@@ -405,6 +402,16 @@ mod tests {
             0x48, 0x85, 0xff, 0x48, 0x89, 0xc8, 0x53, 0x5b, 0x75, 0xfd, 0xc3,
         ];
         assert_eq!(place(&code, 0x1000, Function::Malloc), at(6, false));
+    }
+
+    #[test]
+    fn a_branch_into_the_middle_of_a_passed_instruction_counts_too() {
+        // endbr64; cmp byte [rip], 0; test rdi, rdi; jmp -16
+        let code = [
+            0xf3, 0x0f, 0x1e, 0xfa, 0x80, 0x3d, 0, 0, 0, 0, 0, 0x48, 0x85, 0xff, 0xe9, 0xf0, 0xff,
+            0xff, 0xff,
+        ];
+        assert_eq!(place(&code, 0x1000, Function::Malloc), entry_only());
     }
 
     #[test]

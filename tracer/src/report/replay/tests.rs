@@ -107,12 +107,12 @@ fn an_out_of_memory_kill_is_told_from_a_kill() {
 fn what_was_read_before_the_damage_is_kept() {
     let mut script = Script::launched("app");
     script.allocate(0, 5, 1, 64);
-    let profile = script.cut(ReadError::CutShort);
+    let profile = script.cut(ReadError::CutShort { offset: 4096 });
     assert_eq!(profile.peak.bytes, 64);
     assert!(!profile.is_complete());
     assert!(matches!(
         profile.completion,
-        Completion::Cut(ReadError::CutShort)
+        Completion::Cut(ReadError::CutShort { offset: 4096 })
     ));
 }
 
@@ -122,10 +122,10 @@ fn without_an_opening_there_is_no_report() {
         Profile::replay([].into_iter()),
         Err(ReplayError::NoOpening)
     ));
-    let damaged = [Err(ReadError::CutShort)].into_iter();
+    let damaged = [Err(ReadError::CutShort { offset: 4096 })].into_iter();
     assert!(matches!(
         Profile::replay(damaged),
-        Err(ReplayError::Unreadable(ReadError::CutShort))
+        Err(ReplayError::Unreadable(ReadError::CutShort { .. }))
     ));
     let headless = [Ok(Entry::Quality(Quality::default()))].into_iter();
     assert!(matches!(

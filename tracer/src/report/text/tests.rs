@@ -184,7 +184,7 @@ fn a_recording_that_was_cut_short_says_so_and_every_loss_is_in_words() {
         ..Quality::default()
     });
     assert_text(
-        &script.cut(ReadError::CutShort),
+        &script.cut(ReadError::CutShort { offset: 4096 }),
         "\
 Peak: 8.2 kB (8.0 KiB) in 2 blocks, at +1.0s (2026-01-02T03:04:06Z)
 server --port 80 (pid 4242), traced from its start, for 1.0 s

@@ -71,7 +71,6 @@ fn a_signal_to_the_recorder_reaches_the_program_that_it_launched() {
     let (outcome, file) = launched.wait();
     // The program's own handler ends it so.
     assert_eq!(outcome.code(), 9, "{outcome:#?}");
-    assert!(outcome.stdout.contains("TRUTH signal=15"), "{outcome:#?}");
     let report = Report::of(&file);
     report.assert_saw_all();
     report.assert_end(&truth);

@@ -217,10 +217,15 @@ impl AlternateStack {
     /// Asks the kernel.
     #[inline(always)]
     pub fn of_current_thread() -> Self {
+        Self::of(unsafe { bpf_get_current_task() })
+    }
+
+    /// Of the thread that a `task_struct` describes.
+    #[inline(always)]
+    pub fn of(task: u64) -> Self {
         let offset = KERNEL_OFFSETS.load().task_alternate_stack;
         let mut stack = Self::default();
         if offset != u32::MAX {
-            let task = unsafe { bpf_get_current_task() };
             unsafe {
                 gen_probe_read_kernel(
                     (&raw mut stack).cast(),

@@ -33,9 +33,14 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
         EventKind::Freed | EventKind::ResizeBegan | EventKind::ResizeFreed => Counter::LostFrees,
         _ => Counter::LostAllocations,
     };
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    // The reader drains on a timer. Only when the ring is more than half full is it woken, and only about one event in
+    // 64 looks: a wake-up costs as much as ten events.
+    let full = at_ns & 63 == 0
+        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2;
     send(
         &RawEvent {
-            at_ns: unsafe { bpf_ktime_get_ns() },
+            at_ns,
             address: body.address,
             size: body.size,
             stack: body.stack,
@@ -48,20 +53,15 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
             slot: body.slot,
         },
         lost,
+        full,
     )
 }
 
-/// Sends an event in one step, so that the ring's order is program order.
-///
-/// The reader drains on a timer. Only when the ring is more than half full is it woken, and only about one event in
-/// 64 looks: a wake-up costs as much as ten events.
+/// Sends an event in one step, so that the ring's order is program order, and wakes the reader if asked.
 #[inline(always)]
-pub fn send(event: &RawEvent, lost: Counter) -> bool {
-    let mut wake = BPF_RB_NO_WAKEUP as u64;
-    if event.at_ns & 63 == 0 && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2 {
-        wake = BPF_RB_FORCE_WAKEUP as u64;
-    }
-    let sent = EVENTS.output::<RawEvent>(event, wake).is_ok();
+pub fn send(event: &RawEvent, lost: Counter, wake: bool) -> bool {
+    let flag = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let sent = EVENTS.output::<RawEvent>(event, flag as u64).is_ok();
     if !sent {
         count(lost);
     }

@@ -135,14 +135,15 @@ fn traced(tgid: u32) -> Option<&'static TracedProcess> {
 
 /// Reads a member of a kernel structure; `None` where this kernel has none.
 #[inline(always)]
-fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
+pub fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
     if offset == u32::MAX {
         return None;
     }
     unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast::<T>()) }.ok()
 }
 
-/// Sends an event of a process, which is not about a call.
+/// Sends an event of a process, which is not about a call, and wakes the reader: it has to look at the process while it
+/// is there.
 #[inline(always)]
 pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
     emit::send(
@@ -160,5 +161,6 @@ pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
             slot: 0,
         },
         Counter::LostProcessEvents,
+        true,
     );
 }

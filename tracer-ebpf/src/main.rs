@@ -25,6 +25,7 @@ mod ret;
 mod selftest;
 mod session;
 mod stack;
+mod threads;
 
 use core::ffi::c_void;
 

@@ -48,6 +48,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 #[map]
 pub static SELFTEST: Array<u64> = Array::with_max_entries(2, 0);
 
+/// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
+#[map]
+pub static SCAN: Array<u64> = Array::with_max_entries(3, 0);
+
 /// Where the running kernel keeps what we read of it; patched by the user side.
 #[unsafe(no_mangle)]
 pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {

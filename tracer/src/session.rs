@@ -30,7 +30,7 @@ use tokio::{
 };
 
 pub use clock::{monotonic, wall};
-pub use company::Endangers;
+pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 
 use crate::{
@@ -51,6 +51,8 @@ use crate::{
 
 /// Batches between the draining thread and the session: what is in flight at most.
 const BATCHES_IN_FLIGHT: usize = 8;
+/// Stacks that wait for their process to become known, at most.
+const MOST_UNDEFINED: usize = 64 << 10;
 /// How often memory is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 /// How often a process that has called exec is looked at until its libc is mapped.
@@ -116,6 +118,9 @@ pub enum SessionError {
     /// Another recorder must not be joined.
     #[error(transparent)]
     Company(#[from] Endangers),
+    /// The target must be traced alone, and would not be.
+    #[error(transparent)]
+    NotAlone(#[from] Endangered),
     /// The command could not be launched.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -158,6 +163,7 @@ struct Session {
     root: u32,
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
+    undefined: Vec<StackDefinition>,
     quality: quality::Tally,
     company: company::Company,
     started: Instant,
@@ -208,6 +214,7 @@ pub async fn record(options: Options, output: File, opening: Opening) -> Result<
         root: 0,
         root_ended: None,
         pending: Vec::new(),
+        undefined: Vec::new(),
         quality: quality::Tally::default(),
         company,
         started: Instant::now(),
@@ -349,9 +356,8 @@ impl Session {
             malformed,
         } = batch;
         self.quality.malformed_events += malformed;
-        for stack in stacks {
-            self.define(&stack);
-        }
+        self.undefined.extend(stacks);
+        self.define_stacks();
         for raw in events {
             let Some(process) = self.ordinals.identity(raw.process) else {
                 self.quality.malformed_events += 1;
@@ -364,6 +370,7 @@ impl Session {
             }
         }
         self.write_pending();
+        self.define_stacks();
         for names in self.symbols.try_names() {
             self.write(&Entry::Names(names));
         }
@@ -401,12 +408,20 @@ impl Session {
         }
     }
 
+    /// Defines the stacks of processes that are known. The others wait: what makes their process known, a fork or an
+    /// exec, is still to be read from the other ring.
+    fn define_stacks(&mut self) {
+        for definition in std::mem::take(&mut self.undefined) {
+            match self.ordinals.identity(definition.process.0) {
+                Some(process) if self.tgid_of(process).is_some() => self.define(process, &definition),
+                _ if self.undefined.len() < MOST_UNDEFINED => self.undefined.push(definition),
+                _ => self.quality.malformed_events += 1,
+            }
+        }
+    }
+
     /// Defines a stack in the recording, and asks for the names of locations not seen before.
-    fn define(&mut self, definition: &StackDefinition) {
-        let Some(process) = self.ordinals.identity(definition.process.0) else {
-            self.quality.malformed_events += 1;
-            return;
-        };
+    fn define(&mut self, process: ProcessId, definition: &StackDefinition) {
         let Some(index) = self.stacks.define(definition.identity, definition.check) else {
             return;
         };
@@ -427,17 +442,26 @@ impl Session {
                 child,
                 registered: true,
                 shares_memory,
-            } => self.forked(at, process, child, shares_memory),
+            } => {
+                self.forked(at, process, child, shares_memory);
+                self.define_stacks();
+            }
             Change::Forked { registered: false, .. } => {
                 if self.options.children {
                     self.quality.unfollowed_children += 1;
                 }
             }
             Change::Executed { next, from_thread } => match self.ordinals.identity(next.0) {
-                Some(next) => self.executed(at, process, next, from_thread),
+                Some(next) => {
+                    self.executed(at, process, next, from_thread);
+                    self.define_stacks();
+                }
                 None => self.quality.malformed_events += 1,
             },
-            Change::Exited { status } => self.exited(at, process, status),
+            Change::Exited { status } => {
+                self.define_stacks();
+                self.exited(at, process, status);
+            }
             Change::AlternateAbove => self.needs_to_be_alone(process),
             Change::OomVictim => {
                 self.mark_oom(process);
@@ -462,6 +486,12 @@ impl Session {
     /// Writes the rest: names, ends, counters.
     fn finish(mut self, reason: &'static str) -> Result<(), SessionError> {
         self.write_pending();
+        for definition in std::mem::take(&mut self.undefined) {
+            // Its process came and went unseen: bare addresses are all there is.
+            if let Some(process) = self.ordinals.identity(definition.process.0) {
+                self.define(process, &definition);
+            }
+        }
         let at = monotonic();
         for id in self.still_followed() {
             self.live.close(id, at);

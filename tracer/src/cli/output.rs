@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_hostile_command_cannot_choose_the_directory() {
-        assert_eq!(name("../../etc/; rm"), "etc-42-20261122T031405Z.hwm");
+        assert_eq!(name("../../etc/.shadow; rm"), "shadow-42-20261122T031405Z.hwm");
         assert_eq!(name("[kworker/0:1]"), "01-42-20261122T031405Z.hwm");
         assert_eq!(name(""), "process-42-20261122T031405Z.hwm");
     }

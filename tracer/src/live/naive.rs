@@ -61,8 +61,9 @@ impl Process {
             return Old::Block(block);
         }
         let left = self.baseline.unwrap_or(0) - self.freed_baseline;
-        let size = header - header % 8;
-        if size >= 32 && size.is_multiple_of(16) && size <= left {
+        let chunk = header - header % 8;
+        let size = if header / 2 % 2 == 1 && chunk > 4096 { chunk - 2048 } else { chunk };
+        if chunk >= 32 && chunk.is_multiple_of(16) && size <= left {
             self.freed_baseline += size;
             Old::Unmatched(size)
         } else {

@@ -418,11 +418,23 @@ impl Process {
     }
 }
 
-/// The size that glibc's chunk header tells, if it can be one: at least 32 bytes and a multiple of 16, below three flag
+/// Bit of a chunk header: the chunk is a mapping of its own.
+const IS_MMAPPED: u64 = 2;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// The memory that glibc's chunk header tells, if it can be one: at least 32 bytes and a multiple of 16, below three flag
 /// bits. A block that glibc never made, or an overwritten header, tells nothing.
+///
+/// A chunk that is a mapping of its own is rounded up to whole pages beyond what was asked for, and the last of them is
+/// touched or not: half a page is taken off, which is right on average.
 ///
 /// `struct malloc_chunk` in <https://sourceware.org/git/?p=glibc.git;a=blob;f=malloc/malloc.c;hb=refs/tags/glibc-2.36>.
 fn chunk_size(header: u64) -> Option<u64> {
     let size = header & !7;
-    (size >= 32 && size.is_multiple_of(16)).then_some(size)
+    if size < 32 || !size.is_multiple_of(16) {
+        return None;
+    }
+    let own_mapping = header & IS_MMAPPED != 0 && size > PAGE;
+    Some(if own_mapping { size - PAGE / 2 } else { size })
 }

@@ -37,12 +37,12 @@ pub enum BtfError {
 pub struct KernelTypes {
     /// Where members lie.
     pub offsets: KernelOffsets,
-    /// Type ids of kernel functions, by name, of those we may call.
+    /// Type ids of the kernel functions that our programs call or attach to, by name.
     pub functions: HashMap<&'static str, u32>,
 }
 
-/// Kernel functions our programs may call.
-const FUNCTIONS: [&str; 1] = ["bpf_session_is_return"];
+/// Kernel functions our programs call or attach to.
+const FUNCTIONS: [&str; 2] = ["bpf_session_is_return", "bpf_iter_task"];
 
 /// Reads the running kernel's types.
 pub fn running_kernel() -> Result<KernelTypes, BtfError> {

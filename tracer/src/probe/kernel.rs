@@ -50,6 +50,7 @@ pub struct Kernel {
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
+    scan: Array<MapData, u64>,
     memory_bytes: u64,
 }
 
@@ -70,6 +71,7 @@ impl Kernel {
         let processes = take(&mut ebpf, "PROCESSES")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
         let selftest = take(&mut ebpf, "SELFTEST")?;
+        let scan = take(&mut ebpf, "SCAN")?;
         Ok(Self {
             ebpf,
             object,
@@ -79,6 +81,7 @@ impl Kernel {
             processes,
             counters,
             selftest,
+            scan,
             memory_bytes,
         })
     }
@@ -147,6 +150,37 @@ impl Kernel {
     pub(super) fn selftest_hits(&self) -> (u64, u64) {
         let read = |index| self.selftest.get(&index, 0).unwrap_or(0);
         (read(0), read(1))
+    }
+
+    /// Whether a thread of the process has its alternate signal stack above its ordinary one. `None` where this kernel
+    /// cannot tell (iterators came with 5.8, and need its type information).
+    pub fn has_alternate_stack_above(&mut self, tgid: u32) -> Option<bool> {
+        let scanned = self.scan_threads(tgid);
+        if let Err(error) = &scanned {
+            log::info!("the threads of process {tgid} could not be looked at: {error}");
+        }
+        scanned.ok()
+    }
+
+    fn scan_threads(&mut self, tgid: u32) -> io::Result<bool> {
+        let unknown = |what: &str| io::Error::new(io::ErrorKind::Unsupported, what.to_owned());
+        let target = *self.types.functions.get("bpf_iter_task").ok_or_else(|| unknown("no task iterator"))?;
+        let program = self.object.programs.get("hw_threads").ok_or_else(|| unknown("no iterator program"))?;
+        let function = self
+            .object
+            .functions
+            .get(&program.function_key())
+            .ok_or_else(|| unknown("no iterator code"))?;
+        let program = sys::load_iterator(function, &program.license, self.btf.as_fd(), target)?;
+        for (index, value) in [(0, u64::from(tgid)), (1, 0), (2, 0)] {
+            self.scan.set(index, value, 0).map_err(io::Error::other)?;
+        }
+        sys::run_iterator(program.as_fd())?;
+        let read = |index| self.scan.get(&index, 0).map_err(io::Error::other);
+        if read(2)? == 0 {
+            return Err(io::Error::other("no thread of it was seen"));
+        }
+        Ok(read(1)? > 0)
     }
 
     /// A program of ours loaded for an attach type of the multi family.

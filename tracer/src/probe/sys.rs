@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{CString, c_int},
+    fs::File,
     io,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
@@ -12,7 +13,7 @@ use std::{
 
 use aya_obj::{
     Function,
-    generated::{bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
 };
 
 /// `BPF_TRACE_UPROBE_MULTI`: entry or return, from Linux 6.6.
@@ -119,4 +120,46 @@ pub(super) fn link_uprobes(
     multi.flags = if at_return { UPROBE_MULTI_RETURN } else { 0 };
     multi.pid = pid;
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// `BPF_TRACE_ITER`
+const ATTACH_ITERATOR: u32 = bpf_attach_type::BPF_TRACE_ITER as u32;
+
+/// Loads an iterator program; `target` is the type id of the kernel's `bpf_iter_...` function.
+pub(super) fn load_iterator(
+    function: &Function,
+    license: &CString,
+    btf: BorrowedFd<'_>,
+    target: u32,
+) -> io::Result<OwnedFd> {
+    let func_info = function.func_info.func_info_bytes();
+    let mut attr = zeroed();
+    // SAFETY: as in `load_btf`.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+    load.expected_attach_type = ATTACH_ITERATOR;
+    load.attach_btf_id = target;
+    load.insns = function.instructions.as_ptr() as u64;
+    load.insn_cnt = function.instructions.len() as u32;
+    load.license = license.as_ptr() as u64;
+    load.prog_btf_fd = btf.as_raw_fd() as u32;
+    if function.func_info_rec_size > 0 {
+        load.func_info = func_info.as_ptr() as u64;
+        load.func_info_rec_size = function.func_info_rec_size as u32;
+        load.func_info_cnt = (func_info.len() / function.func_info_rec_size) as u32;
+    }
+    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(owned)
+}
+
+/// Runs an iterator program over all tasks.
+pub(super) fn run_iterator(program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = ATTACH_ITERATOR;
+    let link = owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?);
+    let mut attr = zeroed();
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    let iterator = File::from(owned(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?));
+    // The program writes nothing: the read runs it over everything and finds the end.
+    io::copy(&mut &iterator, &mut io::sink()).map(drop)
 }

@@ -18,8 +18,12 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
-use super::Session;
-use crate::{event::ProcessId, probe::link::LinkKind};
+use super::{Session, SessionError};
+use crate::{
+    event::ProcessId,
+    probe::link::LinkKind,
+    target::{Refusal, Target},
+};
 
 /// The lock. Where it cannot be made (no root), recorders do not know of each other.
 const LOCK: &str = "/run/highwater.lock";
@@ -31,6 +35,16 @@ const LOCK: &str = "/run/highwater.lock";
      recorder at the same time could kill that process. Try again when the other recording has ended"
 )]
 pub struct Endangers;
+
+/// Other processes are traced, and this one must be traced alone.
+#[derive(Debug, Error)]
+#[error(
+    "process {pid} handles signals on an alternate stack above its ordinary one, and can only be traced alone: another \
+     recording at the same time could kill it. Try again when the other recording has ended"
+)]
+pub struct Endangered {
+    pid: u32,
+}
 
 /// Our place among the recorders of this machine.
 pub(super) struct Company {
@@ -64,6 +78,23 @@ impl Company {
 }
 
 impl Session {
+    /// Before any probe goes in: a process with a thread that needs returns skipped must be the only one that is traced,
+    /// and by a session link.
+    pub(super) fn admit(&mut self, target: &Target, id: ProcessId, kind: LinkKind) -> Result<(), SessionError> {
+        if self.kernel.has_alternate_stack_above(target.pid) != Some(true) {
+            return Ok(());
+        }
+        let first = self.processes.is_empty();
+        if kind != LinkKind::Session {
+            return Err(Refusal::AlternateStack.of(target).into());
+        }
+        if !first || !self.company.be_alone() {
+            return Err(Endangered { pid: target.pid }.into());
+        }
+        self.company.lone = Some(id);
+        Ok(())
+    }
+
     /// A process was found whose threads need returns skipped: it is traced alone and by a session link, or let go.
     pub(super) fn needs_to_be_alone(&mut self, process: ProcessId) {
         let Some(tgid) = self.tgid_of(process) else { return };

@@ -235,6 +235,7 @@ impl Session {
             Some((id, _)) => id,
             None => self.ordinals.assign(target.pid),
         };
+        self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
         let memory = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok());
         let held = memory.map_or(0, |memory| memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0));
@@ -414,6 +415,7 @@ impl Session {
             eprintln!("highwater: tracing {tgid} ({})", new.target.command);
         }
         self.processes.insert(tgid, new);
+        self.sample(tgid);
     }
 
     /// Whether some process has called exec and not mapped its libc yet.

@@ -72,6 +72,12 @@ pub enum Refusal {
          trace it from its start: `highwater record -- COMMAND`"
     )]
     NoLibc,
+    /// A handler that allocates inside an allocator call, on a stack above, dies of a return probe that cannot be skipped.
+    #[error(
+        "it handles signals on an alternate stack above its ordinary one, and a handler that allocates could die of a \
+         return probe; only session links (Linux 6.13 and newer) can do without, and they do not work for it here"
+    )]
+    AlternateStack,
     /// See [`Findings::seccomp`].
     #[error(
         "it has a seccomp filter, and on this kernel a return probe is a system call that the filter would kill it for; \

@@ -189,8 +189,9 @@ fn a_recording_that_was_cut_short_says_so_and_every_loss_is_in_words() {
 Peak: 8.2 kB (8.0 KiB) in 2 blocks, at +1.0s (2026-01-02T03:04:06Z)
 server --port 80 (pid 4242), traced from its start, for 1.0 s
 How it ended is not in the recording.
-This recording stops early, at +1.0s: the recording ends in the middle of a chunk. Everything up to
-there is below.
+This recording stops early, at +1.0s: the recording was cut short: it ends at byte 4096, in the
+middle of a chunk (the recorder was killed, the disk full, or a copy is incomplete). What comes
+before that can be read; if it was copied, copy it again. Everything up to there is below.
 
 How this adds up with RSS is not known: the recording holds no word of the kernel on it.
 

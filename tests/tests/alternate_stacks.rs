@@ -94,4 +94,3 @@ fn a_timers_handler_on_an_alternate_stack_below_allocates_anywhere() {
     privileged!();
     allocate_anywhere("below");
 }
-

@@ -1,6 +1,6 @@
 //! The target is never harmed: programs that do what return probes and signals together do not survive.
 
-use highwater_tests::{Recorder, Report, Victim, alone, privileged, record_while, scratch};
+use highwater_tests::{Recorder, Victim, alone, privileged, record_while, scratch};
 
 #[test]
 fn exceptions_pass_out_of_operator_new_and_through_frames_that_allocate() {

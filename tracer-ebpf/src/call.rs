@@ -22,7 +22,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_user, generated::bpf_probe_read_kernel as gen_probe_read_kernel};
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_probe_read_user,
+    generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+};
 use highwater_common::{counter::Counter, process::TracedProcess};
 
 use crate::{
@@ -95,7 +98,9 @@ impl Thread {
     /// This thread's calls, if it has made any.
     #[inline(always)]
     pub fn known(tid: u32) -> Option<&'static mut Self> {
-        THREADS.get_ptr_mut(tid).map(|thread| unsafe { &mut *thread })
+        THREADS
+            .get_ptr_mut(tid)
+            .map(|thread| unsafe { &mut *thread })
     }
 
     /// This thread's calls; `None` when the table is full.
@@ -152,7 +157,11 @@ pub fn standing(
         }
         let slot = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
         if alternate.holds(sp) != alternate.holds(slot) {
-            return if sp > slot { Standing::Above } else { Standing::InSignal };
+            return if sp > slot {
+                Standing::Above
+            } else {
+                Standing::InSignal
+            };
         }
         if sp <= slot && slot - sp >= NESTED_REACH {
             return Standing::InSignal;

@@ -60,7 +60,11 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
 /// Sends an event in one step, so that the ring's order is program order, and wakes the reader if asked.
 #[inline(always)]
 pub fn send(event: &RawEvent, lost: Counter, wake: bool) -> bool {
-    let flag = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+    let flag = if wake {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
     let sent = EVENTS.output::<RawEvent>(event, flag as u64).is_ok();
     if !sent {
         count(lost);

@@ -14,7 +14,8 @@ use highwater_common::{
 
 use crate::{
     call::{
-        AlternateStack, Call, MAX_CALLS, Standing, THREAD_ABOVE_TOLD, THREAD_AUTODISARMS, Thread, make_room, standing,
+        AlternateStack, Call, MAX_CALLS, Standing, THREAD_ABOVE_TOLD, THREAD_AUTODISARMS, Thread,
+        make_room, standing,
     },
     emit::{self, count},
     lifecycle,
@@ -42,7 +43,8 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
     if process.flags & PROCESS_HELD != 0 {
         return Verdict::NoReturn;
     }
-    let Some(function) = Function::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }) else {
+    let Some(function) = Function::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
+    else {
         return Verdict::NoReturn;
     };
     let regs = unsafe { &*ctx.regs };
@@ -116,7 +118,14 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
 
 /// A block is handed back. There is no return probe, so nothing is kept.
 #[inline(always)]
-fn free(process: &TracedProcess, tid: u32, sp: u64, return_address: u64, block: u64, function: Function) {
+fn free(
+    process: &TracedProcess,
+    tid: u32,
+    sp: u64,
+    return_address: u64,
+    block: u64,
+    function: Function,
+) {
     let own = return_address >= process.allocator_start && return_address < process.allocator_end;
     // The allocator hands back what the program has handed back before (a thread's cache, as the thread ends).
     if block == 0 || own {
@@ -125,7 +134,11 @@ fn free(process: &TracedProcess, tid: u32, sp: u64, return_address: u64, block: 
     let mut flags = 0;
     if let Some(thread) = Thread::known(tid) {
         let busy = thread.depth > 0;
-        let alternate = if busy { AlternateStack::of_current_thread() } else { AlternateStack::default() };
+        let alternate = if busy {
+            AlternateStack::of_current_thread()
+        } else {
+            AlternateStack::default()
+        };
         match standing(thread, sp, return_address, process, &alternate) {
             Standing::Outermost => {}
             // `realloc` hands back the old block itself: its own events say so.
@@ -174,7 +187,11 @@ fn product(a: u64, b: u64) -> u64 {
     let cross = a_high * b_low + a_low * b_high;
     let low = a_low * b_low;
     let sum = low.wrapping_add(cross << 32);
-    if cross >> 32 != 0 || sum < low { u64::MAX } else { sum }
+    if cross >> 32 != 0 || sum < low {
+        u64::MAX
+    } else {
+        sum
+    }
 }
 
 /// Whether the function takes an old block.

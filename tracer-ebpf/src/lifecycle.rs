@@ -23,7 +23,9 @@ use crate::{
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Some(process) = traced(tgid) else { return 0 };
+    let Some(process) = traced(tgid) else {
+        return 0;
+    };
     let offsets = KERNEL_OFFSETS.load();
     let (parent, child): (*const c_void, *const c_void) = (ctx.arg(0), ctx.arg(1));
     let (Some(pid), Some(child_tgid)) = (
@@ -66,7 +68,9 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
 pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    let Some(process) = PROCESSES.get_ptr_mut(tgid) else { return 0 };
+    let Some(process) = PROCESSES.get_ptr_mut(tgid) else {
+        return 0;
+    };
     let process = unsafe { &mut *process };
     let generation = (1u32 << GENERATION_BITS) - 1;
     let next = if process.identity & generation == generation {
@@ -75,7 +79,11 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
         process.identity + 1
     };
     let old_pid: u64 = ctx.arg(1);
-    let flags = if old_pid as u32 == tgid { 0 } else { FLAG_FROM_THREAD };
+    let flags = if old_pid as u32 == tgid {
+        0
+    } else {
+        FLAG_FROM_THREAD
+    };
     tell(process, EventKind::Executed, next as u64, flags);
     process.identity = next;
     process.epoch += 1;
@@ -94,11 +102,15 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
 pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    let Some(process) = traced(tgid) else { return 0 };
+    let Some(process) = traced(tgid) else {
+        return 0;
+    };
     let _ = THREADS.remove(tid);
     let offsets = KERNEL_OFFSETS.load();
     let task: *const c_void = ctx.arg(0);
-    let Some(signal) = member::<u64>(task, offsets.task_signal) else { return 0 };
+    let Some(signal) = member::<u64>(task, offsets.task_signal) else {
+        return 0;
+    };
     let signal = signal as *const c_void;
     if member::<u32>(signal, offsets.signal_live) != Some(0) {
         return 0;

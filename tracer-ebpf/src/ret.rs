@@ -5,10 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
 };
 use highwater_common::{
-    cookie::Function,
-    counter::Counter,
-    event::EventKind,
-    process::TracedProcess,
+    cookie::Function, counter::Counter, event::EventKind, process::TracedProcess,
 };
 
 use crate::{
@@ -82,7 +79,8 @@ fn finish(
 ) {
     let block = match function {
         Function::PosixMemalign if regs.rax as u32 != 0 => 0,
-        Function::PosixMemalign => match unsafe { bpf_probe_read_user(call.pointer as *const u64) } {
+        Function::PosixMemalign => match unsafe { bpf_probe_read_user(call.pointer as *const u64) }
+        {
             Ok(block) => block,
             Err(_) => {
                 count(Counter::UnreadableResults);
@@ -108,7 +106,10 @@ fn finish(
         function,
         slot,
     };
-    if matches!(kind, EventKind::Allocated | EventKind::Failed | EventKind::Resized) {
+    if matches!(
+        kind,
+        EventKind::Allocated | EventKind::Failed | EventKind::Resized
+    ) {
         (body.stack, body.flags) = stack::take(process, thread, regs, call);
     }
     if call.retire_lost != 0 && matches!(kind, EventKind::Resized | EventKind::ResizeFreed) {

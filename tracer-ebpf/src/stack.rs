@@ -84,7 +84,8 @@ fn walk(
     buffer: *mut WalkBuffer,
 ) -> (u64, u16) {
     // The process and its epoch are part of the identity: the same addresses mean other code elsewhere.
-    let seed = ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32 | process.epoch as u64;
+    let seed =
+        ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32 | process.epoch as u64;
     let mut walk = Walk {
         buffer,
         thread,
@@ -170,7 +171,10 @@ fn push(walk: &mut Walk, address: u64) {
         buffer.count += 1;
     }
     walk.first_hash = mix(walk.first_hash ^ address, 0x9fb2_1c65_1e98_df25);
-    walk.second_hash = mix(walk.second_hash.rotate_left(23) ^ address, 0xd6e8_feb8_6659_fd93);
+    walk.second_hash = mix(
+        walk.second_hash.rotate_left(23) ^ address,
+        0xd6e8_feb8_6659_fd93,
+    );
 }
 
 /// Spreads every input bit over the upper half and back.
@@ -215,7 +219,10 @@ fn send(process: &TracedProcess, walk: &Walk, buffer: *mut WalkBuffer, cut: u16)
         )
     };
     // Remembered only once it is on its way: a definition that found no room is sent again at its next use.
-    if STACKS.output::<[u8]>(definition, aya_ebpf::bindings::BPF_RB_NO_WAKEUP as u64).is_ok() {
+    if STACKS
+        .output::<[u8]>(definition, aya_ebpf::bindings::BPF_RB_NO_WAKEUP as u64)
+        .is_ok()
+    {
         let _ = SENT.insert(identity, check, 0);
     } else {
         count(Counter::LostStacks);

@@ -175,7 +175,11 @@ struct Session {
 /// # Errors
 ///
 /// See [`SessionError`]. Whatever happens, the probes are out when this returns.
-pub async fn record(options: Options, output: File, opening: Opening) -> Result<Outcome, SessionError> {
+pub async fn record(
+    options: Options,
+    output: File,
+    opening: Opening,
+) -> Result<Outcome, SessionError> {
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
         source,
@@ -226,7 +230,9 @@ pub async fn record(options: Options, output: File, opening: Opening) -> Result<
         crate::report::size::short(session.kernel.memory_bytes())
     );
     let mut launched = session.begin(opening)?;
-    let reason = session.run(&mut batches, &mut signals, launched.as_mut()).await;
+    let reason = session
+        .run(&mut batches, &mut signals, launched.as_mut())
+        .await;
     session.let_go();
     drain.stop();
     while let Some(batch) = batches.recv().await {
@@ -299,10 +305,14 @@ impl Session {
         signals: &mut Signals,
         mut launched: Option<&mut launch::Launched>,
     ) -> &'static str {
-        let deadline = self.options.duration.map(|duration| Instant::now() + duration);
+        let deadline = self
+            .options
+            .duration
+            .map(|duration| Instant::now() + duration);
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut progress = progress::Progress::new(self.options.progress && io::stderr().is_terminal());
+        let mut progress =
+            progress::Progress::new(self.options.progress && io::stderr().is_terminal());
         let mut flushed = Instant::now();
         let mut interrupted = false;
         loop {
@@ -392,19 +402,19 @@ impl Session {
     }
 
     fn write(&mut self, entry: &Entry) {
-        if self.write_failure.is_none() {
-            if let Err(failure) = self.writer.write(entry) {
-                self.write_failure = Some(failure);
-            }
+        if self.write_failure.is_none()
+            && let Err(failure) = self.writer.write(entry)
+        {
+            self.write_failure = Some(failure);
         }
     }
 
     fn flush(&mut self) {
         self.write_pending();
-        if self.write_failure.is_none() {
-            if let Err(failure) = self.writer.flush() {
-                self.write_failure = Some(failure);
-            }
+        if self.write_failure.is_none()
+            && let Err(failure) = self.writer.flush()
+        {
+            self.write_failure = Some(failure);
         }
     }
 
@@ -413,7 +423,9 @@ impl Session {
     fn define_stacks(&mut self) {
         for definition in std::mem::take(&mut self.undefined) {
             match self.ordinals.identity(definition.process.0) {
-                Some(process) if self.tgid_of(process).is_some() => self.define(process, &definition),
+                Some(process) if self.tgid_of(process).is_some() => {
+                    self.define(process, &definition);
+                }
                 _ if self.undefined.len() < MOST_UNDEFINED => self.undefined.push(definition),
                 _ => self.quality.malformed_events += 1,
             }
@@ -446,7 +458,9 @@ impl Session {
                 self.forked(at, process, child, shares_memory);
                 self.define_stacks();
             }
-            Change::Forked { registered: false, .. } => {
+            Change::Forked {
+                registered: false, ..
+            } => {
                 if self.options.children {
                     self.quality.unfollowed_children += 1;
                 }
@@ -501,7 +515,9 @@ impl Session {
                 reason: EndReason::Detached,
             }));
         }
-        let quality = self.quality.sum(&self.kernel, &self.stacks, self.frames.folded());
+        let quality = self
+            .quality
+            .sum(&self.kernel, &self.stacks, self.frames.folded());
         self.write(&Entry::Quality(quality));
         let symbols = std::mem::replace(
             &mut self.symbols,

@@ -48,8 +48,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         flamegraph::write_svg(&profile, moment, &mut out)?;
         return Ok(out.flush()?);
     }
-    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("svg")) {
-        let said = format!("{}: flame graphs are written as SVG; name it .svg", path.display());
+    if path
+        .extension()
+        .is_none_or(|extension| !extension.eq_ignore_ascii_case("svg"))
+    {
+        let said = format!(
+            "{}: flame graphs are written as SVG; name it .svg",
+            path.display()
+        );
         return Err(Usage(said).into());
     }
     let mut svg = Vec::new();

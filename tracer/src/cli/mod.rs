@@ -53,13 +53,17 @@ pub fn run() -> ExitCode {
                 .collect();
             selftest::child(&words)
         }
-        Some(session::LAUNCH_VERB) => return ExitCode::from(session::become_command(&arguments[2..])),
+        Some(session::LAUNCH_VERB) => {
+            return ExitCode::from(session::become_command(&arguments[2..]));
+        }
         _ => {}
     }
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,aya=error,aya_obj=error"))
-        .format_target(false)
-        .format_timestamp(None)
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("warn,aya=error,aya_obj=error"),
+    )
+    .format_target(false)
+    .format_timestamp(None)
+    .init();
     let verb = match Arguments::try_parse_from(arguments) {
         Ok(Arguments { verb }) => verb,
         Err(error) => {
@@ -116,7 +120,11 @@ fn code_of(error: &anyhow::Error, launches: bool) -> u8 {
             code = USAGE;
         }
     }
-    if launches && code == FAILED { 125 } else { code }
+    if launches && code == FAILED {
+        125
+    } else {
+        code
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +141,9 @@ mod tests {
     #[test]
     fn a_target_is_required_and_only_one_kind_of_it() {
         assert!(Arguments::try_parse_from(["highwater", "record"]).is_err());
-        assert!(Arguments::try_parse_from(["highwater", "record", "-p", "1", "--", "true"]).is_err());
+        assert!(
+            Arguments::try_parse_from(["highwater", "record", "-p", "1", "--", "true"]).is_err()
+        );
         let matches = command().try_get_matches_from(["highwater", "record", "--", "ls", "-l"]);
         let parsed = Arguments::from_arg_matches(&matches.expect("a command may have options"));
         assert!(parsed.is_ok());

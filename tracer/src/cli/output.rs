@@ -25,7 +25,9 @@ pub(super) fn create(path: &Path) -> anyhow::Result<File> {
         .open(path)
         .with_context(|| {
             let hint = match path.parent() {
-                _ if path.exists() => "it exists already and is never overwritten: choose another name with -o",
+                _ if path.exists() => {
+                    "it exists already and is never overwritten: choose another name with -o"
+                }
                 Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
                     "its directory does not exist: make it first, or choose another place with -o"
                 }
@@ -43,7 +45,9 @@ pub(super) fn create(path: &Path) -> anyhow::Result<File> {
 /// The name of a recording that was given none: `COMMAND-PID-20261122T031405Z.hwm`.
 pub(super) fn recording_name(command: &str, pid: u32, now: jiff::Timestamp) -> PathBuf {
     let program = command.split(' ').next().unwrap_or_default();
-    let base = Path::new(program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let base = Path::new(program)
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let safe: String = base
         .chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+'))
@@ -51,7 +55,10 @@ pub(super) fn recording_name(command: &str, pid: u32, now: jiff::Timestamp) -> P
         .collect();
     let safe = safe.trim_start_matches(['.', '-']);
     let safe = if safe.is_empty() { "process" } else { safe };
-    PathBuf::from(format!("{safe}-{pid}-{}.hwm", now.strftime("%Y%m%dT%H%M%SZ")))
+    PathBuf::from(format!(
+        "{safe}-{pid}-{}.hwm",
+        now.strftime("%Y%m%dT%H%M%SZ")
+    ))
 }
 
 #[cfg(test)]
@@ -65,12 +72,18 @@ mod tests {
 
     #[test]
     fn a_recording_is_named_for_its_command_pid_and_moment() {
-        assert_eq!(name("/usr/bin/python3 app.py"), "python3-42-20261122T031405Z.hwm");
+        assert_eq!(
+            name("/usr/bin/python3 app.py"),
+            "python3-42-20261122T031405Z.hwm"
+        );
     }
 
     #[test]
     fn a_hostile_command_cannot_choose_the_directory() {
-        assert_eq!(name("../../etc/.shadow; rm"), "shadow-42-20261122T031405Z.hwm");
+        assert_eq!(
+            name("../../etc/.shadow; rm"),
+            "shadow-42-20261122T031405Z.hwm"
+        );
         assert_eq!(name("[kworker/0:1]"), "01-42-20261122T031405Z.hwm");
         assert_eq!(name(""), "process-42-20261122T031405Z.hwm");
     }

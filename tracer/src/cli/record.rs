@@ -23,7 +23,13 @@ use crate::{
 )]
 pub(super) struct Arguments {
     /// Attach to this running process
-    #[arg(short, long, value_name = "PID", conflicts_with = "command", required_unless_present = "command")]
+    #[arg(
+        short,
+        long,
+        value_name = "PID",
+        conflicts_with = "command",
+        required_unless_present = "command"
+    )]
     pid: Option<u32>,
     /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten
     #[arg(short, long, value_name = "FILE")]
@@ -52,18 +58,28 @@ impl Arguments {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {
         "" | "s" => 1.0,
         "ms" => 0.001,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(format!("`{unit}` is no unit of time; there are ms, s, m and h")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of time; there are ms, s, m and h"
+            ));
+        }
     };
-    let seconds: f64 = number.parse().map_err(|_| "a time is a number and a unit, such as 30s".to_owned())?;
+    let seconds: f64 = number
+        .parse()
+        .map_err(|_| "a time is a number and a unit, such as 30s".to_owned())?;
     if seconds * factor <= 0.0 {
-        return Err("nothing can be seen in no time; leave it out to trace until Ctrl-C".to_owned());
+        return Err(
+            "nothing can be seen in no time; leave it out to trace until Ctrl-C".to_owned(),
+        );
     }
     Duration::try_from_secs_f64(seconds * factor).map_err(|_| "that is too long".to_owned())
 }
@@ -100,7 +116,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         ),
     };
     let now = jiff::Timestamp::now();
-    let path = output.unwrap_or_else(|| output::recording_name(&name, pid.unwrap_or_else(std::process::id), now));
+    let path = output.unwrap_or_else(|| {
+        output::recording_name(&name, pid.unwrap_or_else(std::process::id), now)
+    });
     let file = output::create(&path)?;
     let options = Options {
         subject,
@@ -137,7 +155,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
 
 /// A recording that never began is no use to anyone.
 fn forget_if_empty(path: &std::path::Path) {
-    let began = crate::record::reader::open(path).is_ok_and(|mut reader| matches!(reader.next(), Some(Ok(_))));
+    let began = crate::record::reader::open(path)
+        .is_ok_and(|mut reader| matches!(reader.next(), Some(Ok(_))));
     if !began {
         // It may be gone already.
         let _ = std::fs::remove_file(path);
@@ -151,7 +170,9 @@ fn opening() -> Opening {
     let Nanos(started_ns) = session::monotonic();
     Opening {
         highwater: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+        command_line: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         kernel: format!(
             "{} {} {}",
             part(uname.sysname()),

@@ -53,10 +53,18 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Profile> {
 pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
     let profile = read(path)?;
     let mut err = BufWriter::new(io::stderr().lock());
-    text::write(&profile, &text_options(io::stderr().is_terminal()), &mut err)?;
+    text::write(
+        &profile,
+        &text_options(io::stderr().is_terminal()),
+        &mut err,
+    )?;
     let shown = path.display();
     writeln!(err, "\nrecording   {shown}")?;
-    writeln!(err, "next        highwater flamegraph {shown} -o {}", path.with_extension("svg").display())?;
+    writeln!(
+        err,
+        "next        highwater flamegraph {shown} -o {}",
+        path.with_extension("svg").display()
+    )?;
     err.flush()?;
     Ok(())
 }

@@ -106,7 +106,9 @@ pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
     if count > MAX_FRAMES {
         return None;
     }
-    let frames = (0..count).map(|_| fields.u64().map(Address)).collect::<Option<_>>()?;
+    let frames = (0..count)
+        .map(|_| fields.u64().map(Address))
+        .collect::<Option<_>>()?;
     Some(StackDefinition {
         identity: head.identity,
         check: head.check,
@@ -301,7 +303,10 @@ mod tests {
         bytes[20] = 2;
         assert!(stack_definition(&bytes).is_none());
         bytes[20] = 1;
-        assert_eq!(stack_definition(&bytes).map(|stack| stack.frames.len()), Some(1));
+        assert_eq!(
+            stack_definition(&bytes).map(|stack| stack.frames.len()),
+            Some(1)
+        );
     }
 
     proptest! {

@@ -105,7 +105,9 @@ impl Rings {
     fn take(&mut self) -> Batch {
         let mut batch = Batch::default();
         while batch.events.len() < BATCH {
-            let Some(record) = self.events.next() else { break };
+            let Some(record) = self.events.next() else {
+                break;
+            };
             match decode::raw_event(&record) {
                 Some(event) => batch.events.push(event),
                 None => batch.malformed += 1,
@@ -151,6 +153,10 @@ fn drain(
         };
         let mut woken = Vec::with_capacity(1);
         // A failed or interrupted wait only means an earlier look.
-        let _ = epoll::wait(epoll, rustix::buffer::spare_capacity(&mut woken), Some(&timeout));
+        let _ = epoll::wait(
+            epoll,
+            rustix::buffer::spare_capacity(&mut woken),
+            Some(&timeout),
+        );
     }
 }

@@ -62,7 +62,11 @@ impl Process {
         }
         let left = self.baseline.unwrap_or(0) - self.freed_baseline;
         let chunk = header - header % 8;
-        let size = if header / 2 % 2 == 1 && chunk > 4096 { chunk - 2048 } else { chunk };
+        let size = if header / 2 % 2 == 1 && chunk > 4096 {
+            chunk - 2048
+        } else {
+            chunk
+        };
         if chunk >= 32 && chunk.is_multiple_of(16) && size <= left {
             self.freed_baseline += size;
             Old::Unmatched(size)

@@ -62,9 +62,16 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
     }
     let section = |offset_at: usize| -> Result<&[u8], BtfError> {
         let header = word(data, 4)? as usize;
-        let (offset, length) = (word(data, offset_at)? as usize, word(data, offset_at + 4)? as usize);
-        let start = header.checked_add(offset).ok_or(BtfError::Damaged(offset_at))?;
-        let end = start.checked_add(length).ok_or(BtfError::Damaged(offset_at))?;
+        let (offset, length) = (
+            word(data, offset_at)? as usize,
+            word(data, offset_at + 4)? as usize,
+        );
+        let start = header
+            .checked_add(offset)
+            .ok_or(BtfError::Damaged(offset_at))?;
+        let end = start
+            .checked_add(length)
+            .ok_or(BtfError::Damaged(offset_at))?;
         data.get(start..end).ok_or(BtfError::Damaged(offset_at))
     };
     let (types, strings) = (section(8)?, section(16)?);
@@ -116,7 +123,9 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                         (b"task_struct", b"sas_ss_size") => &mut alternate_stack[1],
                         (b"task_struct", b"sas_ss_flags") => &mut alternate_stack[2],
                         (b"signal_struct", b"live") => &mut offsets.signal_live,
-                        (b"signal_struct", b"group_exit_code") => &mut offsets.signal_group_exit_code,
+                        (b"signal_struct", b"group_exit_code") => {
+                            &mut offsets.signal_group_exit_code
+                        }
                         _ => continue,
                     };
                     *field = offset;
@@ -171,7 +180,11 @@ mod tests {
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }
-        assert_eq!(task_tgid, task_pid + 4, "pid and tgid lie side by side in every kernel so far");
+        assert_eq!(
+            task_tgid,
+            task_pid + 4,
+            "pid and tgid lie side by side in every kernel so far"
+        );
     }
 
     proptest! {

@@ -13,9 +13,21 @@ pub struct Capability {
 }
 
 const NEEDED: [Capability; 4] = [
-    Capability { bit: 39, name: "CAP_BPF", why: "to load BPF programs" },
-    Capability { bit: 38, name: "CAP_PERFMON", why: "to attach them to another process" },
-    Capability { bit: 19, name: "CAP_SYS_PTRACE", why: "to read the memory map of another process" },
+    Capability {
+        bit: 39,
+        name: "CAP_BPF",
+        why: "to load BPF programs",
+    },
+    Capability {
+        bit: 38,
+        name: "CAP_PERFMON",
+        why: "to attach them to another process",
+    },
+    Capability {
+        bit: 19,
+        name: "CAP_SYS_PTRACE",
+        why: "to read the memory map of another process",
+    },
     Capability {
         bit: 21,
         name: "CAP_SYS_ADMIN",
@@ -56,8 +68,10 @@ pub fn check() -> Result<(), NotPermitted> {
     Err(NotPermitted {
         missing,
         command: std::env::args().collect::<Vec<_>>().join(" "),
-        binary: std::env::current_exe()
-            .map_or_else(|_| "$(command -v highwater)".to_owned(), |path| path.display().to_string()),
+        binary: std::env::current_exe().map_or_else(
+            |_| "$(command -v highwater)".to_owned(),
+            |path| path.display().to_string(),
+        ),
     })
 }
 

@@ -23,7 +23,9 @@ pub enum ProbeError {
     #[error(transparent)]
     NotPermitted(#[from] capability::NotPermitted),
     /// The kernel's own type information could not be read.
-    #[error("cannot read the kernel's type information (/sys/kernel/btf/vmlinux): {0}; highwater needs Linux 5.17 or newer, built with CONFIG_DEBUG_INFO_BTF")]
+    #[error(
+        "cannot read the kernel's type information (/sys/kernel/btf/vmlinux): {0}; highwater needs Linux 5.17 or newer, built with CONFIG_DEBUG_INFO_BTF"
+    )]
     KernelTypes(#[from] btf::BtfError),
     /// aya refused the object or the kernel refused a map.
     #[error("cannot load highwater's BPF maps: {0}")]
@@ -82,5 +84,8 @@ pub enum ProbeError {
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
     let from = lines.len().saturating_sub(12);
-    lines[from..].iter().map(|line| format!("\n  {line}")).collect()
+    lines[from..]
+        .iter()
+        .map(|line| format!("\n  {line}"))
+        .collect()
 }

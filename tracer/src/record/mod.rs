@@ -289,4 +289,3 @@ pub struct Closing {
     /// What ended it: `target ended`, `interrupted`, `duration`, ...
     pub reason: String,
 }
-

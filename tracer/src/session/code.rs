@@ -8,8 +8,7 @@ use crate::{
     record::{Entry, Frame, FrameIndex, Module, ModuleIndex},
     symbol::{CodeMap, CodeMapping, ModuleSource, Symbols},
     target::{
-        Target, elf,
-        mapped_file,
+        Target, elf, mapped_file,
         maps::{self, Mapping, MappingName},
     },
 };
@@ -44,10 +43,18 @@ impl Modules {
         if matches!(mapping.path, MappingName::File(..)) {
             match mapped_file::open(target, mapping) {
                 Ok(mapped) => {
-                    build_id = elf::Elf::open(&mapped.file).ok().and_then(|elf| elf.build_id());
+                    build_id = elf::Elf::open(&mapped.file)
+                        .ok()
+                        .and_then(|elf| elf.build_id());
                     let root = target.proc_dir().join("root");
-                    let debug_dirs = vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
-                    symbols.add_module(index, path.clone(), ModuleSource::File(mapped.file), debug_dirs);
+                    let debug_dirs =
+                        vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
+                    symbols.add_module(
+                        index,
+                        path.clone(),
+                        ModuleSource::File(mapped.file),
+                        debug_dirs,
+                    );
                 }
                 Err(error) => log::debug!("no names for {}: {error}", path.display()),
             }
@@ -77,7 +84,12 @@ impl Session {
                     start: mapping.start,
                     end: mapping.end,
                     file_offset: mapping.offset,
-                    module: self.modules.index(&followed.target, mapping, &self.symbols, &mut written)?,
+                    module: self.modules.index(
+                        &followed.target,
+                        mapping,
+                        &self.symbols,
+                        &mut written,
+                    )?,
                 })
             })
             .collect();
@@ -91,11 +103,18 @@ impl Session {
     }
 
     /// The locations of a stack's return addresses.
-    pub(super) fn locate(&mut self, process: ProcessId, definition: &StackDefinition) -> Vec<FrameIndex> {
+    pub(super) fn locate(
+        &mut self,
+        process: ProcessId,
+        definition: &StackDefinition,
+    ) -> Vec<FrameIndex> {
         let tgid = self.tgid_of(process);
         let mut followed = tgid.and_then(|tgid| self.processes.remove(&tgid));
         if let Some(followed) = &mut followed {
-            let unknown = definition.frames.iter().any(|&Address(at)| followed.code.locate(at).is_none());
+            let unknown = definition
+                .frames
+                .iter()
+                .any(|&Address(at)| followed.code.locate(at).is_none());
             if unknown && followed.may_reread() {
                 self.refresh_code(followed);
             }
@@ -103,7 +122,9 @@ impl Session {
         let mut wanted = Vec::new();
         let mut indices = Vec::with_capacity(definition.frames.len());
         for &Address(address) in &definition.frames {
-            let found = followed.as_ref().and_then(|followed| followed.code.locate(address));
+            let found = followed
+                .as_ref()
+                .and_then(|followed| followed.code.locate(address));
             let (module, offset) = match found {
                 Some((module, offset)) => (Some(module), offset),
                 None => (None, address),

@@ -56,9 +56,16 @@ pub(super) struct Company {
 impl Company {
     /// Joins the others, unless one of them must be alone.
     pub(super) fn join() -> Result<Self, Endangers> {
-        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(LOCK).ok();
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(LOCK)
+            .ok();
         match &lock {
-            Some(file) if flock(file, FlockOperation::NonBlockingLockShared).is_err() => Err(Endangers),
+            Some(file) if flock(file, FlockOperation::NonBlockingLockShared).is_err() => {
+                Err(Endangers)
+            }
             _ => Ok(Self { lock, lone: None }),
         }
     }
@@ -80,7 +87,12 @@ impl Company {
 impl Session {
     /// Before any probe goes in: a process with a thread that needs returns skipped must be the only one that is traced,
     /// and by a session link.
-    pub(super) fn admit(&mut self, target: &Target, id: ProcessId, kind: LinkKind) -> Result<(), SessionError> {
+    pub(super) fn admit(
+        &mut self,
+        target: &Target,
+        id: ProcessId,
+        kind: LinkKind,
+    ) -> Result<(), SessionError> {
         if self.kernel.has_alternate_stack_above(target.pid) != Some(true) {
             return Ok(());
         }
@@ -97,11 +109,16 @@ impl Session {
 
     /// A process was found whose threads need returns skipped: it is traced alone and by a session link, or let go.
     pub(super) fn needs_to_be_alone(&mut self, process: ProcessId) {
-        let Some(tgid) = self.tgid_of(process) else { return };
+        let Some(tgid) = self.tgid_of(process) else {
+            return;
+        };
         if self.company.lone == Some(process) {
             return;
         }
-        if self.link_kind(tgid) != Some(LinkKind::Session) || tgid != self.root || !self.company.be_alone() {
+        if self.link_kind(tgid) != Some(LinkKind::Session)
+            || tgid != self.root
+            || !self.company.be_alone()
+        {
             let why = "it handles signals on an alternate stack above its ordinary one. A handler that allocates inside \
                        an allocator call would die of a return probe, and only a single session link (Linux 6.13) can do \
                        without";
@@ -109,9 +126,17 @@ impl Session {
             return;
         }
         self.company.lone = Some(process);
-        let others: Vec<u32> = self.processes.keys().copied().filter(|other| *other != tgid).collect();
+        let others: Vec<u32> = self
+            .processes
+            .keys()
+            .copied()
+            .filter(|other| *other != tgid)
+            .collect();
         for other in others {
-            self.let_one_go(other, "its parent must be traced alone (alternate signal stack above the ordinary one)");
+            self.let_one_go(
+                other,
+                "its parent must be traced alone (alternate signal stack above the ordinary one)",
+            );
         }
     }
 

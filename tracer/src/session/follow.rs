@@ -5,7 +5,9 @@ use std::{num::NonZeroU32, time::Duration};
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 use tokio::time::Instant;
 
-use super::{END_GRACE, Session, SessionError, clock, launch::Launched, lifecycle, ordinals::kernel_identity};
+use super::{
+    END_GRACE, Session, SessionError, clock, launch::Launched, lifecycle, ordinals::kernel_identity,
+};
 use crate::{
     event::{Call, Nanos, ProcessId},
     probe::{
@@ -92,7 +94,10 @@ impl Followed {
 
     /// Whether the recording knows it.
     pub(super) fn is_written(&self) -> bool {
-        matches!(self.stage, Stage::Settled | Stage::Awaiting { written: true, .. })
+        matches!(
+            self.stage,
+            Stage::Settled | Stage::Awaiting { written: true, .. }
+        )
     }
 
     /// Whether an unknown address may have its mappings read again.
@@ -157,7 +162,11 @@ fn identity_of(allocator: &Allocator) -> Option<(u64, u64)> {
 
 impl Session {
     /// The kind of link that serves a process like this one; a refusal where none is harmless to it.
-    pub(super) fn kind_for(&mut self, target: &Target, findings: &Findings) -> Result<LinkKind, SessionError> {
+    pub(super) fn kind_for(
+        &mut self,
+        target: &Target,
+        findings: &Findings,
+    ) -> Result<LinkKind, SessionError> {
         if findings.shadow_stack && shadow_stacks_are_deadly() {
             return Err(Refusal::ShadowStack.of(target).into());
         }
@@ -195,16 +204,23 @@ impl Session {
     }
 
     /// Follows the target and, if asked, the processes it has made already.
-    pub(super) fn attach_running(&mut self, target: Target, findings: &Findings) -> Result<(), SessionError> {
+    pub(super) fn attach_running(
+        &mut self,
+        target: Target,
+        findings: &Findings,
+    ) -> Result<(), SessionError> {
         let (pid, command) = (target.pid, target.command.clone());
         self.attach(target, findings, None, None)?;
         let mut others = 0;
         if self.options.children {
             for child in target::descendants(pid) {
-                let attached = examine(child).map_err(SessionError::from).and_then(|(target, findings)| {
-                    let parent = self.processes.get(&pid).map(|root| root.id);
-                    self.attach(target, &findings, None, parent)
-                });
+                let attached =
+                    examine(child)
+                        .map_err(SessionError::from)
+                        .and_then(|(target, findings)| {
+                            let parent = self.processes.get(&pid).map(|root| root.id);
+                            self.attach(target, &findings, None, parent)
+                        });
                 match attached {
                     Ok(()) => others += 1,
                     Err(error) => self.not_followed(child, &error),
@@ -237,8 +253,13 @@ impl Session {
         };
         self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
-        let memory = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok());
-        let held = memory.map_or(0, |memory| memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0));
+        let memory = followed
+            .sampler
+            .as_mut()
+            .and_then(|sampler| sampler.sample().ok());
+        let held = memory.map_or(0, |memory| {
+            memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
+        });
         self.place_held(&mut followed, kind, &allocator)?;
         let from = clock::monotonic();
         let origin = match forked {
@@ -248,7 +269,12 @@ impl Session {
             None => Origin::Attached,
         };
         // A forked child's own memory is its parent's: what the parent held unseen, it holds.
-        self.introduce(&followed, from, origin, if forked.is_some() { 0 } else { held });
+        self.introduce(
+            &followed,
+            from,
+            origin,
+            if forked.is_some() { 0 } else { held },
+        );
         self.read_code(&mut followed);
         let tgid = followed.target.pid;
         self.processes.insert(tgid, followed);
@@ -273,12 +299,24 @@ impl Session {
     }
 
     /// Tells the kernel side of a process, before its probes go in.
-    fn declare(&mut self, followed: &Followed, allocator: Option<&Allocator>, flags: u32) -> Result<(), ProbeError> {
-        let children = if self.options.children { PROCESS_FOLLOW_CHILDREN } else { 0 };
-        let known = self.kernel.process(followed.target.pid).unwrap_or(TracedProcess {
-            nonce: clock::monotonic().0 as u32,
-            ..TracedProcess::default()
-        });
+    fn declare(
+        &mut self,
+        followed: &Followed,
+        allocator: Option<&Allocator>,
+        flags: u32,
+    ) -> Result<(), ProbeError> {
+        let children = if self.options.children {
+            PROCESS_FOLLOW_CHILDREN
+        } else {
+            0
+        };
+        let known = self
+            .kernel
+            .process(followed.target.pid)
+            .unwrap_or(TracedProcess {
+                nonce: clock::monotonic().0 as u32,
+                ..TracedProcess::default()
+            });
         self.kernel.set_process(
             followed.target.pid,
             TracedProcess {
@@ -295,17 +333,37 @@ impl Session {
 
     /// Places all probes before any of them counts: they go in one after another, and a block whose allocation was seen
     /// but whose free was not would stay live for ever.
-    fn place_held(&mut self, followed: &mut Followed, kind: LinkKind, allocator: &Allocator) -> Result<(), ProbeError> {
+    fn place_held(
+        &mut self,
+        followed: &mut Followed,
+        kind: LinkKind,
+        allocator: &Allocator,
+    ) -> Result<(), ProbeError> {
         self.declare(followed, Some(allocator), PROCESS_HELD)?;
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.library = identity_of(allocator);
         self.declare(followed, Some(allocator), 0)
     }
 
-    fn place(&mut self, kind: LinkKind, allocator: &Allocator, target: &Target) -> Result<Link, ProbeError> {
-        let thread = if target.leader_gone { target.live_tid } else { target.pid };
+    fn place(
+        &mut self,
+        kind: LinkKind,
+        allocator: &Allocator,
+        target: &Target,
+    ) -> Result<Link, ProbeError> {
+        let thread = if target.leader_gone {
+            target.live_tid
+        } else {
+            target.pid
+        };
         let thread = NonZeroU32::new(thread).unwrap_or(NonZeroU32::MIN);
-        Link::place(&mut self.kernel, kind, &allocator.attach_path, &sites(allocator), thread)
+        Link::place(
+            &mut self.kernel,
+            kind,
+            &allocator.attach_path,
+            &sites(allocator),
+            thread,
+        )
     }
 
     /// Writes a process into the recording and opens its books.
@@ -370,7 +428,9 @@ impl Session {
         }
         let attached = examine(child)
             .map_err(SessionError::from)
-            .and_then(|(target, findings)| self.attach(target, &findings, Some((identity, at)), Some(parent)));
+            .and_then(|(target, findings)| {
+                self.attach(target, &findings, Some((identity, at)), Some(parent))
+            });
         match attached {
             Ok(()) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
             Err(error) => self.not_followed(child, &error),
@@ -378,12 +438,24 @@ impl Session {
     }
 
     /// A followed process became another program.
-    pub(super) fn executed(&mut self, at: Nanos, process: ProcessId, next: ProcessId, from_thread: bool) {
+    pub(super) fn executed(
+        &mut self,
+        at: Nanos,
+        process: ProcessId,
+        next: ProcessId,
+        from_thread: bool,
+    ) {
         let Some(tgid) = self.tgid_of(process) else {
-            log::debug!("process {} called exec at {} and ended before it was looked at", process.0, at.0);
+            log::debug!(
+                "process {} called exec at {} and ended before it was looked at",
+                process.0,
+                at.0
+            );
             return;
         };
-        let Some(mut old) = self.processes.remove(&tgid) else { return };
+        let Some(mut old) = self.processes.remove(&tgid) else {
+            return;
+        };
         let was_held = old.stage == Stage::Held;
         if old.is_written() {
             self.book(lifecycle(at, process, Call::Executed { next }));
@@ -399,7 +471,9 @@ impl Session {
             old.unlink();
         }
         let parent = if was_held { old.parent } else { Some(process) };
-        let Ok(target) = Target::open(tgid) else { return };
+        let Ok(target) = Target::open(tgid) else {
+            return;
+        };
         let stage = Stage::Awaiting {
             written: old.link.is_some(),
             since: at,
@@ -408,7 +482,11 @@ impl Session {
         let mut new = Followed::new(next, parent, target, stage);
         (new.link, new.library) = (old.link.take(), old.library);
         if new.link.is_some() {
-            let origin = if was_held { Origin::Launched } else { Origin::Executed { missed_ns: 0 } };
+            let origin = if was_held {
+                Origin::Launched
+            } else {
+                Origin::Executed { missed_ns: 0 }
+            };
             self.introduce(&new, at, origin, 0);
         }
         if tgid == self.root && was_held {
@@ -434,18 +512,30 @@ impl Session {
             .map(|(tgid, _)| *tgid)
             .collect();
         for tgid in awaiting {
-            let Some(mut followed) = self.processes.remove(&tgid) else { continue };
+            let Some(mut followed) = self.processes.remove(&tgid) else {
+                continue;
+            };
             self.look_for_library(&mut followed);
             self.processes.insert(tgid, followed);
         }
     }
 
     fn look_for_library(&mut self, followed: &mut Followed) {
-        let Stage::Awaiting { written, since, until } = followed.stage else { return };
-        let found = examine(followed.target.pid)
-            .and_then(|(target, findings)| allocator::find(&target).map(|allocator| (findings, allocator)));
+        let Stage::Awaiting {
+            written,
+            since,
+            until,
+        } = followed.stage
+        else {
+            return;
+        };
+        let found = examine(followed.target.pid).and_then(|(target, findings)| {
+            allocator::find(&target).map(|allocator| (findings, allocator))
+        });
         let settled = match found {
-            Ok((findings, allocator)) => self.settle(followed, written, since, &findings, &allocator),
+            Ok((findings, allocator)) => {
+                self.settle(followed, written, since, &findings, &allocator)
+            }
             Err(_) if Instant::now() < until => return,
             Err(error) => Err(error.into()),
         };
@@ -498,8 +588,12 @@ impl Session {
 
     /// The last thread of a followed process ended.
     pub(super) fn exited(&mut self, at: Nanos, process: ProcessId, status: u32) {
-        let Some(tgid) = self.tgid_of(process) else { return };
-        let Some(followed) = self.processes.remove(&tgid) else { return };
+        let Some(tgid) = self.tgid_of(process) else {
+            return;
+        };
+        let Some(followed) = self.processes.remove(&tgid) else {
+            return;
+        };
         let signal = (status & 0x7f) as u8;
         let reason = match signal {
             0 => EndReason::Exited {
@@ -516,7 +610,9 @@ impl Session {
 
     /// A process that is gone although nothing said so.
     pub(super) fn check_end(&mut self, tgid: u32) {
-        let Some(followed) = self.processes.get_mut(&tgid) else { return };
+        let Some(followed) = self.processes.get_mut(&tgid) else {
+            return;
+        };
         if followed.target.is_alive() {
             followed.gone_since = None;
             return;
@@ -560,7 +656,9 @@ impl Session {
     /// Takes the probes out of one process, which runs on, and says why.
     pub(super) fn let_one_go(&mut self, tgid: u32, why: &str) {
         self.kernel.forget_process(tgid);
-        let Some(mut followed) = self.processes.remove(&tgid) else { return };
+        let Some(mut followed) = self.processes.remove(&tgid) else {
+            return;
+        };
         followed.unlink();
         self.quality.note(format!(
             "process {tgid} ({}) was let go: {why}",
@@ -575,7 +673,10 @@ impl Session {
 
     /// The kernel kills this process for want of memory.
     pub(super) fn mark_oom(&mut self, process: ProcessId) {
-        if let Some(followed) = self.tgid_of(process).and_then(|tgid| self.processes.get_mut(&tgid)) {
+        if let Some(followed) = self
+            .tgid_of(process)
+            .and_then(|tgid| self.processes.get_mut(&tgid))
+        {
             followed.oom_victim = true;
         }
     }

@@ -88,7 +88,10 @@ impl Launched {
         let path = environment
             .iter()
             .find(|(key, _)| key == "PATH")
-            .map_or_else(|| std::env::var_os("PATH"), |(_, value)| Some(value.clone()));
+            .map_or_else(
+                || std::env::var_os("PATH"),
+                |(_, value)| Some(value.clone()),
+            );
         let program = launch::resolve_command(name.as_ref(), path.as_deref(), Path::new("."))?;
         let library = launch::predict_libc(&program)?;
         let failed = |source| LaunchError::Spawn {
@@ -100,7 +103,10 @@ impl Launched {
         child.arg(VERB).arg(wait.as_raw_fd().to_string());
         match Identity::invoking() {
             Some(identity) => {
-                child.arg(identity.uid.to_string()).arg(identity.gid.to_string()).arg(&identity.name);
+                child
+                    .arg(identity.uid.to_string())
+                    .arg(identity.gid.to_string())
+                    .arg(&identity.name);
                 child.env_clear().envs(environment);
             }
             None => {
@@ -123,10 +129,12 @@ impl Launched {
 
     /// Lets the child become the command.
     pub(super) fn release(&self) -> Result<(), LaunchError> {
-        (&self.go).write_all(b"g").map_err(|source| LaunchError::Spawn {
-            command: format!("process {}", self.child.id()),
-            source,
-        })
+        (&self.go)
+            .write_all(b"g")
+            .map_err(|source| LaunchError::Spawn {
+                command: format!("process {}", self.child.id()),
+                source,
+            })
     }
 
     /// Passes a signal on.
@@ -243,20 +251,36 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
         .and_then(|uid| uid.parse().ok())
         .zip(text(2).and_then(|gid| gid.parse().ok()))
         .zip(text(3));
-    if let Some(((uid, gid), name)) = identity {
-        if let Err(error) = become_user(uid, gid, name) {
-            eprintln!("highwater: cannot run {} as {name}: {error}", program.display());
-            return 125;
-        }
+    if let Some(((uid, gid), name)) = identity
+        && let Err(error) = become_user(uid, gid, name)
+    {
+        eprintln!(
+            "highwater: cannot run {} as {name}: {error}",
+            program.display()
+        );
+        return 125;
     }
-    let error = Command::new(program).arg0(arg0).args(&arguments[6..]).exec();
+    let error = Command::new(program)
+        .arg0(arg0)
+        .args(&arguments[6..])
+        .exec();
     eprintln!("highwater: cannot run {}: {error}", program.display());
-    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    }
 }
 
 fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
     let name = CString::new(name)?;
-    let checked = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    let checked = |result| {
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    };
     // SAFETY: plain calls; this process has one thread. Groups first: after setuid they could no longer be changed.
     unsafe {
         checked(libc::initgroups(name.as_ptr(), gid))?;
@@ -275,7 +299,10 @@ mod tests {
         let expected = [("A", "1"), ("B", "x=y"), ("C", "")];
         assert_eq!(parsed.len(), expected.len());
         for ((key, value), (expected_key, expected_value)) in parsed.iter().zip(expected) {
-            assert_eq!((key.to_str(), value.to_str()), (Some(expected_key), Some(expected_value)));
+            assert_eq!(
+                (key.to_str(), value.to_str()),
+                (Some(expected_key), Some(expected_value))
+            );
         }
     }
 

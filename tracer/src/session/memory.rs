@@ -21,25 +21,28 @@ impl Session {
         let Some(mut followed) = self.processes.remove(&tgid) else {
             return;
         };
-        if followed.is_written() {
-            if let Some(memory) = followed.sampler.as_mut().and_then(|sampler| sampler.sample().ok()) {
-                let cgroup = followed.cgroup.as_ref();
-                followed.rss = memory.rss;
-                self.write_pending();
-                self.write(&Entry::Memory(MemorySample {
-                    at: clock::monotonic(),
-                    process: followed.id,
-                    rss: memory.rss,
-                    anon: memory.anon,
-                    file: memory.file,
-                    shmem: memory.shmem,
-                    swap: memory.swap,
-                    cgroup_current: cgroup.and_then(MemoryCgroup::charge),
-                    cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
-                }));
-                if followed.is_due_for_reading() {
-                    self.refresh_code(&mut followed);
-                }
+        if followed.is_written()
+            && let Some(memory) = followed
+                .sampler
+                .as_mut()
+                .and_then(|sampler| sampler.sample().ok())
+        {
+            let cgroup = followed.cgroup.as_ref();
+            followed.rss = memory.rss;
+            self.write_pending();
+            self.write(&Entry::Memory(MemorySample {
+                at: clock::monotonic(),
+                process: followed.id,
+                rss: memory.rss,
+                anon: memory.anon,
+                file: memory.file,
+                shmem: memory.shmem,
+                swap: memory.swap,
+                cgroup_current: cgroup.and_then(MemoryCgroup::charge),
+                cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
+            }));
+            if followed.is_due_for_reading() {
+                self.refresh_code(&mut followed);
             }
         }
         self.processes.insert(tgid, followed);

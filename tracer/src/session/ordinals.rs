@@ -29,10 +29,10 @@ impl Ordinals {
 
     /// The recording's identity for the kernel side's, which is the pid and the exec generation.
     pub(super) fn identity(&mut self, kernel: u32) -> Option<ProcessId> {
-        if let Some((known, identity)) = self.cached {
-            if known == kernel {
-                return Some(identity);
-            }
+        if let Some((known, identity)) = self.cached
+            && known == kernel
+        {
+            return Some(identity);
         }
         let ordinal = self.by_pid.get(&(kernel >> GENERATION_BITS))?;
         let identity = ProcessId(ordinal << GENERATION_BITS | generation(kernel));

@@ -40,9 +40,15 @@ impl Progress {
         let rate = (session.events - self.events) as f64 / seconds;
         self.events = session.events;
         self.drawn = Some(now);
-        let rss = session.root_rss().map_or_else(|| "?".to_owned(), size::short);
+        let rss = session
+            .root_rss()
+            .map_or_else(|| "?".to_owned(), size::short);
         let lost = session.lost();
-        let lost = if lost == 0 { String::new() } else { format!(" · {lost} LOST") };
+        let lost = if lost == 0 {
+            String::new()
+        } else {
+            format!(" · {lost} LOST")
+        };
         let elapsed = session.started.elapsed().as_secs();
         // A terminal that went away is no reason to stop recording.
         let _ = write!(

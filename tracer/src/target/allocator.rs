@@ -88,7 +88,11 @@ pub fn find(target: &Target) -> Result<Allocator, TargetError> {
     let (build_id, probes) = (elf.build_id(), probe_points(&elf).map_err(elf_error)?);
     let mapped_at = |file_offset: u64| {
         let into = file_offset.checked_sub(found.text_offset)?;
-        found.text.start.checked_add(into).filter(|at| found.text.contains(at))
+        found
+            .text
+            .start
+            .checked_add(into)
+            .filter(|at| found.text.contains(at))
     };
     let own_code = own_code(&elf).map_err(elf_error)?;
     let own_code = match (mapped_at(own_code.start), mapped_at(own_code.end)) {
@@ -274,16 +278,16 @@ const ALLOCATOR_FUNCTIONS: [&str; 13] = [
 
 /// File offsets from the first to the last of the allocator's functions.
 fn own_code(elf: &Elf<'_>) -> Result<Range<u64>, ElfError> {
-    let mut range = u64::MAX..0;
+    let (mut start, mut end) = (u64::MAX, 0);
     for name in ALLOCATOR_FUNCTIONS {
         for symbol in elf.functions(name)? {
             if let Some(offset) = elf.file_offset(symbol.address) {
-                range.start = range.start.min(offset);
-                range.end = range.end.max(offset.saturating_add(symbol.size));
+                start = start.min(offset);
+                end = end.max(offset.saturating_add(symbol.size));
             }
         }
     }
-    Ok(if range.start < range.end { range } else { 0..0 })
+    Ok(if start < end { start..end } else { 0..0 })
 }
 
 /// Where to probe each allocator function of a library, once for each piece of code.

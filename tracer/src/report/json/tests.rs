@@ -154,7 +154,10 @@ fn loss_and_cuts_are_said() {
     });
     let report = report(&script.cut(ReadError::CutShort { offset: 4096 }), None);
     assert_eq!(report["quality"]["complete"], false);
-    assert_eq!(report["quality"]["cut"], ReadError::CutShort { offset: 4096 }.to_string());
+    assert_eq!(
+        report["quality"]["cut"],
+        ReadError::CutShort { offset: 4096 }.to_string()
+    );
     assert_eq!(report["quality"]["lost_events"], 7);
     assert_eq!(report["quality"]["truncated_stacks"], 1);
     assert_eq!(report["quality"]["notes"], json!(["n"]));

@@ -1,16 +1,17 @@
-//! The kernel side, loaded: maps through aya, programs through aya or, for the link kinds that aya 0.14 does not know,
-//! by our own system calls on the same object, relocated against aya's maps.
+//! The kernel side, loaded: maps and tracepoint programs through aya, uprobe programs by our own system calls on the same
+//! object, relocated against aya's maps: aya 0.14 does not know all kinds of links, and cannot leave them to another process.
 
 use std::{
     collections::HashMap,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    rc::Rc,
 };
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{RawTracePoint, UProbe},
+    programs::RawTracePoint,
 };
 use aya_obj::{Object, generated::bpf_insn};
 use highwater_common::{counter::Counter, process::TracedProcess};
@@ -18,6 +19,7 @@ use highwater_common::{counter::Counter, process::TracedProcess};
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
+    guard::{Guard, GuardError},
     sys,
 };
 
@@ -47,6 +49,7 @@ pub struct Kernel {
     btf: OwnedFd,
     types: KernelTypes,
     programs: HashMap<(String, u32), OwnedFd>,
+    guard: Option<Rc<Guard>>,
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
@@ -76,6 +79,7 @@ impl Kernel {
             btf,
             types,
             programs: HashMap::new(),
+            guard: None,
             processes,
             counters,
             selftest,
@@ -149,7 +153,15 @@ impl Kernel {
         (read(0), read(1))
     }
 
-    /// A program of ours loaded for an attach type of the multi family.
+    /// The process that holds the links, started when it is first needed.
+    pub(super) fn guard(&mut self) -> Result<Rc<Guard>, GuardError> {
+        match &self.guard {
+            Some(guard) => Ok(Rc::clone(guard)),
+            None => Ok(Rc::clone(self.guard.insert(Guard::start()?))),
+        }
+    }
+
+    /// A uprobe program, loaded for an attach type (`expected_attach_type`).
     pub(super) fn program(&mut self, name: &str, attach_type: u32) -> Result<BorrowedFd<'_>, ProbeError> {
         let key = (name.to_owned(), attach_type);
         if !self.programs.contains_key(&key) {
@@ -194,24 +206,6 @@ impl Kernel {
             instruction.set_src_reg(PSEUDO_KERNEL_FUNCTION);
             instruction.imm = *id as i32;
         }
-    }
-
-    /// A uprobe program as aya loads it, for links by perf events.
-    pub(super) fn perf_program(&mut self, name: &str) -> Result<&mut UProbe, ProbeError> {
-        let failed = |source| ProbeError::Attach {
-            program: name.to_owned(),
-            source,
-        };
-        let program: &mut UProbe = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
-            .try_into()
-            .map_err(failed)?;
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
-        Ok(program)
     }
 }
 

@@ -1,16 +1,17 @@
-//! The kernel side, loaded: maps through aya, programs through aya or, for the link kinds that aya 0.14 does not know,
-//! by our own system calls on the same object, relocated against aya's maps.
+//! The kernel side, loaded: maps and tracepoint programs through aya, uprobe programs by our own system calls on the same
+//! object, relocated against aya's maps: aya 0.14 does not know all kinds of links, and cannot leave them to another process.
 
 use std::{
     collections::HashMap,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    rc::Rc,
 };
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{RawTracePoint, UProbe},
+    programs::RawTracePoint,
 };
 use aya_obj::{Object, generated::bpf_insn};
 use highwater_common::{counter::Counter, process::TracedProcess};
@@ -18,6 +19,7 @@ use highwater_common::{counter::Counter, process::TracedProcess};
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
+    guard::{Guard, GuardError},
     sys,
 };
 
@@ -47,6 +49,7 @@ pub struct Kernel {
     btf: OwnedFd,
     types: KernelTypes,
     programs: HashMap<(String, u32), OwnedFd>,
+    guard: Option<Rc<Guard>>,
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
@@ -78,6 +81,7 @@ impl Kernel {
             btf,
             types,
             programs: HashMap::new(),
+            guard: None,
             processes,
             counters,
             selftest,
@@ -93,7 +97,10 @@ impl Kernel {
 
     /// The rings of events and of stack definitions; once.
     pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), ProbeError> {
-        Ok((take(&mut self.ebpf, "EVENTS")?, take(&mut self.ebpf, "STACKS")?))
+        Ok((
+            take(&mut self.ebpf, "EVENTS")?,
+            take(&mut self.ebpf, "STACKS")?,
+        ))
     }
 
     /// aya's own handle, for the log of error paths.
@@ -122,10 +129,12 @@ impl Kernel {
 
     /// Declares a process traced, or changes what the kernel side knows of it.
     pub fn set_process(&mut self, tgid: u32, process: TracedProcess) -> Result<(), ProbeError> {
-        self.processes.insert(tgid, process, 0).map_err(|source| ProbeError::Map {
-            name: "PROCESSES",
-            source,
-        })
+        self.processes
+            .insert(tgid, process, 0)
+            .map_err(|source| ProbeError::Map {
+                name: "PROCESSES",
+                source,
+            })
     }
 
     /// What the kernel side knows of a process now.
@@ -164,8 +173,16 @@ impl Kernel {
 
     fn scan_threads(&mut self, tgid: u32) -> io::Result<bool> {
         let unknown = |what: &str| io::Error::new(io::ErrorKind::Unsupported, what.to_owned());
-        let target = *self.types.functions.get("bpf_iter_task").ok_or_else(|| unknown("no task iterator"))?;
-        let program = self.object.programs.get("hw_threads").ok_or_else(|| unknown("no iterator program"))?;
+        let target = *self
+            .types
+            .functions
+            .get("bpf_iter_task")
+            .ok_or_else(|| unknown("no task iterator"))?;
+        let program = self
+            .object
+            .programs
+            .get("hw_threads")
+            .ok_or_else(|| unknown("no iterator program"))?;
         let function = self
             .object
             .functions
@@ -183,8 +200,20 @@ impl Kernel {
         Ok(read(1)? > 0)
     }
 
-    /// A program of ours loaded for an attach type of the multi family.
-    pub(super) fn program(&mut self, name: &str, attach_type: u32) -> Result<BorrowedFd<'_>, ProbeError> {
+    /// The process that holds the links, started when it is first needed.
+    pub(super) fn guard(&mut self) -> Result<Rc<Guard>, GuardError> {
+        match &self.guard {
+            Some(guard) => Ok(Rc::clone(guard)),
+            None => Ok(Rc::clone(self.guard.insert(Guard::start()?))),
+        }
+    }
+
+    /// A uprobe program, loaded for an attach type (`expected_attach_type`).
+    pub(super) fn program(
+        &mut self,
+        name: &str,
+        attach_type: u32,
+    ) -> Result<BorrowedFd<'_>, ProbeError> {
         let key = (name.to_owned(), attach_type);
         if !self.programs.contains_key(&key) {
             let fd = self.load_program(name, attach_type)?;
@@ -208,12 +237,17 @@ impl Kernel {
         for instruction in &mut function.instructions {
             self.patch(instruction);
         }
-        sys::load_program(name, &function, &program.license, self.btf.as_fd(), attach_type).map_err(|(source, log)| {
-            ProbeError::Verifier {
-                program: name.to_owned(),
-                source,
-                log,
-            }
+        sys::load_program(
+            name,
+            &function,
+            &program.license,
+            self.btf.as_fd(),
+            attach_type,
+        )
+        .map_err(|(source, log)| ProbeError::Verifier {
+            program: name.to_owned(),
+            source,
+            log,
         })
     }
 
@@ -222,30 +256,14 @@ impl Kernel {
         if instruction.code != BPF_CALL || instruction.src_reg() != 0 {
             return;
         }
-        let stand_in = KERNEL_FUNCTIONS.iter().find(|(helper, _)| *helper == instruction.imm);
+        let stand_in = KERNEL_FUNCTIONS
+            .iter()
+            .find(|(helper, _)| *helper == instruction.imm);
         // An unknown function stays a call of no helper, which the verifier refuses: the next kind of link is tried.
         if let Some(id) = stand_in.and_then(|(_, name)| self.types.functions.get(name)) {
             instruction.set_src_reg(PSEUDO_KERNEL_FUNCTION);
             instruction.imm = *id as i32;
         }
-    }
-
-    /// A uprobe program as aya loads it, for links by perf events.
-    pub(super) fn perf_program(&mut self, name: &str) -> Result<&mut UProbe, ProbeError> {
-        let failed = |source| ProbeError::Attach {
-            program: name.to_owned(),
-            source,
-        };
-        let program: &mut UProbe = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
-            .try_into()
-            .map_err(failed)?;
-        if program.fd().is_err() {
-            program.load().map_err(failed)?;
-        }
-        Ok(program)
     }
 }
 
@@ -278,8 +296,16 @@ fn relocate(ebpf: &Ebpf) -> Result<(Object, OwnedFd), ProbeError> {
         source,
         log: String::new(),
     })?;
-    let text = object.functions.keys().map(|(section, _)| *section).collect();
-    let definitions: Vec<_> = object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();
+    let text = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
+    let definitions: Vec<_> = object
+        .maps
+        .iter()
+        .map(|(name, map)| (name.clone(), map.clone()))
+        .collect();
     let mut maps = Vec::with_capacity(definitions.len());
     for (name, definition) in &definitions {
         let fd = ebpf
@@ -291,7 +317,9 @@ fn relocate(ebpf: &Ebpf) -> Result<(Object, OwnedFd), ProbeError> {
     object
         .relocate_maps(maps.into_iter(), &text)
         .map_err(|error| damaged(&error))?;
-    object.relocate_calls(&text).map_err(|error| damaged(&error))?;
+    object
+        .relocate_calls(&text)
+        .map_err(|error| damaged(&error))?;
     object.sanitize_functions(features);
     Ok((object, btf))
 }

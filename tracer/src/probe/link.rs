@@ -3,18 +3,22 @@
 //! Three kinds, best first. A *session* link runs one program at entry and return and may skip the return trap. A *multi*
 //! link takes all offsets at once, one link for entries and one for returns. *perf* events are one per function and
 //! direction, slow to remove, but belong to a thread, and so work where the leader thread has exited.
+//!
+//! All are made and held by another process, the [guard](super::guard), so that they go when we do, however we do.
 
 use std::{
     fmt,
     num::NonZeroU32,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
-
-use super::{ProbeError, kernel::Kernel, sys};
+use super::{
+    ProbeError,
+    guard::{GuardError, HeldLink},
+    kernel::Kernel,
+    sys::{Attach, Point},
+};
 
 /// A kind of link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +53,9 @@ impl FromStr for LinkKind {
         Self::LADDER
             .into_iter()
             .find(|kind| kind.to_string() == text)
-            .ok_or_else(|| format!("`{text}` is no kind of link; there are session, multi and perf"))
+            .ok_or_else(|| {
+                format!("`{text}` is no kind of link; there are session, multi and perf")
+            })
     }
 }
 
@@ -62,6 +68,15 @@ pub struct Site {
     pub cookie: u64,
     /// Whether the return matters too.
     pub returns: bool,
+}
+
+impl Site {
+    fn point(&self) -> Point {
+        Point {
+            offset: self.offset,
+            cookie: self.cookie,
+        }
+    }
 }
 
 /// Programs by name, as a link needs them.
@@ -90,19 +105,13 @@ pub(super) const SELFTEST: Programs = Programs {
 #[must_use = "dropping a link takes its probes out"]
 pub struct Link {
     kind: LinkKind,
-    _held: Held,
-}
-
-/// What keeps the probes in: closed when dropped.
-#[expect(dead_code, reason = "held for its drop only")]
-enum Held {
-    Descriptors(Vec<OwnedFd>),
-    PerfEvents(Vec<UProbeLink>),
+    _held: Vec<HeldLink>,
 }
 
 impl Link {
-    /// Places probes on `sites` of the file at `library` (a path valid for us) in one process.
+    /// Places probes on `sites` of the file at `library` in one process.
     ///
+    /// The path is looked up by another process of ours: it must be absolute, and may lie under `/proc/PID`.
     /// `pid` is the process; for perf events, any live thread of it.
     pub fn place(
         kernel: &mut Kernel,
@@ -122,34 +131,47 @@ impl Link {
         sites: &[Site],
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
-        let held = match kind {
-            LinkKind::Session => {
-                // What needs no return goes apart: while a second session link stands on the same file, the kernel
-                // would trap its returns too (see `session::company`).
-                let (returning, others): (Vec<Site>, Vec<Site>) = sites.iter().partition(|site| site.returns);
-                let mut links = Vec::with_capacity(2);
-                for (program, attach_type, sites) in [
-                    (programs.session, sys::ATTACH_UPROBE_SESSION, returning),
-                    (programs.entry, sys::ATTACH_UPROBE_MULTI, others),
-                ] {
-                    if !sites.is_empty() {
-                        links.push(multi(kernel, kind, program, attach_type, false, library, &sites, pid)?);
-                    }
-                }
-                Held::Descriptors(links)
-            }
-            LinkKind::Multi => {
-                let returning: Vec<Site> = sites.iter().copied().filter(|site| site.returns).collect();
-                let multi = |kernel: &mut Kernel, program, at_return, sites: &[Site]| {
-                    multi(kernel, kind, program, sys::ATTACH_UPROBE_MULTI, at_return, library, sites, pid)
-                };
-                // Returns first: a call whose entry is seen should find its return probed.
-                let returns = multi(kernel, programs.at_return, true, &returning)?;
-                let entries = multi(kernel, programs.entry, false, sites)?;
-                Held::Descriptors(vec![entries, returns])
-            }
-            LinkKind::Perf => Held::PerfEvents(perf(kernel, programs, library, sites, pid)?),
+        let (returning, others): (Vec<Site>, Vec<Site>) =
+            sites.iter().partition(|site| site.returns);
+        let parts = match kind {
+            // What needs no return goes apart: while a second session link stands on the same file, the kernel would
+            // trap its returns too (see `session::company`).
+            LinkKind::Session => [
+                (programs.session, Attach::Session, &returning[..]),
+                (programs.entry, Attach::MultiEntry, &others[..]),
+            ],
+            // Returns first: a call whose entry is seen should find its return probed.
+            LinkKind::Multi => [
+                (programs.at_return, Attach::MultiReturn, &returning[..]),
+                (programs.entry, Attach::MultiEntry, sites),
+            ],
+            LinkKind::Perf => [
+                (programs.at_return, Attach::PerfReturn, &returning[..]),
+                (programs.entry, Attach::PerfEntry, sites),
+            ],
         };
+        let mut held = Vec::with_capacity(parts.len());
+        for (program, attach, sites) in parts {
+            if sites.is_empty() {
+                continue;
+            }
+            let points: Vec<Point> = sites.iter().map(Site::point).collect();
+            let guard = kernel.guard()?;
+            let program = kernel.program(program, attach.program_type())?;
+            let link = guard
+                .link(program, attach, pid, library, &points)
+                .map_err(|error| match error {
+                    GuardError::Refused(source) => ProbeError::Link {
+                        library: PathBuf::from(library),
+                        kind,
+                        source,
+                    },
+                    other => ProbeError::Guard(other),
+                })?;
+            held.push(link);
+        }
+        // And out the other way round.
+        held.reverse();
         Ok(Self { kind, _held: held })
     }
 
@@ -157,58 +179,4 @@ impl Link {
     pub fn kind(&self) -> LinkKind {
         self.kind
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "these are the system call's own")]
-fn multi(
-    kernel: &mut Kernel,
-    kind: LinkKind,
-    program: &str,
-    attach_type: u32,
-    at_return: bool,
-    library: &Path,
-    sites: &[Site],
-    pid: NonZeroU32,
-) -> Result<OwnedFd, ProbeError> {
-    let offsets: Vec<u64> = sites.iter().map(|site| site.offset).collect();
-    let cookies: Vec<u64> = sites.iter().map(|site| site.cookie).collect();
-    let program = kernel.program(program, attach_type)?;
-    sys::link_uprobes(program, attach_type, at_return, library, &offsets, &cookies, pid.get()).map_err(|source| {
-        ProbeError::Link {
-            library: PathBuf::from(library),
-            kind,
-            source,
-        }
-    })
-}
-
-fn perf(
-    kernel: &mut Kernel,
-    programs: Programs,
-    library: &Path,
-    sites: &[Site],
-    pid: NonZeroU32,
-) -> Result<Vec<UProbeLink>, ProbeError> {
-    let mut links = Vec::with_capacity(2 * sites.len());
-    for (name, sites) in [
-        (programs.at_return, sites.iter().filter(|site| site.returns).collect::<Vec<_>>()),
-        (programs.entry, sites.iter().collect()),
-    ] {
-        let failed = |source| ProbeError::Attach {
-            program: name.to_owned(),
-            source,
-        };
-        let program = kernel.perf_program(name)?;
-        for site in sites {
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(site.offset),
-                cookie: Some(site.cookie),
-            };
-            let id = program
-                .attach(point, library, UProbeScope::OneProcess(pid))
-                .map_err(failed)?;
-            links.push(program.take_link(id).map_err(failed)?);
-        }
-    }
-    Ok(links)
 }

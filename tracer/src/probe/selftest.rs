@@ -54,7 +54,8 @@ pub fn choose(kernel: &mut Kernel, situation: Situation) -> Result<LinkKind, Pro
 /// Fails, and says how, if this kind of link does not work for a process in this situation.
 pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut child = TestChild::start(situation).map_err(|error| text(&ProbeError::SelfTest(error)))?;
+    let mut child =
+        TestChild::start(situation).map_err(|error| text(&ProbeError::SelfTest(error)))?;
     let pid = match kind {
         LinkKind::Perf if situation.leader_gone => child.worker_tid,
         _ => child.process.id(),
@@ -66,8 +67,15 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
         returns: true,
     };
     let before = kernel.selftest_hits();
-    let link = Link::place_programs(kernel, SELFTEST, kind, Path::new("/proc/self/exe"), &[site], pid)
-        .map_err(|error| text(&error))?;
+    let link = Link::place_programs(
+        kernel,
+        SELFTEST,
+        kind,
+        Path::new("/proc/self/exe"),
+        &[site],
+        pid,
+    )
+    .map_err(|error| text(&error))?;
     let expected = child.run().map_err(|error| text(&error))?;
     let after = kernel.selftest_hits();
     drop(link);
@@ -114,7 +122,11 @@ impl TestChild {
     fn start(situation: Situation) -> io::Result<Self> {
         let mut process = Command::new("/proc/self/exe")
             .arg(VERB)
-            .arg(if situation.leader_gone { "leader-gone" } else { "leader" })
+            .arg(if situation.leader_gone {
+                "leader-gone"
+            } else {
+                "leader"
+            })
             .arg(if situation.seccomp { "seccomp" } else { "free" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -146,7 +158,9 @@ impl TestChild {
         }
         let status = self.process.wait()?;
         if !status.success() {
-            return Err(io::Error::other(format!("the probes killed the self-test's child ({status})")));
+            return Err(io::Error::other(format!(
+                "the probes killed the self-test's child ({status})"
+            )));
         }
         said.trim()
             .parse()
@@ -214,7 +228,9 @@ fn wait_until_gone(leader: rustix::process::Pid) {
     let stat = format!("/proc/self/task/{}/stat", leader.as_raw_nonzero());
     loop {
         match std::fs::read_to_string(&stat) {
-            Ok(text) if !text.contains(") Z ") && !text.contains(") X ") => std::thread::yield_now(),
+            Ok(text) if !text.contains(") Z ") && !text.contains(") X ") => {
+                std::thread::yield_now()
+            }
             _ => return,
         }
     }
@@ -266,6 +282,10 @@ fn filter_system_calls() {
     // SAFETY: the filter and its program outlive the calls, which copy them.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter);
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const filter,
+        );
     }
 }

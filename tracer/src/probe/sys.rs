@@ -1,31 +1,89 @@
-//! The only direct calls of `bpf(2)`: what aya 0.14 has no way to say (session and multi links).
+//! The only direct calls of `bpf(2)` and `perf_event_open(2)`: what aya 0.14 has no way to say (session and multi links),
+//! and what must be done by another process than the one that aya runs in ([`super::guard`]).
 
 use std::{
-    ffi::{CString, c_int},
-    fs::File,
+    ffi::{CStr, CString, c_int},
+    fs::{self, File},
     io,
-    os::{
-        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
-    path::Path,
+    num::NonZeroU32,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use aya_obj::{
     Function,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{
+        PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type, perf_event_attr,
+    },
 };
 
-/// `BPF_TRACE_UPROBE_MULTI`: entry or return, from Linux 6.6.
-pub(super) const ATTACH_UPROBE_MULTI: u32 = 48;
-/// `BPF_TRACE_UPROBE_SESSION`: entry and return in one program, from Linux 6.13.
-pub(super) const ATTACH_UPROBE_SESSION: u32 = 57;
+/// How a program is linked to points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Attach {
+    /// `BPF_TRACE_UPROBE_SESSION`: entry and return in one program, from Linux 6.13.
+    Session,
+    /// `BPF_TRACE_UPROBE_MULTI`, from Linux 6.6.
+    MultiEntry,
+    /// The same with `BPF_F_UPROBE_MULTI_RETURN`.
+    MultiReturn,
+    /// `BPF_PERF_EVENT`: a perf event for each point.
+    PerfEntry,
+    /// The same, of return probes.
+    PerfReturn,
+}
+
+impl Attach {
+    /// The one whose discriminant this is.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        [
+            Self::Session,
+            Self::MultiEntry,
+            Self::MultiReturn,
+            Self::PerfEntry,
+            Self::PerfReturn,
+        ]
+        .into_iter()
+        .find(|attach| *attach as u8 == number)
+    }
+
+    /// `expected_attach_type` of a program for it.
+    pub(super) fn program_type(self) -> u32 {
+        match self {
+            Self::Session => ATTACH_UPROBE_SESSION,
+            Self::MultiEntry | Self::MultiReturn => ATTACH_UPROBE_MULTI,
+            Self::PerfEntry | Self::PerfReturn => 0,
+        }
+    }
+}
+
+/// One place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    /// File offset of the instruction.
+    pub offset: u64,
+    /// Handed to the program.
+    pub cookie: u64,
+}
+
+/// `BPF_PERF_EVENT`
+const ATTACH_PERF_EVENT: u32 = 41;
+/// `BPF_TRACE_UPROBE_MULTI`
+const ATTACH_UPROBE_MULTI: u32 = 48;
+/// `BPF_TRACE_UPROBE_SESSION`
+const ATTACH_UPROBE_SESSION: u32 = 57;
 /// `BPF_F_UPROBE_MULTI_RETURN`
 const UPROBE_MULTI_RETURN: u32 = 1;
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_int> {
     // SAFETY: `attr` is a whole, initialised bpf_attr, and every pointer its callers put in outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command as c_int, &raw mut *attr, size_of::<bpf_attr>()) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as c_int,
+            &raw mut *attr,
+            size_of::<bpf_attr>(),
+        )
+    };
     match c_int::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
@@ -33,7 +91,7 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_int> {
 }
 
 fn owned(fd: c_int) -> OwnedFd {
-    // SAFETY: called with what BPF_PROG_LOAD, BPF_BTF_LOAD or BPF_LINK_CREATE has just returned: a new descriptor.
+    // SAFETY: called with what bpf(2) or perf_event_open(2) has just returned: a new descriptor.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -97,28 +155,31 @@ pub(super) fn load_program(
     }
 }
 
-/// Links a program to all `offsets` of one file, in one process (0: in every process), by one link.
+/// Links a program to all `points` of one file, in one process, by one link of the multi family.
 pub(super) fn link_uprobes(
     program: BorrowedFd<'_>,
-    attach_type: u32,
-    at_return: bool,
-    path: &Path,
-    offsets: &[u64],
-    cookies: &[u64],
-    pid: u32,
+    attach: Attach,
+    path: &CStr,
+    points: &[Point],
+    pid: NonZeroU32,
 ) -> io::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+    let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
+    let cookies: Vec<u64> = points.iter().map(|point| point.cookie).collect();
     let mut attr = zeroed();
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
-    attr.link_create.attach_type = attach_type;
+    attr.link_create.attach_type = attach.program_type();
     // SAFETY: as in `load_btf`.
     let multi = unsafe { &mut attr.link_create.__bindgen_anon_3.uprobe_multi };
     multi.path = path.as_ptr() as u64;
     multi.offsets = offsets.as_ptr() as u64;
     multi.cookies = cookies.as_ptr() as u64;
-    multi.cnt = offsets.len().min(cookies.len()) as u32;
-    multi.flags = if at_return { UPROBE_MULTI_RETURN } else { 0 };
-    multi.pid = pid;
+    multi.cnt = points.len() as u32;
+    multi.flags = if attach == Attach::MultiReturn {
+        UPROBE_MULTI_RETURN
+    } else {
+        0
+    };
+    multi.pid = pid.get();
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
@@ -162,4 +223,65 @@ pub(super) fn run_iterator(program: BorrowedFd<'_>) -> io::Result<()> {
     let iterator = File::from(owned(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?));
     // The program writes nothing: the read runs it over everything and finds the end.
     io::copy(&mut &iterator, &mut io::sink()).map(drop)
+}
+
+/// Links a program to one point, in one thread, by a perf event. The link keeps the event.
+pub(super) fn link_perf_event(
+    program: BorrowedFd<'_>,
+    at_return: bool,
+    path: &CStr,
+    point: Point,
+    tid: NonZeroU32,
+) -> io::Result<OwnedFd> {
+    let event = open_uprobe_event(at_return, path, point.offset, tid)?;
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd() as u32;
+    attr.link_create.attach_type = ATTACH_PERF_EVENT;
+    attr.link_create.__bindgen_anon_3.perf_event.bpf_cookie = point.cookie;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+fn open_uprobe_event(
+    at_return: bool,
+    path: &CStr,
+    offset: u64,
+    tid: NonZeroU32,
+) -> io::Result<OwnedFd> {
+    // SAFETY: perf_event_attr is plain integers and unions of them; the kernel wants unused bytes zero.
+    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.type_ = event_source("type", |text| text.parse().ok())?;
+    if at_return {
+        let bit: u32 = event_source("format/retprobe", |text| {
+            text.strip_prefix("config:")?.parse().ok()
+        })?;
+        attr.config = 1u64.checked_shl(bit).unwrap_or(0);
+    }
+    attr.__bindgen_anon_3.uprobe_path = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.probe_offset = offset;
+    let (any_cpu, no_group): (c_int, c_int) = (-1, -1);
+    // SAFETY: `attr` is whole and initialised, and `path` outlives the call.
+    let event = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            tid.get(),
+            any_cpu,
+            no_group,
+            u64::from(PERF_FLAG_FD_CLOEXEC),
+        )
+    };
+    match c_int::try_from(event) {
+        Ok(event) if event >= 0 => Ok(owned(event)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What sysfs says of perf events that are uprobes. `EOPNOTSUPP` where there are none.
+fn event_source<T>(what: &str, parse: impl Fn(&str) -> Option<T>) -> io::Result<T> {
+    fs::read_to_string(format!("/sys/bus/event_source/devices/uprobe/{what}"))
+        .ok()
+        .and_then(|text| parse(text.trim()))
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EOPNOTSUPP))
 }

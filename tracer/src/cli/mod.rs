@@ -86,7 +86,7 @@ pub fn run() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
-            eprintln!("highwater: {error:#}");
+            eprintln!("highwater: {}", told_once(&error));
             ExitCode::from(code_of(&error, launches))
         }
     }
@@ -95,6 +95,19 @@ pub fn run() -> ExitCode {
 /// The complete command line definition, for completions, man pages and its own test.
 pub fn command() -> clap::Command {
     Arguments::command()
+}
+
+/// The error and its causes, each said once: many of ours name their cause themselves.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Whoever read our output has read enough.
@@ -140,6 +153,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_that_the_error_names_itself_is_not_told_again() {
+        let named = anyhow::anyhow!("no such file").context("cannot open it: no such file");
+        assert_eq!(told_once(&named), "cannot open it: no such file");
+        let bare = anyhow::anyhow!("no such file").context("cannot open it");
+        assert_eq!(told_once(&bare), "cannot open it: no such file");
     }
 
     #[test]

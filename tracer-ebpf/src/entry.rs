@@ -30,9 +30,10 @@ pub enum Verdict {
     NoReturn,
 }
 
-/// Runs at the (placed) entry of every traced function.
+/// Runs at the (placed) entry of every traced function. `skips`: an answer of `NoReturn` is heeded, so that no return of
+/// this call will be seen.
 #[inline(always)]
-pub fn enter(ctx: &ProbeContext) -> Verdict {
+pub fn enter(ctx: &ProbeContext, skips: bool) -> Verdict {
     count(Counter::Hits);
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
@@ -69,17 +70,17 @@ pub fn enter(ctx: &ProbeContext) -> Verdict {
         Standing::Outermost => 0,
         Standing::InSignal => FLAG_IN_SIGNAL,
         Standing::Nested => {
-            thread.nested += 1;
+            thread.nested += !skips as u32;
             return Verdict::NoReturn;
         }
         Standing::Above => {
-            thread.nested += 1;
+            thread.nested += !skips as u32;
             count(Counter::UnsafeReturns);
             return Verdict::NoReturn;
         }
     };
     if !make_room(thread) {
-        thread.nested += 1;
+        thread.nested += !skips as u32;
         return Verdict::NoReturn;
     }
     let depth = thread.depth as usize;

@@ -45,7 +45,7 @@ pub extern "C" fn hw_session(ctx: *mut c_void) -> u32 {
         ret::leave(ctx.regs);
         return 0;
     }
-    match entry::enter(&ctx) {
+    match entry::enter(&ctx, true) {
         entry::Verdict::AwaitReturn => 0,
         entry::Verdict::NoReturn => 1,
     }
@@ -54,7 +54,7 @@ pub extern "C" fn hw_session(ctx: *mut c_void) -> u32 {
 /// Entry, where entry and return are two links.
 #[uprobe]
 pub fn hw_entry(ctx: ProbeContext) -> u32 {
-    entry::enter(&ctx);
+    entry::enter(&ctx, false);
     0
 }
 

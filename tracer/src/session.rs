@@ -3,11 +3,13 @@
 //! One thread runs it (the caller's, as a tokio task); the rings are emptied by `hw-drain`, names are found by
 //! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
 
+mod attach;
 mod clock;
 mod code;
 mod company;
 mod follow;
 mod launch;
+mod life;
 mod memory;
 mod ordinals;
 mod progress;
@@ -149,7 +151,8 @@ pub enum SessionError {
 struct Session {
     options: Options,
     kernel: Kernel,
-    symbols: Symbols,
+    /// Until the end, when it is waited for.
+    symbols: Option<Symbols>,
     writer: Writer<BufWriter<File>>,
     /// The first failure to write; after it nothing is written.
     write_failure: Option<WriteError>,
@@ -205,7 +208,7 @@ pub async fn record(
     })?;
     let mut session = Session {
         kernel,
-        symbols,
+        symbols: Some(symbols),
         writer,
         write_failure: None,
         live: LiveSet::new(),
@@ -275,7 +278,7 @@ impl Session {
         let launched = match self.options.subject.clone() {
             Subject::Running { pid } => {
                 self.root = pid;
-                let (target, findings) = follow::examine(pid)?;
+                let (target, findings) = attach::examine(pid)?;
                 let kind = self.kind_for(&target, &findings)?;
                 opening.link = kind.to_string();
                 self.write(&Entry::Opening(opening));
@@ -381,7 +384,12 @@ impl Session {
         }
         self.write_pending();
         self.define_stacks();
-        for names in self.symbols.try_names() {
+        for names in self
+            .symbols
+            .as_ref()
+            .map(Symbols::try_names)
+            .unwrap_or_default()
+        {
             self.write(&Entry::Names(names));
         }
     }
@@ -515,20 +523,17 @@ impl Session {
                 reason: EndReason::Detached,
             }));
         }
+        if let Some(symbols) = self.symbols.take() {
+            let counters = symbols.counters();
+            for names in symbols.finish() {
+                self.write(&Entry::Names(names));
+            }
+            self.quality.note_symbols(&counters);
+        }
         let quality = self
             .quality
             .sum(&self.kernel, &self.stacks, self.frames.folded());
         self.write(&Entry::Quality(quality));
-        let symbols = std::mem::replace(
-            &mut self.symbols,
-            Symbols::start().map_err(|source| SessionError::Start {
-                what: "finish the symbol thread",
-                source,
-            })?,
-        );
-        for names in symbols.finish() {
-            self.write(&Entry::Names(names));
-        }
         self.write(&Entry::Closing(Closing {
             ended_ns: at.0,
             reason: reason.to_owned(),

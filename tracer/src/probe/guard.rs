@@ -8,7 +8,7 @@
 //! a socket; when that is closed, at whatever instant the recorder died, it closes all links and ends.
 //!
 //! Each message is one packet. A request is a verb and its numbers in native byte order, with the program's descriptor
-//! beside it; an answer is a [`Answer`]. Requests come one at a time.
+//! beside it; an answer is an `Answer`. Requests come one at a time.
 
 use std::{
     collections::HashMap,

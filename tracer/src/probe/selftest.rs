@@ -229,7 +229,7 @@ fn wait_until_gone(leader: rustix::process::Pid) {
     loop {
         match std::fs::read_to_string(&stat) {
             Ok(text) if !text.contains(") Z ") && !text.contains(") X ") => {
-                std::thread::yield_now()
+                std::thread::yield_now();
             }
             _ => return,
         }

@@ -25,7 +25,7 @@ impl Modules {
         &mut self,
         target: &Target,
         mapping: &Mapping,
-        symbols: &Symbols,
+        symbols: Option<&Symbols>,
         written: &mut Vec<Module>,
     ) -> Option<ModuleIndex> {
         let (path, special) = match &mapping.path {
@@ -49,12 +49,10 @@ impl Modules {
                     let root = target.proc_dir().join("root");
                     let debug_dirs =
                         vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
-                    symbols.add_module(
-                        index,
-                        path.clone(),
-                        ModuleSource::File(mapped.file),
-                        debug_dirs,
-                    );
+                    if let Some(symbols) = symbols {
+                        let source = ModuleSource::File(mapped.file);
+                        symbols.add_module(index, path.clone(), source, debug_dirs);
+                    }
                 }
                 Err(error) => log::debug!("no names for {}: {error}", path.display()),
             }
@@ -87,7 +85,7 @@ impl Session {
                     module: self.modules.index(
                         &followed.target,
                         mapping,
-                        &self.symbols,
+                        self.symbols.as_ref(),
                         &mut written,
                     )?,
                 })
@@ -143,8 +141,10 @@ impl Session {
             }
             indices.push(interned.index);
         }
-        if !wanted.is_empty() {
-            self.symbols.resolve(wanted);
+        if !wanted.is_empty()
+            && let Some(symbols) = &self.symbols
+        {
+            symbols.resolve(wanted);
         }
         if let (Some(tgid), Some(followed)) = (tgid, followed) {
             self.processes.insert(tgid, followed);

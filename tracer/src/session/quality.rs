@@ -3,7 +3,7 @@
 use highwater_common::counter::Counter;
 
 use super::stacks::Stacks;
-use crate::{probe::kernel::Kernel, record::Quality};
+use crate::{probe::kernel::Kernel, record::Quality, symbol::SymbolCounters};
 
 /// What the session itself counts.
 #[derive(Debug, Default)]
@@ -19,6 +19,28 @@ impl Tally {
         log::warn!("{note}");
         if !self.notes.contains(&note) {
             self.notes.push(note);
+        }
+    }
+
+    /// Says what kept names from being found.
+    pub(super) fn note_symbols(&mut self, symbols: &SymbolCounters) {
+        for (count, what) in [
+            (
+                symbols.failed_modules(),
+                "mapped files could not be searched for names",
+            ),
+            (
+                symbols.failed_debug_info(),
+                "files have debug information that could not be used",
+            ),
+            (
+                symbols.refused_frames(),
+                "code locations were not looked up: too many waited at once",
+            ),
+        ] {
+            if count > 0 {
+                self.notes.push(format!("{count} {what}"));
+            }
         }
     }
 

@@ -1,0 +1,325 @@
+//! Putting probes into a process.
+
+use std::num::NonZeroU32;
+
+use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
+
+use super::{
+    Session, SessionError, clock,
+    follow::{Followed, Stage},
+    launch::Launched,
+    ordinals::kernel_identity,
+};
+use crate::{
+    event::{Nanos, ProcessId},
+    probe::{
+        ProbeError,
+        link::{Link, LinkKind, Site},
+        selftest::{self, Situation},
+    },
+    record::{Entry, Origin, Process},
+    target::{
+        self, Target, TargetError,
+        allocator::{self, Allocator},
+        safety::{self, Findings, Refusal},
+    },
+};
+
+/// Looks a process up and through the safety gate.
+pub(super) fn examine(pid: u32) -> Result<(Target, Findings), TargetError> {
+    let target = Target::open(pid)?;
+    let findings = safety::examine(&target)?;
+    Ok((target, findings))
+}
+
+/// Whether a return probe kills a process with a shadow stack on this kernel: the swapped return address was not told to
+/// the shadow stack before 6.11
+/// (<https://github.com/torvalds/linux/commit/1713b63a07a28a475de94664f783b4cfd2e4fa90>), and there is none before 6.6.
+fn shadow_stacks_are_deadly() -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers = uname
+        .release()
+        .to_bytes()
+        .split(|byte| !byte.is_ascii_digit())
+        .filter_map(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (version.0, version.1) < (6, 11)
+}
+
+/// Where the probes of an allocator go.
+fn sites(allocator: &Allocator) -> Vec<Site> {
+    allocator
+        .probes
+        .iter()
+        .map(|probe| Site {
+            offset: probe.offset,
+            cookie: probe.function as u64,
+            returns: !probe.function.frees(),
+        })
+        .collect()
+}
+
+/// Device and inode: which file a library is, whatever it is called.
+pub(super) fn identity_of(allocator: &Allocator) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = allocator.file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+impl Session {
+    /// The kind of link that serves a process like this one; a refusal where none is harmless to it.
+    pub(super) fn kind_for(
+        &mut self,
+        target: &Target,
+        findings: &Findings,
+    ) -> Result<LinkKind, SessionError> {
+        if findings.shadow_stack && shadow_stacks_are_deadly() {
+            return Err(Refusal::ShadowStack.of(target).into());
+        }
+        let situation = Situation {
+            leader_gone: target.leader_gone,
+            seccomp: findings.seccomp,
+        };
+        match self.kind_in(situation) {
+            Err(ProbeError::NoWorkingLink { tried }) if findings.seccomp => {
+                log::info!("no link is harmless under a system-call filter: {tried}");
+                Err(Refusal::Seccomp.of(target).into())
+            }
+            kind => Ok(kind?),
+        }
+    }
+
+    /// The best kind of link in a situation, tried once.
+    fn kind_in(&mut self, situation: Situation) -> Result<LinkKind, ProbeError> {
+        if let Some(kind) = self.kinds.get(&situation) {
+            return Ok(*kind);
+        }
+        let kind = match self.options.link {
+            Some(forced) => match selftest::works(&mut self.kernel, forced, situation) {
+                Ok(()) => forced,
+                Err(failure) => {
+                    return Err(ProbeError::NoWorkingLink {
+                        tried: format!("{forced}: {failure}"),
+                    });
+                }
+            },
+            None => selftest::choose(&mut self.kernel, situation)?,
+        };
+        self.kinds.insert(situation, kind);
+        Ok(kind)
+    }
+
+    /// Follows the target and, if asked, the processes it has made already.
+    pub(super) fn attach_running(
+        &mut self,
+        target: Target,
+        findings: &Findings,
+    ) -> Result<(), SessionError> {
+        let (pid, command) = (target.pid, target.command.clone());
+        self.attach(target, findings, None, None)?;
+        let mut others = 0;
+        if self.options.children {
+            for child in target::descendants(pid) {
+                let attached =
+                    examine(child)
+                        .map_err(SessionError::from)
+                        .and_then(|(target, findings)| {
+                            let parent = self.processes.get(&pid).map(|root| root.id);
+                            self.attach(target, &findings, None, parent)
+                        });
+                match attached {
+                    Ok(()) => others += 1,
+                    Err(error) => self.not_followed(child, &error),
+                }
+            }
+        }
+        let descendants = match others {
+            0 => String::new(),
+            1 => " and 1 descendant".to_owned(),
+            n => format!(" and {n} descendants"),
+        };
+        eprintln!("highwater: tracing {pid} ({command}){descendants}");
+        Ok(())
+    }
+
+    /// Puts probes into a process that runs. `forked` is its identity and when it was forked, if we saw that.
+    pub(super) fn attach(
+        &mut self,
+        target: Target,
+        findings: &Findings,
+        forked: Option<(ProcessId, Nanos)>,
+        parent: Option<ProcessId>,
+    ) -> Result<(), SessionError> {
+        let allocator = allocator::find(&target)?;
+        self.note_allocators(&target, &allocator);
+        let kind = self.kind_for(&target, findings)?;
+        let id = match forked {
+            Some((id, _)) => id,
+            None => self.ordinals.assign(target.pid),
+        };
+        self.admit(&target, id, kind)?;
+        let mut followed = Followed::new(id, parent, target, Stage::Settled);
+        let memory = followed
+            .sampler
+            .as_mut()
+            .and_then(|sampler| sampler.sample().ok());
+        let held = memory.map_or(0, |memory| {
+            memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
+        });
+        self.place_held(&mut followed, kind, &allocator)?;
+        let from = clock::monotonic();
+        let origin = match forked {
+            Some((_, at)) => Origin::Forked {
+                missed_ns: clock::monotonic().0.saturating_sub(at.0),
+            },
+            None => Origin::Attached,
+        };
+        // A forked child's own memory is its parent's: what the parent held unseen, it holds.
+        self.introduce(
+            &followed,
+            from,
+            origin,
+            if forked.is_some() { 0 } else { held },
+        );
+        self.read_code(&mut followed);
+        let tgid = followed.target.pid;
+        self.processes.insert(tgid, followed);
+        self.sample(tgid);
+        Ok(())
+    }
+
+    /// Prepares a child of ours that will become a command: the libc it will map is probed before it runs.
+    pub(super) fn hold(&mut self, launched: &Launched) -> Result<LinkKind, SessionError> {
+        // The child is this executable; what it will become was examined as a file.
+        let target = Target::open(launched.pid())?;
+        let kind = self.kind_in(Situation::default())?;
+        let library = launched.library();
+        let allocator = allocator::in_library(library, library.to_owned())?;
+        let id = self.ordinals.assign(target.pid);
+        let mut followed = Followed::new(id, None, target, Stage::Held);
+        self.declare(&followed, None, PROCESS_HELD)?;
+        followed.link = Some(self.place(kind, &allocator, &followed.target)?);
+        followed.library = identity_of(&allocator);
+        self.processes.insert(followed.target.pid, followed);
+        Ok(kind)
+    }
+
+    /// Tells the kernel side of a process, before its probes go in.
+    pub(super) fn declare(
+        &mut self,
+        followed: &Followed,
+        allocator: Option<&Allocator>,
+        flags: u32,
+    ) -> Result<(), ProbeError> {
+        let children = if self.options.children {
+            PROCESS_FOLLOW_CHILDREN
+        } else {
+            0
+        };
+        let known = self
+            .kernel
+            .process(followed.target.pid)
+            .unwrap_or(TracedProcess {
+                nonce: clock::monotonic().0 as u32,
+                ..TracedProcess::default()
+            });
+        self.kernel.set_process(
+            followed.target.pid,
+            TracedProcess {
+                identity: kernel_identity(followed.target.pid, followed.id),
+                flags: flags | children,
+                libc_start: allocator.map_or(0, |allocator| allocator.text.start),
+                libc_end: allocator.map_or(0, |allocator| allocator.text.end),
+                allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),
+                allocator_end: allocator.map_or(0, |allocator| allocator.own_code.end),
+                ..known
+            },
+        )
+    }
+
+    /// Places all probes before any of them counts: they go in one after another, and a block whose allocation was seen
+    /// but whose free was not would stay live for ever.
+    pub(super) fn place_held(
+        &mut self,
+        followed: &mut Followed,
+        kind: LinkKind,
+        allocator: &Allocator,
+    ) -> Result<(), ProbeError> {
+        self.declare(followed, Some(allocator), PROCESS_HELD)?;
+        followed.link = Some(self.place(kind, allocator, &followed.target)?);
+        followed.library = identity_of(allocator);
+        self.declare(followed, Some(allocator), 0)
+    }
+
+    fn place(
+        &mut self,
+        kind: LinkKind,
+        allocator: &Allocator,
+        target: &Target,
+    ) -> Result<Link, ProbeError> {
+        let thread = if target.leader_gone {
+            target.live_tid
+        } else {
+            target.pid
+        };
+        let thread = NonZeroU32::new(thread).unwrap_or(NonZeroU32::MIN);
+        Link::place(
+            &mut self.kernel,
+            kind,
+            &allocator.attach_path,
+            &sites(allocator),
+            thread,
+        )
+    }
+
+    /// Writes a process into the recording and opens its books.
+    pub(super) fn introduce(
+        &mut self,
+        followed: &Followed,
+        from: Nanos,
+        origin: Origin,
+        baseline_bytes: u64,
+    ) {
+        self.write_pending();
+        self.live.open(followed.id, from, baseline_bytes);
+        self.write(&Entry::Process(Process {
+            id: followed.id,
+            pid: followed.target.pid,
+            ns_pid: followed.target.ns_pid,
+            parent: followed.parent,
+            command: followed.target.command.clone(),
+            cgroup: followed.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
+            started_unix_ns: followed.target.started_unix_ns,
+            from_ns: from.0,
+            origin,
+            baseline_bytes,
+        }));
+    }
+
+    /// Tells the reader where memory may be handled that we do not see.
+    pub(super) fn note_allocators(&mut self, target: &Target, allocator: &Allocator) {
+        if let Some(other) = &allocator.interposed_by {
+            self.quality.note(format!(
+                "process {} ({}) has another allocator, {}: what goes through that is not seen yet, only what reaches {}",
+                target.pid,
+                target.command,
+                other.display(),
+                allocator.library.display(),
+            ));
+        }
+        for file in &allocator.unexamined {
+            self.quality.note(format!(
+                "process {} ({}) maps {}, which could not be examined: if it holds an allocator of its own, that is not seen",
+                target.pid,
+                target.command,
+                file.display(),
+            ));
+        }
+    }
+
+    pub(super) fn not_followed(&mut self, pid: u32, error: &dyn std::fmt::Display) {
+        self.kernel.forget_process(pid);
+        self.quality.unfollowed_children += 1;
+        log::info!("child process {pid} is not followed: {error}");
+    }
+}

@@ -1,0 +1,325 @@
+//! The turns of a followed process's life: forks, execs, its end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    END_GRACE, Session, SessionError,
+    attach::{examine, identity_of},
+    clock,
+    follow::{Followed, Stage},
+    lifecycle,
+};
+use crate::{
+    event::{Call, Nanos, ProcessId},
+    record::{EndReason, Entry, Origin, ProcessEnd},
+    target::{
+        Target,
+        allocator::{self, Allocator},
+        safety::Findings,
+    },
+};
+
+/// How long a new program may take to map its libc.
+const LIBRARY_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// A followed process made a child, which the kernel side has registered.
+    pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, child: u32, shares_memory: bool) {
+        let identity = self.ordinals.assign(child);
+        if self.is_alone() {
+            self.not_followed(child, &"its parent must be traced alone");
+            return;
+        }
+        if shares_memory {
+            // It runs in its parent's memory until it calls exec; what it is then is looked at then.
+            if let Ok(target) = Target::open(child) {
+                let held = Followed::new(identity, Some(parent), target, Stage::Held);
+                self.processes.insert(child, held);
+            }
+            return;
+        }
+        let attached = examine(child)
+            .map_err(SessionError::from)
+            .and_then(|(target, findings)| {
+                self.attach(target, &findings, Some((identity, at)), Some(parent))
+            });
+        match attached {
+            Ok(()) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
+            Err(error) => self.not_followed(child, &error),
+        }
+    }
+
+    /// A followed process became another program.
+    pub(super) fn executed(
+        &mut self,
+        at: Nanos,
+        process: ProcessId,
+        next: ProcessId,
+        from_thread: bool,
+    ) {
+        let Some(tgid) = self.tgid_of(process) else {
+            log::debug!(
+                "process {} called exec at {} and ended before it was looked at",
+                process.0,
+                at.0
+            );
+            return;
+        };
+        let Some(mut old) = self.processes.remove(&tgid) else {
+            return;
+        };
+        let was_held = old.stage == Stage::Held;
+        if old.is_written() {
+            self.book(lifecycle(at, process, Call::Executed { next }));
+            self.write_pending();
+            self.write(&Entry::End(ProcessEnd {
+                at,
+                process,
+                reason: EndReason::Executed,
+            }));
+        }
+        if from_thread {
+            // The link belonged to the leader, whose place another thread has taken.
+            old.unlink();
+        }
+        let parent = if was_held { old.parent } else { Some(process) };
+        let Ok(target) = Target::open(tgid) else {
+            return;
+        };
+        let stage = Stage::Awaiting {
+            written: old.link.is_some(),
+            since: at,
+            until: Instant::now() + LIBRARY_PATIENCE,
+        };
+        let mut new = Followed::new(next, parent, target, stage);
+        (new.link, new.library) = (old.link.take(), old.library);
+        if new.link.is_some() {
+            let origin = if was_held {
+                Origin::Launched
+            } else {
+                Origin::Executed { missed_ns: 0 }
+            };
+            self.introduce(&new, at, origin, 0);
+        }
+        if tgid == self.root && was_held {
+            eprintln!("highwater: tracing {tgid} ({})", new.target.command);
+        }
+        self.processes.insert(tgid, new);
+        self.sample(tgid);
+    }
+
+    /// Whether some process has called exec and not mapped its libc yet.
+    pub(super) fn awaits_library(&self) -> bool {
+        self.processes
+            .values()
+            .any(|followed| matches!(followed.stage, Stage::Awaiting { .. }))
+    }
+
+    /// Looks at the processes that have called exec: once the libc is there, its probes go in or stay.
+    pub(super) fn look_for_libraries(&mut self) {
+        let awaiting: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, followed)| matches!(followed.stage, Stage::Awaiting { .. }))
+            .map(|(tgid, _)| *tgid)
+            .collect();
+        for tgid in awaiting {
+            let Some(mut followed) = self.processes.remove(&tgid) else {
+                continue;
+            };
+            self.look_for_library(&mut followed);
+            self.processes.insert(tgid, followed);
+        }
+    }
+
+    fn look_for_library(&mut self, followed: &mut Followed) {
+        let Stage::Awaiting {
+            written,
+            since,
+            until,
+        } = followed.stage
+        else {
+            return;
+        };
+        let found = examine(followed.target.pid).and_then(|(target, findings)| {
+            allocator::find(&target).map(|allocator| (findings, allocator))
+        });
+        let settled = match found {
+            Ok((findings, allocator)) => {
+                self.settle(followed, written, since, &findings, &allocator)
+            }
+            Err(_) if Instant::now() < until => return,
+            Err(error) => Err(error.into()),
+        };
+        followed.stage = Stage::Settled;
+        if let Err(error) = settled {
+            followed.unlink();
+            if !written {
+                self.introduce(followed, since, Origin::Executed { missed_ns: 0 }, 0);
+            }
+            self.quality.note(format!(
+                "process {} ({}) is not traced since it called exec: {error}",
+                followed.target.pid, followed.target.command
+            ));
+        }
+        self.read_code(followed);
+    }
+
+    /// The libc is mapped: keeps the link if it is the one that is probed, places it anew otherwise.
+    fn settle(
+        &mut self,
+        followed: &mut Followed,
+        written: bool,
+        since: Nanos,
+        findings: &Findings,
+        allocator: &Allocator,
+    ) -> Result<(), SessionError> {
+        self.note_allocators(&followed.target, allocator);
+        let keeps = followed.link.is_some() && followed.library == identity_of(allocator);
+        if keeps {
+            return Ok(self.declare(followed, Some(allocator), 0)?);
+        }
+        followed.unlink();
+        let kind = self.kind_for(&followed.target, findings)?;
+        self.place_held(followed, kind, allocator)?;
+        let now = clock::monotonic();
+        let missed_ns = now.0.saturating_sub(since.0);
+        if written {
+            self.quality.note(format!(
+                "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
+                followed.target.pid,
+                followed.target.command,
+                allocator.library.display(),
+                missed_ns as f64 / 1e6,
+            ));
+        } else {
+            self.introduce(followed, now, Origin::Executed { missed_ns }, 0);
+        }
+        Ok(())
+    }
+
+    /// The last thread of a followed process ended.
+    pub(super) fn exited(&mut self, at: Nanos, process: ProcessId, status: u32) {
+        let Some(tgid) = self.tgid_of(process) else {
+            return;
+        };
+        let Some(followed) = self.processes.remove(&tgid) else {
+            return;
+        };
+        let signal = (status & 0x7f) as u8;
+        let reason = match signal {
+            0 => EndReason::Exited {
+                code: (status >> 8) as u8,
+            },
+            9 if followed.oom_victim => EndReason::OomKilled,
+            signal => EndReason::Signal { signal },
+        };
+        if followed.is_written() {
+            self.book(lifecycle(at, process, Call::Exited { status }));
+        }
+        self.end(&followed, at, reason);
+    }
+
+    /// The leader has exited, and so has the thread that carried the probes: another one takes them over.
+    fn follow_another_thread(&mut self, tgid: u32) {
+        let Some(mut followed) = self.processes.remove(&tgid) else {
+            return;
+        };
+        followed.unlink();
+        let relinked = followed
+            .target
+            .refreshed()
+            .map_err(SessionError::from)
+            .and_then(|target| {
+                followed.target = target;
+                let findings = examine(tgid)?.1;
+                let allocator = allocator::find(&followed.target)?;
+                let kind = self.kind_for(&followed.target, &findings)?;
+                Ok(self.place_held(&mut followed, kind, &allocator)?)
+            });
+        let then = match relinked {
+            Ok(()) => {
+                "another one carries them since; what was called in between was not seen".to_owned()
+            }
+            Err(error) => format!("nothing of it is seen since: {error}"),
+        };
+        self.quality.note(format!(
+            "process {tgid} ({}) has lost the thread that carried its probes: {then}",
+            followed.target.command
+        ));
+        self.processes.insert(tgid, followed);
+    }
+
+    /// A process that is gone although nothing said so.
+    pub(super) fn check_end(&mut self, tgid: u32) {
+        let Some(followed) = self.processes.get_mut(&tgid) else {
+            return;
+        };
+        if followed.target.is_alive() {
+            followed.gone_since = None;
+            if followed.target.leader_gone && !followed.target.proc_dir().exists() {
+                self.follow_another_thread(tgid);
+            }
+            return;
+        }
+        let since = *followed.gone_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < END_GRACE {
+            return;
+        }
+        if let Some(followed) = self.processes.remove(&tgid) {
+            self.kernel.forget_process(tgid);
+            let at = clock::monotonic();
+            if followed.is_written() {
+                self.live.close(followed.id, at);
+            }
+            self.end(&followed, at, EndReason::Vanished);
+        }
+    }
+
+    pub(super) fn end(&mut self, followed: &Followed, at: Nanos, reason: EndReason) {
+        self.write_pending();
+        if followed.is_written() {
+            self.write(&Entry::End(ProcessEnd {
+                at,
+                process: followed.id,
+                reason,
+            }));
+        }
+        if followed.target.pid == self.root {
+            self.root_ended = Some(match reason {
+                EndReason::Detached => "the target was let go",
+                _ => "the target ended",
+            });
+        }
+    }
+
+    /// Takes the probes out of one process, which runs on, and says why.
+    pub(super) fn let_one_go(&mut self, tgid: u32, why: &str) {
+        self.kernel.forget_process(tgid);
+        let Some(mut followed) = self.processes.remove(&tgid) else {
+            return;
+        };
+        followed.unlink();
+        self.quality.note(format!(
+            "process {tgid} ({}) was let go: {why}",
+            followed.target.command
+        ));
+        let at = clock::monotonic();
+        if followed.is_written() {
+            self.live.close(followed.id, at);
+        }
+        self.end(&followed, at, EndReason::Detached);
+    }
+
+    /// The kernel kills this process for want of memory.
+    pub(super) fn mark_oom(&mut self, process: ProcessId) {
+        if let Some(followed) = self
+            .tgid_of(process)
+            .and_then(|tgid| self.processes.get_mut(&tgid))
+        {
+            followed.oom_victim = true;
+        }
+    }
+}

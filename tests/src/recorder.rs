@@ -43,6 +43,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// The recorder's own pid.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
     /// The command that records a process into a file.
     pub fn command(pid: u32, file: &Path, options: &[&str]) -> Command {
         let mut command = record(options);

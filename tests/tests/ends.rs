@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use highwater_tests::{
     Exit, MemoryCgroup, Recorder, Report, Truth, Victim, alone, eventually, mapped_text,
-    privileged, scratch,
+    privileged, run, scratch,
 };
 
 /// Attaches to a victim that holds something, lets `end` be its end, and gives the report and the victim's last truth.
@@ -212,6 +212,7 @@ fn a_recorder_killed_at_any_instant_leaves_no_trace_in_the_target() {
     eventually("libc is what it was", || changed() == 0);
     let latest = u64::try_from((attach * 3 / 2).as_micros()).expect("an attach takes no centuries");
 
+    let leaks = leaked_probes();
     let mut draw = Draw(20_251_122);
     let mut rounds = 0;
     for number in 0..KILLS {
@@ -237,6 +238,50 @@ fn a_recorder_killed_at_any_instant_leaves_no_trace_in_the_target() {
     }
     victim.tell("stop");
     victim.quit();
+    assert_eq!(
+        leaked_probes(),
+        leaks,
+        "the kernel says that probes were left behind"
+    );
+}
+
+/// How often the kernel has said that it could not take a probe out.
+fn leaked_probes() -> usize {
+    let log = run(&mut std::process::Command::new("dmesg"));
+    assert_eq!(log.code(), 0, "{log:#?}");
+    log.stdout.matches("leaking uprobe").count()
+}
+
+#[test]
+fn a_recording_whose_guard_was_killed_ends_and_says_so() {
+    privileged!();
+    let directory = scratch();
+    let mut victim = Victim::start("steady");
+    let file = directory.path().join("recording.hwm");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let guard = child_named(recorder.pid(), "hw-guard");
+    // SAFETY: a signal to a process that the recorder has made.
+    assert_eq!(unsafe { libc::kill(guard, libc::SIGKILL) }, 0);
+    let outcome = recorder.wait();
+    outcome.assert_says(1, &["hw-guard"]);
+    let notes = Report::of(&file).json()["quality"]["notes"].to_string();
+    assert!(notes.contains("hw-guard"), "{notes}");
+    victim.tell("hold 10");
+    victim.quit();
+}
+
+/// The child of a process that goes by that name.
+fn child_named(parent: u32, name: &str) -> libc::pid_t {
+    let processes = fs::read_dir("/proc").expect("/proc can be read");
+    processes
+        .flatten()
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .find(|pid: &libc::pid_t| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.starts_with(&format!("Name:\t{name}\n"))
+                && status.contains(&format!("\nPPid:\t{parent}\n"))
+        })
+        .unwrap_or_else(|| panic!("process {parent} has no child {name}"))
 }
 
 /// Whether any process was started with that in its environment.

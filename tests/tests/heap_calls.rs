@@ -51,12 +51,14 @@ rows! {
     free_of_null_is_nothing: "free_null",
 }
 
-/// What was freed of what was held before attach: more than was once requested, no more than the allocator's chunks.
+/// What was freed of what was held before attach: what was once requested and no more than the allocator's chunks. For
+/// a block that is a mapping of its own only the pages are known, and half of the last is taken off: that may be less.
 fn check_unmatched_bytes(report: &Report, truth: &Truth) {
+    const HALF_A_PAGE: u64 = 2048;
     assert_eq!(report.total("unmatched_frees"), truth.get("unmatched"));
     let bytes = report.total("unmatched_freed_bytes");
     assert!(
-        (truth.get("unmatched_requested_bytes")..=truth.get("unmatched_chunk_bytes"))
+        (truth.get("unmatched_requested_bytes") - HALF_A_PAGE..=truth.get("unmatched_chunk_bytes"))
             .contains(&bytes),
         "{bytes} freed of what was there before, against {truth:?}"
     );

@@ -65,6 +65,9 @@ const END_GRACE: Duration = Duration::from_millis(500);
 /// The reason of a session that a signal ended.
 const INTERRUPTED: &str = "interrupted";
 
+/// The reason of a session whose probes were taken out by somebody else.
+pub const PROBES_LOST: &str = "the probes were lost";
+
 /// What to trace.
 #[derive(Clone, Debug)]
 pub enum Subject {

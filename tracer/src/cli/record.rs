@@ -143,6 +143,12 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     };
     log::debug!("recording ended: {reason}");
     report::print_answer(&path)?;
+    if reason == session::PROBES_LOST {
+        anyhow::bail!(
+            "the recording ended early: hw-guard, the process that held the probes, was killed; the target runs on. Record \
+             again, and leave that process alone"
+        );
+    }
     Ok(match status {
         Some(status) => status
             .code()

@@ -27,6 +27,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, retry_on_intr},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -78,6 +79,19 @@ pub(super) struct HeldLink {
 }
 
 impl Guard {
+    /// Whether it has ended, and all links with it. It ends by itself only after us.
+    pub(super) fn is_gone(&self) -> bool {
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::empty())];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut sockets, Some(&now)).is_ok_and(|ready| ready > 0)
+            && sockets[0]
+                .revents()
+                .intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
     pub(super) fn start() -> Result<Rc<Self>, GuardError> {
         let start = || {
             let (ours, theirs) = socketpair(

@@ -200,6 +200,11 @@ impl Kernel {
         Ok(read(1)? > 0)
     }
 
+    /// Whether the process that held the links is gone, and with it all probes.
+    pub fn has_lost_its_links(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.is_gone())
+    }
+
     /// The process that holds the links, started when it is first needed.
     pub(super) fn guard(&mut self) -> Result<Rc<Guard>, GuardError> {
         match &self.guard {

@@ -1,6 +1,6 @@
 //! What the kernel says of the traced processes' memory.
 
-use super::{Session, clock};
+use super::{PROBES_LOST, Session, clock};
 use crate::{
     record::{Entry, MemorySample},
     target::cgroup::MemoryCgroup,
@@ -9,6 +9,13 @@ use crate::{
 impl Session {
     /// Samples every followed process.
     pub(super) fn sample_all(&mut self) {
+        if self.kernel.has_lost_its_links() && self.root_ended.is_none() {
+            self.quality.note(
+                "hw-guard, which held the probes, was killed: nothing was seen from then on"
+                    .to_owned(),
+            );
+            self.root_ended = Some(PROBES_LOST);
+        }
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
             self.sample(tgid);

@@ -116,6 +116,13 @@ impl Recorder {
         );
     }
 
+    /// Waits until it says something with these words in it.
+    #[track_caller]
+    pub fn await_words(&mut self, words: &str) {
+        let said = self.running.find_in_stderr(|line| line.contains(words));
+        assert!(said.is_some(), "it ended and never said {words:?}");
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.running.has_ended()

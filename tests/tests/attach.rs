@@ -155,6 +155,24 @@ fn a_process_whose_first_thread_has_gone_is_traced() {
 }
 
 #[test]
+fn probes_move_on_when_the_thread_that_carries_them_ends() {
+    privileged!();
+    let directory = scratch();
+    let mut victim = Victim::start("leader_gone");
+    let mut recorder = Recorder::attach(victim.pid(), &directory.path().join("recording.hwm"));
+    victim.tell_until_ready("pass_on");
+    recorder.await_words("lost the thread that carried its probes");
+    victim.tell("hold 100");
+    let truth = victim.tell("drop 40");
+    let report = recorder.interrupt();
+    victim.quit();
+    assert_eq!(
+        report.end().through("hold"),
+        (truth.get("live_bytes"), truth.get("live_blocks"))
+    );
+}
+
+#[test]
 fn an_exec_by_a_thread_that_is_not_the_first_begins_a_new_program() {
     privileged!();
     let directory = scratch();

@@ -1,4 +1,4 @@
-// A process whose first thread has exited; another one goes on.
+// A process whose first thread has exited; another one goes on, and passes on to a third when told `pass_on`.
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -18,12 +18,25 @@ static int leader_is_gone(void)
     return name_end && name_end[2] == 'Z';
 }
 
+static void *go_on(void *argument);
+
+static int obey(const char *command, uint64_t number)
+{
+    if (strcmp(command, "pass_on"))
+        return obey_queue(command, number);
+    // Another thread says READY and goes on; this one ends.
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, go_on, NULL))
+        broken("pthread_create");
+    pthread_exit(NULL);
+}
+
 static void *go_on(void *argument)
 {
     (void)argument;
     while (!leader_is_gone())
         usleep(1000);
-    serve(obey_queue);
+    serve(obey);
 }
 
 int main(void)

@@ -20,7 +20,7 @@ use super::{
     ProbeError,
     btf::{self, KernelTypes},
     guard::{Guard, GuardError},
-    sys,
+    sys::{self, Purpose},
 };
 
 /// The object built by `cargo xtask ebpf`; see ARCHITECTURE.md, "The committed object".
@@ -179,16 +179,8 @@ impl Kernel {
             .get("bpf_iter_task")
             .ok_or_else(|| unknown("no task iterator"))?;
         let program = self
-            .object
-            .programs
-            .get("hw_threads")
-            .ok_or_else(|| unknown("no iterator program"))?;
-        let function = self
-            .object
-            .functions
-            .get(&program.function_key())
-            .ok_or_else(|| unknown("no iterator code"))?;
-        let program = sys::load_iterator(function, &program.license, self.btf.as_fd(), target)?;
+            .load_program("hw_threads", Purpose::TaskIterator(target))
+            .map_err(io::Error::other)?;
         for (index, value) in [(0, u64::from(tgid)), (1, 0), (2, 0)] {
             self.scan.set(index, value, 0).map_err(io::Error::other)?;
         }
@@ -221,13 +213,13 @@ impl Kernel {
     ) -> Result<BorrowedFd<'_>, ProbeError> {
         let key = (name.to_owned(), attach_type);
         if !self.programs.contains_key(&key) {
-            let fd = self.load_program(name, attach_type)?;
+            let fd = self.load_program(name, Purpose::Uprobe(attach_type))?;
             self.programs.insert(key.clone(), fd);
         }
         Ok(self.programs[&key].as_fd())
     }
 
-    fn load_program(&self, name: &str, attach_type: u32) -> Result<OwnedFd, ProbeError> {
+    fn load_program(&self, name: &str, purpose: Purpose) -> Result<OwnedFd, ProbeError> {
         let program = self
             .object
             .programs
@@ -242,18 +234,13 @@ impl Kernel {
         for instruction in &mut function.instructions {
             self.patch(instruction);
         }
-        sys::load_program(
-            name,
-            &function,
-            &program.license,
-            self.btf.as_fd(),
-            attach_type,
+        sys::load_program(name, &function, &program.license, self.btf.as_fd(), purpose).map_err(
+            |(source, log)| ProbeError::Verifier {
+                program: name.to_owned(),
+                source,
+                log,
+            },
         )
-        .map_err(|(source, log)| ProbeError::Verifier {
-            program: name.to_owned(),
-            source,
-            log,
-        })
     }
 
     /// Turns a call of a stand-in helper into the call of the kernel function that it stands for.

@@ -110,13 +110,22 @@ pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(owned)
 }
 
-/// Loads a uprobe program for an attach type. On failure the second part is the verifier's log.
+/// What a program is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// Probes of this attach type (0: perf events).
+    Uprobe(u32),
+    /// Iterating over tasks; the type id of the kernel's `bpf_iter_task`.
+    TaskIterator(u32),
+}
+
+/// Loads a program. On failure the second part is the verifier's log.
 pub(super) fn load_program(
     name: &str,
     function: &Function,
     license: &CString,
     btf: BorrowedFd<'_>,
-    attach_type: u32,
+    purpose: Purpose,
 ) -> Result<OwnedFd, (io::Error, String)> {
     let func_info = function.func_info.func_info_bytes();
     let mut log = Vec::new();
@@ -127,8 +136,17 @@ pub(super) fn load_program(
         for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
             *to = from as _;
         }
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
-        load.expected_attach_type = attach_type;
+        match purpose {
+            Purpose::Uprobe(attach_type) => {
+                load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
+                load.expected_attach_type = attach_type;
+            }
+            Purpose::TaskIterator(function) => {
+                load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+                load.expected_attach_type = ATTACH_ITERATOR;
+                load.attach_btf_id = function;
+            }
+        }
         load.insns = function.instructions.as_ptr() as u64;
         load.insn_cnt = function.instructions.len() as u32;
         load.license = license.as_ptr() as u64;
@@ -185,32 +203,6 @@ pub(super) fn link_uprobes(
 
 /// `BPF_TRACE_ITER`
 const ATTACH_ITERATOR: u32 = bpf_attach_type::BPF_TRACE_ITER as u32;
-
-/// Loads an iterator program; `target` is the type id of the kernel's `bpf_iter_...` function.
-pub(super) fn load_iterator(
-    function: &Function,
-    license: &CString,
-    btf: BorrowedFd<'_>,
-    target: u32,
-) -> io::Result<OwnedFd> {
-    let func_info = function.func_info.func_info_bytes();
-    let mut attr = zeroed();
-    // SAFETY: as in `load_btf`.
-    let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-    load.expected_attach_type = ATTACH_ITERATOR;
-    load.attach_btf_id = target;
-    load.insns = function.instructions.as_ptr() as u64;
-    load.insn_cnt = function.instructions.len() as u32;
-    load.license = license.as_ptr() as u64;
-    load.prog_btf_fd = btf.as_raw_fd() as u32;
-    if function.func_info_rec_size > 0 {
-        load.func_info = func_info.as_ptr() as u64;
-        load.func_info_rec_size = function.func_info_rec_size as u32;
-        load.func_info_cnt = (func_info.len() / function.func_info_rec_size) as u32;
-    }
-    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map(owned)
-}
 
 /// Runs an iterator program over all tasks.
 pub(super) fn run_iterator(program: BorrowedFd<'_>) -> io::Result<()> {

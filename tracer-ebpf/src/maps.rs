@@ -64,7 +64,3 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     signal_group_exit_code: u32::MAX,
     task_alternate_stack: u32::MAX,
 });
-
-/// The ABI this object was built for; the loader compares.
-#[unsafe(no_mangle)]
-pub static HIGHWATER_ABI: Global<u32> = Global::new(highwater_common::ABI_VERSION);

@@ -10,3 +10,4 @@ pub mod counter;
 pub mod event;
 pub mod process;
 pub mod stack;
+pub mod unwind;

@@ -26,9 +26,17 @@ pub struct TracedProcess {
     pub allocator_start: u64,
     /// ... and the byte after their last. Zero: not known yet.
     pub allocator_end: u64,
+    /// Its code ranges: the first one's place in `CODE_RANGES`.
+    pub code_start: u32,
+    /// ... and how many.
+    pub code_count: u32,
+    /// Raised by the user side whenever code ranges or tables have changed: remembered walks are dropped.
+    pub code_generation: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<TracedProcess>() == 48);
+const _: () = assert!(size_of::<TracedProcess>() == 64);
 
 /// Low bits of an identity that count exec generations; a tgid has at most 22 bits (`PID_MAX_LIMIT`).
 pub const GENERATION_BITS: u32 = 10;

@@ -20,7 +20,7 @@ pub struct StackHead {
     pub epoch: u32,
     /// Frames that follow.
     pub count: u16,
-    /// 1 if the walk was cut at the depth limit, 2 if at memory that could not be read.
+    /// A `CUT_*`: why the walk ended.
     pub cut: u16,
 }
 
@@ -32,3 +32,13 @@ pub const CUT_NOT: u16 = 0;
 pub const CUT_DEPTH: u16 = 1;
 /// The walk was cut where memory could not be read.
 pub const CUT_UNREADABLE: u16 = 2;
+/// The walk was cut in a file whose unwind table was not there yet.
+pub const CUT_PENDING: u16 = 3;
+/// The walk was cut in code that its file has no call frame information for.
+pub const CUT_NO_RULE: u16 = 4;
+/// The walk was cut at an address where no code is known to be.
+pub const CUT_NO_CODE: u16 = 5;
+/// The walk was cut in code with a rule that the tables cannot express.
+pub const CUT_UNSUPPORTED: u16 = 6;
+/// The walk was cut in code compiled at run time, which kept no frame pointers.
+pub const CUT_FRAME_POINTER: u16 = 7;

@@ -59,6 +59,10 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         libc_end: parent.libc_end,
         allocator_start: parent.allocator_start,
         allocator_end: parent.allocator_end,
+        code_start: parent.code_start,
+        code_count: parent.code_count,
+        code_generation: parent.code_generation,
+        reserved: 0,
     };
     PROCESSES.insert(tgid, child, 0).is_ok()
 }
@@ -92,6 +96,8 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     process.libc_end = 0;
     process.allocator_start = 0;
     process.allocator_end = 0;
+    process.code_count = 0;
+    process.code_generation += 1;
     let _ = THREADS.remove(tid);
     debug!(&ctx, "process {} called exec", tgid);
     0

@@ -7,11 +7,15 @@
 //! (kernel)  (ring)    (who holds)  (when     (flame graph, table,
 //!                                   most)     JSON)
 //! ```
+//!
+//! [`unwind`] makes the tables that the kernel side walks stacks with.
 
 pub mod cli;
 pub mod session;
 
 pub mod target;
+
+pub mod unwind;
 
 pub mod probe;
 

@@ -16,7 +16,7 @@ pub enum Counter {
     LostStacks = 4,
     /// Stacks cut at the depth limit.
     TruncatedDepth = 5,
-    /// Stacks cut where a frame could not be read (swapped out, or not a frame pointer).
+    /// Stacks cut where a frame could not be read (swapped out), or made no sense.
     TruncatedUnreadable = 6,
     /// Events without a stack: no walk buffer was free.
     NoWalkBuffer = 7,
@@ -35,9 +35,23 @@ pub enum Counter {
     UnreadableResults = 13,
     /// Hits of a process that is not traced (a child not linked yet, an identity that has ended).
     Strangers = 14,
+    /// Stacks cut in a file whose unwind table was not there yet.
+    TruncatedPending = 15,
+    /// Stacks cut in code that its file has no call frame information for.
+    TruncatedNoRule = 16,
+    /// Stacks cut at an address where no code is known to be.
+    TruncatedNoCode = 17,
+    /// Stacks cut at a rule that the tables cannot express.
+    TruncatedUnsupported = 18,
+    /// Stacks cut in code compiled at run time that kept no frame pointers.
+    TruncatedFramePointer = 19,
+    /// Frames unwound by tables or frame pointers.
+    WalkedFrames = 20,
+    /// Frames taken over from the thread's last walk.
+    VerifiedFrames = 21,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 22;
 }

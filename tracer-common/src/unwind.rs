@@ -36,6 +36,10 @@ pub const TABLE_PENDING: u32 = u32::MAX;
 /// Code that keeps frame pointers, or may: what is compiled at run time, and files without any call frame information.
 pub const TABLE_FRAME_POINTERS: u32 = u32::MAX - 1;
 
+/// Flags of the inner maps of `TABLES`: any length (`BPF_F_INNER_MAP`, from Linux 5.10), filled by mapping it
+/// (`BPF_F_MMAPABLE`).
+pub const TABLE_FLAGS: u32 = 1 << 12 | 1 << 10;
+
 /// Most tables at once.
 pub const MAX_TABLES: u32 = 8192;
 /// Most code ranges of all processes together.

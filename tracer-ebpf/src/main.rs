@@ -1,11 +1,11 @@
 //! highwater's kernel side: the first stage of the pipeline.
 //!
 //! Probes at the entry and return of the allocator's functions pair each call per thread ([`call`]), take the caller's
-//! stack ([`stack`]) and write one event ([`emit`]). Tracepoints tell of forks, execs and ends ([`lifecycle`]).
+//! stack ([`walk`]) and write one event ([`emit`]). Tracepoints tell of forks, execs and ends ([`lifecycle`]).
 //! Everything that user space could decide is decided there.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(
     internal_features,
     reason = "the BPF target declares no atomic read-modify-write in core::sync, though the kernel has it since 5.12"
@@ -24,8 +24,8 @@ mod maps;
 mod ret;
 mod selftest;
 mod session;
-mod stack;
 mod threads;
+mod walk;
 
 use core::ffi::c_void;
 

@@ -1,17 +1,21 @@
 //! Every map, its size and why.
 
 use aya_ebpf::{
-    Global,
-    macros::map,
+    Global, btf_maps,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use highwater_common::{
     config::KernelOffsets,
     counter::Counter,
     process::{MAX_PROCESSES, TracedProcess},
+    unwind::{CodeRange, MAX_CODE_RANGES, MAX_RULES, MAX_TABLES, Rule, TABLE_FLAGS},
 };
 
-use crate::{call::Thread, stack::WalkBuffer};
+use crate::{
+    call::Thread,
+    walk::{Memory, WALK_MEMORIES},
+};
 
 /// Events, in program order. The user side sets the size (`--ring`).
 #[map]
@@ -33,12 +37,25 @@ pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32 << 10, 0
 #[map]
 pub static SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(64 << 10, 0);
 
-/// Buffers for walks under way on one CPU. Uprobe programs are preemptible, so each is taken with a busy flag.
+/// The last walks of threads, and room for those under way. Uprobe programs are preemptible, so each is taken with a busy
+/// flag.
 #[map]
-pub static WALKS: PerCpuArray<WalkBuffer> = PerCpuArray::with_max_entries(WALK_BUFFERS, 0);
+pub static WALKS: Array<Memory> = Array::with_max_entries(WALK_MEMORIES, 0);
 
-/// How many walks can be under way on one CPU (one running, the others preempted).
-pub const WALK_BUFFERS: u32 = 4;
+/// Where the code of traced processes lies; each has a run of them, sorted.
+#[map]
+pub static CODE_RANGES: Array<CodeRange> = Array::with_max_entries(MAX_CODE_RANGES, 0);
+
+/// Unwind tables, one a file: [`highwater_common::unwind`] says what is in them. Only the user side adds to it.
+#[btf_map]
+pub static TABLES: btf_maps::ArrayOfMaps<
+    btf_maps::Array<u64, 1, { TABLE_FLAGS as usize }>,
+    { MAX_TABLES as usize },
+> = btf_maps::ArrayOfMaps::new();
+
+/// Rules of all tables, told apart once.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 
 /// See [`Counter`]. Added to atomically: a preempted program's plain addition would lose the other's.
 #[map]

@@ -13,7 +13,7 @@ use crate::{
     emit::{self, Body, count},
     entry::resizes,
     maps::PROCESSES,
-    stack,
+    walk,
 };
 
 /// Runs at the return of every followed call.
@@ -110,7 +110,7 @@ fn finish(
         kind,
         EventKind::Allocated | EventKind::Failed | EventKind::Resized
     ) {
-        (body.stack, body.flags) = stack::take(process, thread, regs, call);
+        (body.stack, body.flags) = walk::take(process, thread, regs, call);
     }
     if call.retire_lost != 0 && matches!(kind, EventKind::Resized | EventKind::ResizeFreed) {
         // The ring had no room for the old block's retirement: it comes late rather than never.

@@ -15,6 +15,7 @@ mod ordinals;
 mod progress;
 mod quality;
 mod stacks;
+mod unwind;
 
 use std::{
     collections::HashMap,
@@ -163,6 +164,7 @@ struct Session {
     stacks: stacks::Stacks,
     frames: FrameInterner,
     modules: code::Modules,
+    unwinding: unwind::Unwinding,
     processes: HashMap<u32, follow::Followed>,
     kinds: HashMap<crate::probe::selftest::Situation, LinkKind>,
     ordinals: ordinals::Ordinals,
@@ -200,6 +202,10 @@ pub async fn record(
         what: "start the symbol thread",
         source,
     })?;
+    let unwinding = unwind::Unwinding::start().map_err(|source| SessionError::Start {
+        what: "start the threads that build unwind tables",
+        source,
+    })?;
     let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
     let drain = Drain::start(events, stacks, sender).map_err(|source| SessionError::Start {
         what: "start the draining thread",
@@ -218,6 +224,7 @@ pub async fn record(
         stacks: stacks::Stacks::default(),
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
+        unwinding,
         processes: HashMap::new(),
         kinds: HashMap::new(),
         ordinals: ordinals::Ordinals::default(),
@@ -321,6 +328,7 @@ impl Session {
             progress::Progress::new(self.options.progress && io::stderr().is_terminal());
         let mut flushed = Instant::now();
         let mut interrupted = false;
+        let tables = std::sync::Arc::clone(&self.unwinding.ready);
         loop {
             let looking = self.awaits_library();
             tokio::select! {
@@ -336,6 +344,7 @@ impl Session {
                         flushed = Instant::now();
                     }
                 }
+                () = tables.notified() => self.place_tables(),
                 () = tokio::time::sleep(LOOK_EVERY), if looking => self.look_for_libraries(),
                 () = sleep_until(deadline), if deadline.is_some() => {
                     progress.end();
@@ -533,6 +542,7 @@ impl Session {
             }
             self.quality.note_symbols(&counters);
         }
+        self.note_tables();
         let quality = self
             .quality
             .sum(&self.kernel, &self.stacks, self.frames.folded());

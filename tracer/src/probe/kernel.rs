@@ -14,13 +14,14 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_obj::{Object, generated::bpf_insn};
-use highwater_common::{counter::Counter, process::TracedProcess};
+use highwater_common::{counter::Counter, process::TracedProcess, unwind::CodeRange};
 
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
     guard::{Guard, GuardError},
     sys::{self, Purpose},
+    tables::Tables,
 };
 
 /// The object built by `cargo xtask ebpf`; see ARCHITECTURE.md, "The committed object".
@@ -54,6 +55,7 @@ pub struct Kernel {
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
     scan: Array<MapData, u64>,
+    tables: Tables,
     memory_bytes: u64,
 }
 
@@ -70,11 +72,25 @@ impl Kernel {
             .map_max_entries("EVENTS", ring_bytes)
             .load(OBJECT)?;
         let memory_bytes = memory_of(&ebpf);
+        let table_maps = ebpf
+            .map("TABLES")
+            .and_then(map_fd)
+            .ok_or_else(|| ProbeError::Object("it has no map TABLES".to_owned()))
+            .and_then(|fd| {
+                // SAFETY: aya holds the descriptor open for as long as `ebpf` lives.
+                let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+                fd.try_clone_to_owned().map_err(ProbeError::Tables)
+            })?;
         let (object, btf) = relocate(&ebpf)?;
         let processes = take(&mut ebpf, "PROCESSES")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
         let selftest = take(&mut ebpf, "SELFTEST")?;
         let scan = take(&mut ebpf, "SCAN")?;
+        let tables = Tables::new(
+            table_maps,
+            take(&mut ebpf, "RULES")?,
+            take(&mut ebpf, "CODE_RANGES")?,
+        );
         Ok(Self {
             ebpf,
             object,
@@ -86,8 +102,26 @@ impl Kernel {
             counters,
             selftest,
             scan,
+            tables,
             memory_bytes,
         })
+    }
+
+    /// The unwind tables.
+    pub fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// Tells the kernel side where a process's code lies now; remembered walks of it are dropped.
+    pub fn set_code(&mut self, tgid: u32, ranges: &[CodeRange]) -> Result<(), ProbeError> {
+        let Some(mut process) = self.process(tgid) else {
+            return Ok(());
+        };
+        let (start, count) = self.tables.put_ranges(tgid, ranges)?;
+        process.code_start = start;
+        process.code_count = count;
+        process.code_generation = process.code_generation.wrapping_add(1);
+        self.set_process(tgid, process)
     }
 
     /// What the maps cost, bytes of kernel memory, charged to our cgroup.
@@ -146,6 +180,7 @@ impl Kernel {
     pub fn forget_process(&mut self, tgid: u32) {
         // It may have ended meanwhile, and the kernel side forgotten it itself.
         let _ = self.processes.remove(&tgid);
+        self.tables.drop_ranges(tgid);
     }
 
     /// A counter, summed over all processors.
@@ -323,6 +358,7 @@ fn map_fd(map: &Map) -> Option<RawFd> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ArrayOfMaps(data)
         | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
         _ => None,
     }

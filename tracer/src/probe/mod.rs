@@ -12,6 +12,7 @@ pub mod link;
 pub mod placement;
 pub mod selftest;
 pub(crate) mod sys;
+pub mod tables;
 
 use std::{io, path::PathBuf};
 
@@ -52,6 +53,9 @@ pub enum ProbeError {
         /// The end of the verifier's log.
         log: String,
     },
+    /// An unwind table or a code range could not be handed to the kernel.
+    #[error("cannot hand unwind tables to the kernel: {0}")]
+    Tables(io::Error),
     /// aya could not load or attach a program.
     #[error("cannot attach the BPF program {program}: {source}")]
     Attach {

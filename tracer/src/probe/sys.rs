@@ -12,9 +12,11 @@ use std::{
 use aya_obj::{
     Function,
     generated::{
-        PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type, perf_event_attr,
+        PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_type,
+        perf_event_attr,
     },
 };
+use highwater_common::unwind::TABLE_FLAGS;
 
 /// How a program is linked to points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,57 @@ pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
     load.btf = btf.as_ptr() as u64;
     load.btf_size = btf.len() as u32;
     bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr).map(owned)
+}
+
+/// Makes an inner map of `TABLES` that holds `elements`.
+pub(super) fn create_table(elements: &[u64]) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // SAFETY: as in `load_btf`.
+    let create = unsafe { &mut attr.__bindgen_anon_1 };
+    create.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    create.key_size = size_of::<u32>() as u32;
+    create.value_size = size_of::<u64>() as u32;
+    create.max_entries = u32::try_from(elements.len())
+        .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?
+        .max(1);
+    create.map_flags = TABLE_FLAGS;
+    for (to, from) in create.map_name.iter_mut().zip(b"TABLE") {
+        *to = *from as _;
+    }
+    let map = bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr).map(owned)?;
+    let bytes = size_of_val(elements);
+    if bytes == 0 {
+        return Ok(map);
+    }
+    // SAFETY: a new mapping at an address that the kernel chooses; nothing of ours is replaced.
+    let place = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+            rustix::mm::MapFlags::SHARED,
+            &map,
+            0,
+        )
+    }?;
+    // SAFETY: the mapping is `bytes` long, writable, page-aligned, and nobody else knows of it.
+    unsafe {
+        std::ptr::copy_nonoverlapping(elements.as_ptr(), place.cast::<u64>(), elements.len())
+    };
+    // SAFETY: the mapping made above, whole; no reference into it is left.
+    unsafe { rustix::mm::munmap(place, bytes) }?;
+    Ok(map)
+}
+
+/// Puts inner maps into an array of maps, all in one call: the kernel waits for running programs after each.
+pub(super) fn put_maps(outer: BorrowedFd<'_>, slots: &[u32], inner: &[OwnedFd]) -> io::Result<()> {
+    let descriptors: Vec<c_int> = inner.iter().map(|map| map.as_raw_fd()).collect();
+    let mut attr = zeroed();
+    attr.batch.keys = slots.as_ptr() as u64;
+    attr.batch.values = descriptors.as_ptr() as u64;
+    attr.batch.count = slots.len().min(descriptors.len()) as u32;
+    attr.batch.map_fd = outer.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 /// What a program is for.

@@ -181,7 +181,6 @@ impl Session {
             origin,
             if forked.is_some() { 0 } else { held },
         );
-        self.read_code(&mut followed);
         let tgid = followed.target.pid;
         self.processes.insert(tgid, followed);
         self.sample(tgid);
@@ -246,8 +245,11 @@ impl Session {
         allocator: &Allocator,
     ) -> Result<(), ProbeError> {
         self.declare(followed, Some(allocator), PROCESS_HELD)?;
+        // Its tables are built while the probes go in.
+        self.read_code(followed);
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.library = identity_of(allocator);
+        self.know_code(followed);
         self.declare(followed, Some(allocator), 0)
     }
 

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{Session, follow::Followed};
+use super::{
+    Session,
+    follow::Followed,
+    unwind::{self, Code, Unwinding},
+};
 use crate::{
     event::{Address, ProcessId, decode::StackDefinition},
     record::{Entry, Frame, FrameIndex, Module, ModuleIndex},
@@ -26,6 +30,7 @@ impl Modules {
         target: &Target,
         mapping: &Mapping,
         symbols: Option<&Symbols>,
+        unwinding: &mut Unwinding,
         written: &mut Vec<Module>,
     ) -> Option<ModuleIndex> {
         let (path, special) = match &mapping.path {
@@ -46,6 +51,7 @@ impl Modules {
                     build_id = elf::Elf::open(&mapped.file)
                         .ok()
                         .and_then(|elf| elf.build_id());
+                    unwinding.want(index, &mapped.file, build_id.as_deref());
                     let root = target.proc_dir().join("root");
                     let debug_dirs =
                         vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
@@ -56,6 +62,9 @@ impl Modules {
                 }
                 Err(error) => log::debug!("no names for {}: {error}", path.display()),
             }
+        }
+        if path.as_os_str() == "[vdso]" {
+            unwinding.want_vdso(index);
         }
         written.push(Module {
             index: index.0,
@@ -74,29 +83,27 @@ impl Session {
             return false;
         };
         let mut written = Vec::new();
-        let code: Vec<CodeMapping> = mappings
-            .iter()
-            .filter(|mapping| mapping.executable)
-            .filter_map(|mapping| {
-                Some(CodeMapping {
-                    start: mapping.start,
-                    end: mapping.end,
-                    file_offset: mapping.offset,
-                    module: self.modules.index(
-                        &followed.target,
-                        mapping,
-                        self.symbols.as_ref(),
-                        &mut written,
-                    )?,
-                })
-            })
-            .collect();
+        let unwound = unwind::code(&mappings, |mapping| {
+            self.modules.index(
+                &followed.target,
+                mapping,
+                self.symbols.as_ref(),
+                &mut self.unwinding,
+                &mut written,
+            )
+        });
+        let code: Vec<CodeMapping> = unwound.iter().filter_map(Code::mapping).collect();
         for module in written {
             self.write(&Entry::Module(module));
         }
         let changed = followed.mappings.iter().any(|old| !code.contains(old));
         followed.mappings.clone_from(&code);
         followed.code = CodeMap::new(code);
+        let moved = followed.unwound != unwound;
+        if moved {
+            followed.unwound = unwound;
+            self.place_code(followed);
+        }
         changed
     }
 

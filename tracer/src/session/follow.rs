@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Session, unwind::Code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
@@ -26,6 +26,8 @@ pub(super) struct Followed {
     pub(super) rss: Option<u64>,
     pub(super) code: CodeMap,
     pub(super) mappings: Vec<CodeMapping>,
+    /// What the kernel side was last told of where its code is.
+    pub(super) unwound: Vec<Code>,
     pub(super) read_at: Instant,
     pub(super) link: Option<Link>,
     /// Device and inode of the library that the link probes.
@@ -66,6 +68,7 @@ impl Followed {
             rss: None,
             code: CodeMap::new(Vec::new()),
             mappings: Vec::new(),
+            unwound: Vec::new(),
             read_at: Instant::now(),
             link: None,
             library: None,

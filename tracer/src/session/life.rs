@@ -164,7 +164,7 @@ impl Session {
                 followed.target.pid, followed.target.command
             ));
         }
-        self.read_code(followed);
+        self.know_code(followed);
     }
 
     /// The libc is mapped: keeps the link if it is the one that is probed, places it anew otherwise.

@@ -98,6 +98,27 @@ pub struct Elf<'file> {
     dynamic: Vec<Dyn64<LE>>,
 }
 
+/// A loaded segment that holds code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeSegment {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    /// The address (as the file counts) of its first byte.
+    pub address: u64,
+}
+
+impl CodeSegment {
+    /// The address, as the file counts, of the first byte of a mapping that begins at `offset` in the file and is `size`
+    /// bytes long, if this segment is mapped there. Mappings begin at a page, segments anywhere in one.
+    pub fn address_of_mapping(&self, offset: u64, size: u64) -> Option<u64> {
+        let overlaps = offset < self.offset.saturating_add(self.size)
+            && self.offset < offset.saturating_add(size);
+        overlaps.then(|| self.address.wrapping_sub(self.offset).wrapping_add(offset))
+    }
+}
+
 impl<'file> Elf<'file> {
     /// Reads its headers.
     ///
@@ -179,6 +200,22 @@ impl<'file> Elf<'file> {
                 let in_file = within < segment.p_filesz.get(LE);
                 in_file.then(|| segment.p_vaddr.get(LE).checked_add(within))?
             })
+    }
+
+    /// Its loaded segments that hold code.
+    pub fn code_segments(&self) -> Vec<CodeSegment> {
+        self.segments
+            .iter()
+            .filter(|segment| {
+                segment.p_type.get(LE) == elf::PT_LOAD
+                    && segment.p_flags.get(LE).0 & elf::PF_X.0 != 0
+            })
+            .map(|segment| CodeSegment {
+                offset: segment.p_offset.get(LE),
+                size: segment.p_filesz.get(LE),
+                address: segment.p_vaddr.get(LE),
+            })
+            .collect()
     }
 
     /// At most `limit` bytes that are mapped from an address on; fewer where the file ends.

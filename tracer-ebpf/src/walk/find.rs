@@ -1,0 +1,184 @@
+//! From a program counter to the rule for it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
+use highwater_common::{
+    stack::{CUT_NO_CODE, CUT_NO_RULE, CUT_PENDING, CUT_UNSUPPORTED},
+    unwind::{
+        CFA_REGISTER, CFA_UNKNOWN, CFA_UNSUPPORTED, CodeRange, Row, Rule, SAVED_RBP,
+        TABLE_FRAME_POINTERS, TABLE_PENDING, Unit,
+    },
+};
+
+use super::Walk;
+use crate::maps::{CODE_RANGES, RULES, TABLES};
+
+/// Steps that a search among the code ranges of a process can take.
+const RANGE_STEPS: u32 = 14;
+/// Steps that a search among the rows of a unit can take.
+const ROW_STEPS: u32 = 24;
+
+/// The rule for an address, and whether it is that of frame pointers.
+#[inline(always)]
+pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
+    let memory = walk.memory();
+    if address.wrapping_sub(memory.range.start) >= memory.range.end - memory.range.start {
+        range(walk, address)?;
+    }
+    let CodeRange {
+        bias,
+        table,
+        units,
+        unit_shift,
+        ..
+    } = walk.memory().range;
+    if table == TABLE_FRAME_POINTERS {
+        return Ok((by_frame_pointer(), true));
+    }
+    if table == TABLE_PENDING {
+        return Err(CUT_PENDING);
+    }
+    let pc = address.wrapping_sub(bias) as u32;
+    let unit = pc >> (unit_shift & 31);
+    if unit >= units {
+        return Err(CUT_NO_RULE);
+    }
+    let found = element(table, unit).ok_or(CUT_NO_RULE)?;
+    let Unit { first, last } = Unit {
+        first: found as u32,
+        last: (found >> 32) as u32,
+    };
+    let mut search = RowSearch {
+        table,
+        units,
+        pc,
+        first,
+        last,
+    };
+    unsafe {
+        bpf_loop(
+            ROW_STEPS,
+            narrow_rows as *mut c_void,
+            (&raw mut search).cast(),
+            0,
+        );
+    }
+    let found = element(table, units.wrapping_add(search.first)).ok_or(CUT_NO_RULE)?;
+    let row = Row {
+        pc: found as u32,
+        rule: (found >> 32) as u32,
+    };
+    if row.pc > pc {
+        return Err(CUT_NO_RULE);
+    }
+    let rule = *RULES.get(row.rule).ok_or(CUT_UNSUPPORTED)?;
+    match rule.cfa {
+        CFA_UNKNOWN => Err(CUT_NO_RULE),
+        CFA_UNSUPPORTED => Err(CUT_UNSUPPORTED),
+        _ => Ok((rule, false)),
+    }
+}
+
+/// `push rbp; mov rbp, rsp`: what compilers at run time do, if they keep frame pointers.
+#[inline(always)]
+fn by_frame_pointer() -> Rule {
+    Rule {
+        cfa: CFA_REGISTER,
+        register: 6,
+        saves: 1 << SAVED_RBP,
+        slots_from_rbp: 0,
+        offset: 16,
+        add: 0,
+        slots: [0, -2, 0, 0, 0, 0],
+    }
+}
+
+/// Element of a table.
+#[inline(always)]
+fn element(table: u32, index: u32) -> Option<u64> {
+    TABLES.get_value(table, &index).copied()
+}
+
+#[repr(C)]
+struct RowSearch {
+    table: u32,
+    units: u32,
+    pc: u32,
+    /// The row wanted is among these, both inclusive.
+    first: u32,
+    last: u32,
+}
+
+extern "C" fn narrow_rows(_index: u64, context: *mut c_void) -> i64 {
+    let search = unsafe { &mut *context.cast::<RowSearch>() };
+    if search.first >= search.last {
+        return 1;
+    }
+    let middle = ((search.first as u64 + search.last as u64 + 1) >> 1) as u32;
+    let Some(row) = element(search.table, search.units.wrapping_add(middle)) else {
+        return 1;
+    };
+    if row as u32 <= search.pc {
+        search.first = middle;
+    } else {
+        search.last = middle - 1;
+    }
+    0
+}
+
+/// Finds the code range of an address.
+#[inline(always)]
+fn range(walk: &Walk, address: u64) -> Result<(), u16> {
+    let memory = walk.memory();
+    let mut search = RangeSearch {
+        address,
+        first: memory.code_start,
+        end: memory.code_start.wrapping_add(memory.code_count),
+    };
+    unsafe {
+        bpf_loop(
+            RANGE_STEPS,
+            narrow_ranges as *mut c_void,
+            (&raw mut search).cast(),
+            0,
+        );
+    }
+    if search.first == memory.code_start {
+        return Err(CUT_NO_CODE);
+    }
+    let range = CODE_RANGES
+        .get(search.first.wrapping_sub(1))
+        .ok_or(CUT_NO_CODE)?;
+    if address < range.start || address >= range.end {
+        return Err(CUT_NO_CODE);
+    }
+    memory.range = *range;
+    Ok(())
+}
+
+#[repr(C)]
+struct RangeSearch {
+    address: u64,
+    /// All ranges before this one start at or below the address,
+    first: u32,
+    /// all from this one on above it.
+    end: u32,
+}
+
+extern "C" fn narrow_ranges(_index: u64, context: *mut c_void) -> i64 {
+    let search = unsafe { &mut *context.cast::<RangeSearch>() };
+    if search.first >= search.end {
+        return 1;
+    }
+    let middle = ((search.first as u64 + search.end as u64) >> 1) as u32;
+    let Some(range) = CODE_RANGES.get(middle) else {
+        return 1;
+    };
+    if range.start <= search.address {
+        search.first = middle + 1;
+    } else {
+        search.end = middle;
+    }
+    0
+}

@@ -1,0 +1,279 @@
+//! A thread's last walk, and the room for the one under way.
+
+use core::{arch::asm, ffi::c_void};
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as gen_probe_read_user},
+};
+use highwater_common::{
+    process::TracedProcess,
+    stack::{CUT_DEPTH, MAX_FRAMES, StackHead},
+    unwind::CodeRange,
+};
+
+use crate::{atomic, maps::WALKS};
+
+/// How many walks are kept: of that many threads, the last one.
+pub const WALK_MEMORIES: u32 = 128;
+/// In how many places a thread's walk may lie.
+const WAYS: u32 = 8;
+
+/// Words of the stack that are read at once.
+const WINDOW_WORDS: usize = 128;
+/// No address: nothing has been read yet.
+pub const NO_WINDOW: u64 = 1 << 62;
+/// How many of them lie below the one that was asked for: the registers that a callee has saved lie below its return address.
+const WORDS_BELOW: u64 = 8;
+
+/// One frame, with all that its place in the stack was concluded from.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// Return address into the frame's function; after a signal frame, the interrupted instruction.
+    pub ip: u64,
+    /// Canonical frame address: the caller's stack pointer. 0: the walk ended before it was known.
+    pub cfa: u64,
+    /// Hash of the frames from the outermost to this one.
+    pub hash: u64,
+    /// A second hash of the same.
+    pub check: u64,
+    /// Where the base register of the CFA was read. 0: it was still in the processor, or is the stack pointer.
+    pub base_slot: u64,
+    /// ... and what lay there.
+    pub base: u64,
+    /// Where the CFA itself was read (less `add`). 0: it was not.
+    pub cfa_slot: u64,
+    /// See there.
+    pub add: i32,
+    /// The saved registers that the CFA hangs on, a bit each.
+    pub uses: u8,
+    /// The saved registers that this frame's function has saved.
+    pub saves: u8,
+    /// The registers this frame leaves to its callers as they are, and that matter to a CFA there; or [`OPAQUE`].
+    pub needs: u8,
+    /// 1: `ip` is the next instruction itself, no return address.
+    pub exact: u8,
+}
+
+const _: () = assert!(size_of::<Frame>() == 64);
+
+/// In [`Frame::needs`]: the walk came through here in a way that is not kept. No walk is continued from this frame.
+pub const OPAQUE: u8 = 0x80;
+
+/// Whose walk it is, and what it is valid for.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    tid: u32,
+    identity: u32,
+    nonce: u32,
+    epoch: u32,
+    generation: u32,
+    reserved: u32,
+}
+
+/// A thread's last walk, and the room for the one under way. All of it lies in map memory, of which the verifier knows
+/// nothing: a number that it could follow would make every step a state of its own.
+#[repr(C)]
+pub struct Memory {
+    /// 1 while a walk uses it. A thread is never in two walks at once, but others may look for room.
+    busy: u64,
+    owner: Owner,
+    /// Where the walk started: the caller's return address, stack pointer and `rbp`.
+    start: [u64; 3],
+    /// Registers at the start that the walk hangs on, as [`Frame::needs`].
+    pub start_needs: u64,
+    /// Frames that are remembered: `frames[..count]`, outermost first.
+    pub count: u64,
+    /// What lay in the outermost frame's return address slot.
+    pub root_return: u64,
+    /// A `CUT_*`: how it ended.
+    pub remembered_cut: u64,
+    /// Identity under which it was sent, 0 if it was not.
+    pub sent: u64,
+
+    /// A `CUT_*`: how the walk under way ended.
+    pub cut: u64,
+    /// The walk under way: the program counter, and whether it is no return address.
+    pub ip: u64,
+    pub exact: u64,
+    /// Stack pointer: the CFA of the frame before.
+    pub sp: u64,
+    /// Where the signal frame just before keeps its registers. 0: the frame before was none.
+    pub signal: u64,
+    /// Where the callers' values of the saved registers lie. 0: still in the processor.
+    pub slots: [u64; 8],
+    /// The saved registers as they are in the processor.
+    pub registers: [u64; 8],
+    /// Frames so far; they lie at the end of `frames`, the first one last.
+    pub fresh: u64,
+    /// Remembered frames that the walk has not passed yet: `frames[..live]`.
+    pub live: u64,
+    /// Remembered frames that it was found to go on with: `frames[..joined]`.
+    pub joined: u64,
+    /// Position of the remembered frame that is being verified.
+    pub position: u64,
+    /// Where the range search stands.
+    pub code_start: u32,
+    pub code_count: u32,
+    /// The code range found last.
+    pub range: CodeRange,
+
+    /// Where `window` was read, or [`NO_WINDOW`].
+    pub window_start: u64,
+    /// A piece of the stack. Reading costs by the call, hardly by the byte, and a walk only goes up: so it reads ahead.
+    pub window: [u64; WINDOW_WORDS],
+
+    pub frames: [Frame; MAX_FRAMES],
+    /// What is sent: the head and the addresses behind it, leaf first.
+    pub head: StackHead,
+    pub addresses: [u64; MAX_FRAMES],
+}
+
+/// Takes the memory of a thread's last walk, or one that can be made its own. `None`: all that it may use are busy.
+#[inline(always)]
+pub fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
+    let owner = Owner {
+        tid,
+        identity: process.identity,
+        nonce: process.nonce,
+        epoch: process.epoch,
+        generation: process.code_generation,
+        reserved: 0,
+    };
+    let first = tid.wrapping_mul(0x9e37_79b1) >> 16;
+    let mut vacant = None;
+    for way in 0..WAYS {
+        let candidate = WALKS.get_ptr_mut((first + way) & (WALK_MEMORIES - 1))?;
+        let held_by = unsafe { (*candidate).owner.tid };
+        if held_by == tid {
+            return claim_as(candidate, &owner);
+        }
+        if held_by == 0 && vacant.is_none() {
+            vacant = Some(candidate);
+        }
+    }
+    if let Some(vacant) = vacant
+        && let Some(claimed) = claim_as(vacant, &owner)
+    {
+        return Some(claimed);
+    }
+    // Whose turn it is to be forgotten is as good as chance: the start of the walk's thread and its count of frames.
+    for way in 0..WAYS {
+        let turn = (tid ^ process.epoch).wrapping_add(way);
+        let candidate = WALKS.get_ptr_mut((first + turn % WAYS) & (WALK_MEMORIES - 1))?;
+        if let Some(claimed) = claim_as(candidate, &owner) {
+            return Some(claimed);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn claim_as(candidate: *mut Memory, owner: &Owner) -> Option<*mut Memory> {
+    if atomic::exchange(unsafe { &raw mut (*candidate).busy }, 1) != 0 {
+        return None;
+    }
+    let memory = unsafe { &mut *candidate };
+    if memory.owner != *owner {
+        memory.owner = *owner;
+        memory.count = 0;
+        memory.range = CodeRange::default();
+    }
+    Some(candidate)
+}
+
+/// A position among the frames, bounded in a way that the verifier sees: the compiler would leave out a mask that it can
+/// prove needless, or prove it by comparisons that the verifier does not follow.
+#[inline(always)]
+fn bounded(position: u64) -> usize {
+    const _: () = assert!(MAX_FRAMES == 1024);
+    let mut position = position;
+    unsafe { asm!("{0} &= 1023", inout(reg) position, options(pure, nomem, nostack)) };
+    position as usize
+}
+
+impl Memory {
+    /// The frame at a position.
+    #[inline(always)]
+    pub fn frame(&mut self, position: u64) -> &mut Frame {
+        unsafe { self.frames.get_unchecked_mut(bounded(position)) }
+    }
+
+    /// Puts down an address to be sent.
+    #[inline(always)]
+    pub fn put_address(&mut self, index: u64, address: u64) {
+        unsafe { *self.addresses.get_unchecked_mut(bounded(index)) = address };
+    }
+
+    /// A word of the stack as it is now; of a walk that has begun by forgetting the window.
+    #[inline(always)]
+    pub fn word(&mut self, address: u64) -> Option<u64> {
+        const SIZE: u64 = WINDOW_WORDS as u64 * 8;
+        if address & 7 != 0 {
+            return unsafe { bpf_probe_read_user(address as *const u64) }.ok();
+        }
+        if address.wrapping_sub(self.window_start) >= SIZE {
+            self.window_start = address.wrapping_sub(WORDS_BELOW * 8);
+            let read = unsafe {
+                gen_probe_read_user(
+                    self.window.as_mut_ptr().cast(),
+                    SIZE as u32,
+                    self.window_start as *const c_void,
+                )
+            };
+            if read != 0 {
+                // Some of it is not there: the word alone may be.
+                self.window_start = NO_WINDOW;
+                return unsafe { bpf_probe_read_user(address as *const u64) }.ok();
+            }
+        }
+        let mut index = address.wrapping_sub(self.window_start) >> 3;
+        const _: () = assert!(WINDOW_WORDS == 128);
+        unsafe {
+            asm!("{0} &= 127", inout(reg) index, options(pure, nomem, nostack));
+            Some(*self.window.get_unchecked(index as usize))
+        }
+    }
+
+    /// Done with it.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        atomic::exchange(&raw mut self.busy, 0);
+    }
+
+    /// Whether a walk that starts here starts like the remembered one.
+    #[inline(always)]
+    pub fn starts_alike(&self, ip: u64, regs: &pt_regs) -> bool {
+        const RBP: u64 = 1 << highwater_common::unwind::SAVED_RBP;
+        self.count != 0
+            && self.start[0] == ip
+            && self.start[1] == regs.rsp
+            && self.start_needs & !RBP == 0
+            && (self.start_needs == 0 || self.start[2] == regs.rbp)
+    }
+
+    /// A walk begins at the return of a call.
+    #[inline(always)]
+    pub fn begin(&mut self, process: &TracedProcess, ip: u64, regs: &pt_regs) {
+        self.start = [ip, regs.rsp, regs.rbp];
+        self.ip = ip;
+        self.exact = 0;
+        self.sp = regs.rsp;
+        self.signal = 0;
+        for slot in &mut self.slots {
+            *slot = 0;
+        }
+        self.registers = [
+            regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15, 0, 0,
+        ];
+        self.fresh = 0;
+        self.live = self.count;
+        self.joined = 0;
+        self.cut = CUT_DEPTH as u64;
+        self.sent = 0;
+        self.code_start = process.code_start;
+        self.code_count = process.code_count;
+    }
+}

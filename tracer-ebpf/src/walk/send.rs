@@ -1,0 +1,116 @@
+//! A stack's identity, and its definition, sent once.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
+use highwater_common::{
+    counter::Counter,
+    process::TracedProcess,
+    stack::{MAX_FRAMES, StackHead},
+};
+
+use super::{
+    Walk,
+    settle::{may_be_remembered, mix},
+};
+use crate::{
+    emit::count,
+    maps::{SENT, STACKS},
+};
+
+/// Gives the stack's identity, and sends the definition if this stack was not sent before.
+#[inline(always)]
+pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
+    let memory = walk.memory();
+    if memory.sent != 0 {
+        // The last stack once more.
+        return memory.sent;
+    }
+    let frames = memory.count;
+    if frames == 0 || frames > MAX_FRAMES as u64 {
+        return 0;
+    }
+    let (hash, check) = {
+        let leaf = memory.frame(frames - 1);
+        (leaf.hash, leaf.check)
+    };
+    if !may_be_remembered(memory) {
+        memory.count = 0;
+    }
+    define(process, walk, frames, hash, check)
+}
+
+#[inline(always)]
+fn define(
+    process: &TracedProcess,
+    walk: &mut Walk,
+    frames: u64,
+    hash: u64,
+    second_hash: u64,
+) -> u64 {
+    let memory = walk.memory();
+    let check = (second_hash >> 32) as u32;
+    let mut identity = hash | 1;
+    let known = match unsafe { SENT.get(identity) } {
+        Some(known) if *known == check => true,
+        // Another stack has this identity: take one that depends on both hashes.
+        Some(_) => {
+            identity = mix(identity ^ second_hash, 0x9fb2_1c65_1e98_df25) | 1;
+            unsafe { SENT.get(identity) }.is_some()
+        }
+        None => false,
+    };
+    if known {
+        memory.sent = identity;
+        return identity;
+    }
+    memory.position = frames;
+    unsafe {
+        bpf_loop(
+            frames as u32,
+            gather as *mut c_void,
+            (&raw mut *walk).cast(),
+            0,
+        );
+    }
+    let memory = walk.memory();
+    memory.head = StackHead {
+        identity,
+        check,
+        process: process.identity,
+        epoch: process.epoch,
+        count: frames as u16,
+        cut: memory.cut as u16,
+    };
+    let definition = unsafe {
+        core::slice::from_raw_parts(
+            (&raw const memory.head).cast::<u8>(),
+            size_of::<StackHead>() + frames as usize * 8,
+        )
+    };
+    // Remembered only once it is on its way: a definition that found no room is sent again at its next use.
+    if STACKS
+        .output::<[u8]>(definition, aya_ebpf::bindings::BPF_RB_NO_WAKEUP as u64)
+        .is_ok()
+    {
+        let _ = SENT.insert(identity, check, 0);
+        memory.sent = identity;
+    } else {
+        count(Counter::LostStacks);
+    }
+    identity
+}
+
+/// Copies an address, leaf first.
+extern "C" fn gather(index: u64, context: *mut c_void) -> i64 {
+    let walk = unsafe { &mut *context.cast::<Walk>() };
+    let memory = unsafe { &mut *walk.memory };
+    let from = memory.position.wrapping_sub(1);
+    if from >= MAX_FRAMES as u64 || index >= MAX_FRAMES as u64 {
+        return 1;
+    }
+    let address = memory.frame(from).ip;
+    memory.put_address(index, address);
+    memory.position = from;
+    0
+}

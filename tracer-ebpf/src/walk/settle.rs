@@ -1,0 +1,83 @@
+//! After a walk: its frames join those that were taken over, each with its hash and with what its callers hang on.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
+use highwater_common::{counter::Counter, process::TracedProcess, stack::MAX_FRAMES};
+
+use super::{Memory, Walk, is_settled};
+use crate::emit::add;
+
+#[repr(C)]
+struct Settling {
+    memory: *mut Memory,
+    hash: u64,
+    check: u64,
+}
+
+/// Moves the new frames behind the remembered ones and completes them.
+#[inline(always)]
+pub fn all(process: &TracedProcess, walk: &mut Walk) {
+    let memory = walk.memory();
+    add(Counter::WalkedFrames, memory.fresh);
+    if memory.joined != 0 {
+        add(Counter::VerifiedFrames, memory.joined);
+    }
+    // The process, its epoch and the end of the walk are part of the identity: the same addresses mean other code
+    // elsewhere.
+    let seed = ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32
+        | (process.epoch ^ (memory.cut as u32) << 28) as u64;
+    let mut settling = Settling {
+        memory: walk.memory,
+        hash: seed ^ 0x9e37_79b9_7f4a_7c15,
+        check: seed ^ 0xc2b2_ae3d_27d4_eb4f,
+    };
+    memory.count = memory.joined;
+    memory.position = MAX_FRAMES as u64 - memory.fresh;
+    unsafe {
+        bpf_loop(
+            memory.fresh as u32,
+            settle as *mut c_void,
+            (&raw mut settling).cast(),
+            0,
+        );
+    }
+}
+
+/// One frame, from the outermost inwards.
+extern "C" fn settle(_index: u64, context: *mut c_void) -> i64 {
+    let settling = unsafe { &mut *context.cast::<Settling>() };
+    let memory = unsafe { &mut *settling.memory };
+    let (from, to) = (memory.position, memory.count);
+    if from >= MAX_FRAMES as u64 || to >= MAX_FRAMES as u64 {
+        return 1;
+    }
+    let mut frame = *memory.frame(from);
+    let (mut hash, mut check) = (settling.hash, settling.check);
+    if to != 0 {
+        let caller = memory.frame(to - 1);
+        hash = caller.hash;
+        check = caller.check;
+        frame.needs |= (caller.needs | caller.uses) & !frame.saves;
+    }
+    frame.hash = mix(hash ^ frame.ip, 0x9fb2_1c65_1e98_df25);
+    frame.check = mix(check.rotate_left(23) ^ frame.ip, 0xd6e8_feb8_6659_fd93);
+    *memory.frame(to) = frame;
+    memory.start_needs = (frame.needs | frame.uses) as u64;
+    memory.position = from + 1;
+    memory.count = to + 1;
+    0
+}
+
+/// Whether the walk just settled may be remembered.
+#[inline(always)]
+pub fn may_be_remembered(memory: &Memory) -> bool {
+    is_settled(memory.cut)
+}
+
+/// Spreads every input bit over the upper half and back.
+#[inline(always)]
+pub fn mix(value: u64, factor: u64) -> u64 {
+    let value = (value ^ (value >> 32)).wrapping_mul(factor);
+    value ^ (value >> 29)
+}

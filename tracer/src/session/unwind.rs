@@ -1,0 +1,398 @@
+//! Unwind tables for the files that traced processes map: built on threads of their own, handed to the kernel side,
+//! and tied to the addresses where each process has the files.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+use highwater_common::{
+    counter::Counter,
+    unwind::{CodeRange, TABLE_FRAME_POINTERS, TABLE_PENDING},
+};
+use tokio::sync::Notify;
+
+use super::{Session, follow::Followed};
+use crate::{
+    record::ModuleIndex,
+    symbol::CodeMapping,
+    target::{
+        elf::{CodeSegment, Elf},
+        maps::{Mapping, MappingName},
+    },
+    unwind::{Draft, RuleBook, UnwindError, vdso_image},
+};
+
+/// Threads that build tables.
+const BUILDERS: usize = 2;
+/// Files that wait for their table, at most; those beyond are asked for again at the next look.
+const MOST_WAITING: usize = 4096;
+/// How long an attach waits for tables. Stacks through code whose table is later than this are cut until it is there.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where code lies in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Code {
+    start: u64,
+    end: u64,
+    file_offset: u64,
+    /// `None`: no file, so it was compiled at run time.
+    module: Option<ModuleIndex>,
+}
+
+impl Code {
+    /// The same as the names of its addresses are found by; only what has a module has any.
+    pub(super) fn mapping(&self) -> Option<CodeMapping> {
+        Some(CodeMapping {
+            start: self.start,
+            end: self.end,
+            file_offset: self.file_offset,
+            module: self.module?,
+        })
+    }
+}
+
+/// A file's table.
+enum Known {
+    /// Being built.
+    Pending,
+    /// Ready in the kernel.
+    Ready(Placed),
+    /// The file has no call frame information.
+    Without,
+    /// The same file as another module: of the same build id and size.
+    Same(ModuleIndex),
+}
+
+/// A table in the kernel.
+struct Placed {
+    slot: u32,
+    units: u32,
+    unit_shift: u32,
+    base: u64,
+    segments: Vec<CodeSegment>,
+}
+
+struct Job {
+    module: ModuleIndex,
+    source: Source,
+}
+
+enum Source {
+    File(File),
+    Vdso,
+}
+
+struct Built {
+    module: ModuleIndex,
+    draft: Result<Draft, UnwindError>,
+    segments: Vec<CodeSegment>,
+}
+
+/// All tables of a session.
+pub(super) struct Unwinding {
+    book: RuleBook,
+    known: HashMap<ModuleIndex, Known>,
+    by_build_id: HashMap<(String, u64), ModuleIndex>,
+    waiting: usize,
+    jobs: Sender<Job>,
+    built: Receiver<Built>,
+    /// Told of each table that is built.
+    pub(super) ready: Arc<Notify>,
+    broken_entries: u64,
+    unsupported_rules: u64,
+    rows_dropped: u64,
+    failed_files: u64,
+}
+
+impl Unwinding {
+    /// Starts the threads; they end when this is dropped.
+    pub(super) fn start() -> io::Result<Self> {
+        let (jobs, to_build) = crossbeam_channel::bounded::<Job>(MOST_WAITING);
+        let (done, built) = crossbeam_channel::bounded(MOST_WAITING);
+        let ready = Arc::new(Notify::new());
+        for number in 0..BUILDERS {
+            let (to_build, done, ready) = (to_build.clone(), done.clone(), Arc::clone(&ready));
+            std::thread::Builder::new()
+                .name(format!("hw-unwind-{number}"))
+                .spawn(move || {
+                    for job in to_build {
+                        if done.send(build(job)).is_err() {
+                            return;
+                        }
+                        ready.notify_one();
+                    }
+                })?;
+        }
+        Ok(Self {
+            book: RuleBook::new(),
+            known: HashMap::new(),
+            by_build_id: HashMap::new(),
+            waiting: 0,
+            jobs,
+            built,
+            ready,
+            broken_entries: 0,
+            unsupported_rules: 0,
+            rows_dropped: 0,
+            failed_files: 0,
+        })
+    }
+
+    /// Has the table of a module built, once.
+    pub(super) fn want(&mut self, module: ModuleIndex, file: &File, build_id: Option<&str>) {
+        if self.known.contains_key(&module) {
+            return;
+        }
+        if let (Some(id), Ok(metadata)) = (build_id, file.metadata()) {
+            let key = (id.to_owned(), metadata.len());
+            if let Some(&same) = self.by_build_id.get(&key) {
+                self.known.insert(module, Known::Same(same));
+                return;
+            }
+            self.by_build_id.insert(key, module);
+        }
+        if let Ok(file) = file.try_clone() {
+            self.request(module, Source::File(file));
+        }
+    }
+
+    /// The same for the code that the kernel maps into every process.
+    pub(super) fn want_vdso(&mut self, module: ModuleIndex) {
+        if !self.known.contains_key(&module) {
+            self.request(module, Source::Vdso);
+        }
+    }
+
+    fn request(&mut self, module: ModuleIndex, source: Source) {
+        if self.jobs.try_send(Job { module, source }).is_ok() {
+            self.known.insert(module, Known::Pending);
+            self.waiting += 1;
+        }
+    }
+
+    /// The code range of a stretch of code, as far as its table is known.
+    fn range(&self, code: &Code) -> CodeRange {
+        let mut range = CodeRange {
+            start: code.start,
+            end: code.end,
+            table: TABLE_FRAME_POINTERS,
+            ..CodeRange::default()
+        };
+        let mut known = code.module.map(|module| self.known.get(&module));
+        if let Some(Some(Known::Same(other))) = known {
+            known = Some(self.known.get(other));
+        }
+        match known {
+            Some(Some(Known::Ready(placed))) => {
+                let size = code.end - code.start;
+                let address = placed
+                    .segments
+                    .iter()
+                    .find_map(|segment| segment.address_of_mapping(code.file_offset, size));
+                if let Some(address) = address {
+                    range.table = placed.slot;
+                    range.units = placed.units;
+                    range.unit_shift = placed.unit_shift;
+                    range.bias = code.start.wrapping_sub(address).wrapping_add(placed.base);
+                }
+            }
+            Some(Some(Known::Pending) | None) => range.table = TABLE_PENDING,
+            Some(Some(Known::Without | Known::Same(_))) | None => {}
+        }
+        range
+    }
+}
+
+fn build(job: Job) -> Built {
+    let (draft, segments) = match &job.source {
+        Source::File(file) => (
+            Draft::of_file(file),
+            Elf::open(file)
+                .map(|elf| elf.code_segments())
+                .unwrap_or_default(),
+        ),
+        Source::Vdso => {
+            let image = vdso_image().unwrap_or_default();
+            // Mapped as it is, from its first byte on.
+            let whole = CodeSegment {
+                offset: 0,
+                size: image.len() as u64,
+                address: 0,
+            };
+            (Draft::of_bytes(&image), vec![whole])
+        }
+    };
+    Built {
+        module: job.module,
+        draft,
+        segments,
+    }
+}
+
+/// The stretches of a process's address space that hold code. `module` says which module a mapping belongs to.
+pub(super) fn code(
+    mappings: &[Mapping],
+    mut module: impl FnMut(&Mapping) -> Option<ModuleIndex>,
+) -> Vec<Code> {
+    let mut code: Vec<Code> = mappings
+        .iter()
+        .filter(|mapping| mapping.executable && mapping.start < mapping.end)
+        .filter(|mapping| {
+            // Nothing that is called from lies in these.
+            !matches!(&mapping.path, MappingName::Special(name) if matches!(name.as_str(), "[vsyscall]" | "[uprobes]"))
+        })
+        .map(|mapping| Code {
+            start: mapping.start,
+            end: mapping.end,
+            file_offset: mapping.offset,
+            module: module(mapping),
+        })
+        .collect();
+    code.sort_unstable_by_key(|code| code.start);
+    for at in 1..code.len() {
+        let next = code[at].start;
+        code[at - 1].end = code[at - 1].end.min(next);
+    }
+    code
+}
+
+impl Session {
+    /// Takes the tables that have been built, and tells the kernel side of them. Says whether there were any.
+    pub(super) fn take_tables(&mut self) -> bool {
+        let mut placed = Vec::new();
+        let mut elements = Vec::new();
+        let mut any = false;
+        while let Ok(built) = self.unwinding.built.try_recv() {
+            any = true;
+            self.unwinding.waiting = self.unwinding.waiting.saturating_sub(1);
+            let draft = match built.draft {
+                Ok(draft) => draft,
+                Err(error) => {
+                    log::info!("module {}: no unwind table: {error}", built.module.0);
+                    if !matches!(error, UnwindError::NoFrameInformation) {
+                        self.unwinding.failed_files += 1;
+                    }
+                    self.unwinding.known.insert(built.module, Known::Without);
+                    continue;
+                }
+            };
+            let faults = draft.counters();
+            self.unwinding.broken_entries += faults.broken_entries;
+            self.unwinding.unsupported_rules += faults.unsupported_rules;
+            self.unwinding.rows_dropped += faults.rows_dropped;
+            let table = draft.intern(&mut self.unwinding.book);
+            elements.push(table.elements());
+            placed.push((
+                built.module,
+                Placed {
+                    slot: 0,
+                    units: table.units.len() as u32,
+                    unit_shift: table.unit_shift,
+                    base: table.base,
+                    segments: built.segments,
+                },
+            ));
+        }
+        let tables = self.kernel.tables();
+        let slots = tables
+            .put_rules(self.unwinding.book.rules())
+            .and_then(|()| tables.put_tables(&elements));
+        match slots {
+            Ok(slots) => {
+                for ((module, mut table), slot) in placed.into_iter().zip(slots) {
+                    table.slot = slot;
+                    self.unwinding.known.insert(module, Known::Ready(table));
+                }
+            }
+            Err(error) => self.quality.note(format!(
+                "stacks are cut in {} files whose unwind tables found no room: {error}",
+                placed.len()
+            )),
+        }
+        any
+    }
+
+    /// Reads where a process's code is, and waits for its tables, but not for long.
+    pub(super) fn know_code(&mut self, followed: &mut Followed) {
+        self.read_code(followed);
+        self.await_tables();
+        self.place_code(followed);
+    }
+
+    fn await_tables(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.take_tables();
+            if self.unwinding.waiting == 0 || Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Tells the kernel side where a process's code is, with the tables that there are.
+    pub(super) fn place_code(&mut self, followed: &Followed) {
+        let ranges: Vec<CodeRange> = followed
+            .unwound
+            .iter()
+            .map(|code| self.unwinding.range(code))
+            .collect();
+        if let Err(error) = self.kernel.set_code(followed.target.pid, &ranges) {
+            self.quality.note(format!(
+                "stacks of process {} ({}) are cut: {error}",
+                followed.target.pid, followed.target.command
+            ));
+        }
+    }
+
+    /// Tables have been built: every process gets them.
+    pub(super) fn place_tables(&mut self) {
+        if !self.take_tables() {
+            return;
+        }
+        let all: Vec<u32> = self.processes.keys().copied().collect();
+        for tgid in all {
+            if let Some(followed) = self.processes.remove(&tgid) {
+                self.place_code(&followed);
+                self.processes.insert(tgid, followed);
+            }
+        }
+    }
+
+    /// What went wrong with tables, for the report.
+    pub(super) fn note_tables(&mut self) {
+        let unwinding = &self.unwinding;
+        log::info!(
+            "unwind tables: {} bytes, {} rules; {} broken entries, {} rows with rules that cannot be expressed, {} rows beyond what a table holds",
+            self.kernel.tables().bytes(),
+            unwinding.book.rules().len(),
+            unwinding.broken_entries,
+            unwinding.unsupported_rules,
+            unwinding.rows_dropped,
+        );
+        log::info!(
+            "frames: {} unwound, {} taken over from the walk before",
+            self.kernel.counter(Counter::WalkedFrames),
+            self.kernel.counter(Counter::VerifiedFrames),
+        );
+        for (count, what) in [
+            (
+                unwinding.failed_files,
+                "files have call frame information that could not be read: stacks through them are cut",
+            ),
+            (
+                unwinding.book.folded(),
+                "unwind rules beyond the most that are told apart were dropped: stacks through them are cut",
+            ),
+        ] {
+            if count > 0 {
+                self.quality.note(format!("{count} {what}"));
+            }
+        }
+    }
+}

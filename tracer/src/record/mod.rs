@@ -257,6 +257,16 @@ pub struct Quality {
     pub truncated_depth: u64,
     /// Stacks cut where memory could not be read.
     pub truncated_unreadable: u64,
+    /// Stacks cut in a file whose unwind table was not there yet.
+    pub truncated_pending: u64,
+    /// Stacks cut in code that its file has no call frame information for.
+    pub truncated_no_rule: u64,
+    /// Stacks cut at an address where no code was known to be.
+    pub truncated_no_code: u64,
+    /// Stacks cut at an unwind rule that the tables cannot express.
+    pub truncated_unsupported: u64,
+    /// Stacks cut in code compiled at run time that kept no frame pointers.
+    pub truncated_frame_pointer: u64,
     /// Events without a stack, because no walk buffer was free.
     pub no_walk_buffer: u64,
     /// Calls not followed: the table of threads was full.

@@ -185,9 +185,18 @@ impl Profile {
 
     /// Stacks whose root end is missing.
     pub fn truncated_stacks(&self) -> u64 {
-        self.quality
-            .truncated_depth
-            .saturating_add(self.quality.truncated_unreadable)
+        let quality = &self.quality;
+        [
+            quality.truncated_depth,
+            quality.truncated_unreadable,
+            quality.truncated_pending,
+            quality.truncated_no_rule,
+            quality.truncated_no_code,
+            quality.truncated_unsupported,
+            quality.truncated_frame_pointer,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 
     /// Code locations without a name.
@@ -213,6 +222,11 @@ impl Profile {
             lost_stacks: _,
             truncated_depth: _,
             truncated_unreadable: _,
+            truncated_pending: _,
+            truncated_no_rule: _,
+            truncated_no_code: _,
+            truncated_unsupported: _,
+            truncated_frame_pointer: _,
             no_walk_buffer: _,
             // Calls under way as we attached: what they return counts as held before attach.
             unpaired_returns: _,

@@ -346,6 +346,11 @@ fn every_counter_has_words() {
         lost_stacks: 1,
         truncated_depth: 1,
         truncated_unreadable: 1,
+        truncated_pending: 1,
+        truncated_no_rule: 1,
+        truncated_no_code: 1,
+        truncated_unsupported: 1,
+        truncated_frame_pointer: 1,
         no_walk_buffer: 1,
         threads_full: 1,
         calls_too_deep: 1,
@@ -365,7 +370,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 15, "{text}");
+    assert_eq!(counted, 20, "{text}");
     assert!(text.contains("  A note.\n"), "{text}");
 }
 

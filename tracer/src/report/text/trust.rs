@@ -38,6 +38,11 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         lost_stacks,
         truncated_depth,
         truncated_unreadable,
+        truncated_pending,
+        truncated_no_rule,
+        truncated_no_code,
+        truncated_unsupported,
+        truncated_frame_pointer,
         no_walk_buffer,
         threads_full,
         calls_too_deep,
@@ -179,7 +184,37 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         *truncated_unreadable,
         "stack was",
         "stacks were",
-        "cut where memory could not be read, as in code without frame pointers",
+        "cut where the stack's memory could not be read",
+    );
+    said.note(
+        *truncated_pending,
+        "stack was",
+        "stacks were",
+        "cut in code that had just been mapped, before its unwind table was there",
+    );
+    said.note(
+        *truncated_no_rule,
+        "stack was",
+        "stacks were",
+        "cut in code that its file has no call frame information for",
+    );
+    said.note(
+        *truncated_no_code,
+        "stack was",
+        "stacks were",
+        "cut at an address where no code was known to be",
+    );
+    said.note(
+        *truncated_unsupported,
+        "stack was",
+        "stacks were",
+        "cut at an unwind rule that the tables have no words for",
+    );
+    said.note(
+        *truncated_frame_pointer,
+        "stack was",
+        "stacks were",
+        "cut in code compiled at run time, which keeps no frame pointers",
     );
     said.note(
         profile.unresolved_frames(),

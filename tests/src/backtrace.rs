@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::recorder::Recorder;
 use crate::report::{Frame, Holding, Place, Report};
 use crate::scratch;
-use crate::victim::Victim;
+use crate::victim::{Truth, Victim};
 
 /// Where a stack goes, leaf first.
 type Stack = Vec<Place>;
@@ -52,21 +52,19 @@ struct Mapping {
     path: String,
 }
 
-/// Attaches to a stack victim, tells it these commands, and detaches: the report, and the stacks that it told.
+/// Attaches to a stack victim, tells it a command, and detaches: the report, the stacks that it told, and what else it said.
 #[track_caller]
-pub fn record_stacks(name: &str, arguments: &[&str], commands: &[&str]) -> (Report, ToldStacks) {
+pub fn record_stacks(name: &str, arguments: &[&str], command: &str) -> (Report, ToldStacks, Truth) {
     let directory = scratch();
     let path = directory.path().join("truth");
     let mut all = vec![path.to_str().expect("the path of a scratch file is text")];
     all.extend(arguments);
     let mut victim = Victim::start_with(name, &all);
     let recorder = Recorder::attach(victim.pid(), &directory.path().join("recording.hwm"));
-    for command in commands {
-        victim.tell(command);
-    }
+    let truth = victim.tell(command);
     let report = recorder.interrupt();
     victim.quit();
-    (report, ToldStacks::read(&path))
+    (report, ToldStacks::read(&path), truth)
 }
 
 impl ToldStacks {

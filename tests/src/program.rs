@@ -97,6 +97,19 @@ const STACK_FLAGS: &[&str] = &[
     "-Wl,-z,lazy",
 ];
 
+/// The same, with a function of ours in front of the runtime's.
+const THROWING_FLAGS: &[&str] = &[
+    "-O2",
+    "-g",
+    "-fomit-frame-pointer",
+    "-fno-builtin",
+    "-pthread",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wl,-z,lazy,--wrap=__cxa_allocate_exception",
+];
+
 /// The same for a library.
 const LIBRARY_FLAGS: &[&str] = &[
     "-O2",
@@ -151,6 +164,12 @@ fn recipe(name: &str, sources: &Path) -> Recipe {
                 "-fno-stack-protector",
             ],
         ),
+        "unwound_stacks" => recipe(
+            "unwound_stacks.cc",
+            Some("backtrace.c"),
+            &[],
+            THROWING_FLAGS,
+        ),
         _ => {
             let stem = name.trim_end_matches(".so");
             let source = ["c", "cc", "rs"]
@@ -195,7 +214,6 @@ const STACK_VICTIMS: &[&str] = &[
     "probed_frames",
     "signal_frames",
     "thread_stacks",
-    "unwound_stacks",
     "whole_stack",
 ];
 

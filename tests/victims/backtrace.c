@@ -38,6 +38,7 @@ static size_t block_count;
 static size_t sizes;
 static uint64_t mappings;
 static int fresh_code;
+static int telling;
 static int file = -1;
 
 static struct frames scratch, outer;
@@ -144,6 +145,8 @@ FRAME void told(void *block, size_t size)
     int error = errno;
     if (!block)
         broken("an allocation failed");
+    if (!telling)
+        return;
     sigset_t before = begin_work();
     scratch.count = 0;
     scratch.skip = 2; // this function, and the one that took the block
@@ -239,6 +242,11 @@ void begin_truth(const char *path)
     _Unwind_Backtrace(frame, first);
 }
 
+void start_telling(void)
+{
+    telling = 1;
+}
+
 void code_changed(void)
 {
     sigset_t before = begin_work();
@@ -271,6 +279,7 @@ uint64_t write_truth(void)
     }
     flush();
     uint64_t count = block_count;
+    telling = 0;
     end_work(&before);
     return count;
 }

@@ -15,6 +15,9 @@ extern "C" {
 // The truth will be written to the file of that name. Writes down what is mapped now.
 void begin_truth(const char *path);
 
+// Blocks are told of from here on; those from before are nobody's business.
+void start_telling(void);
+
 // Code was mapped or unmapped: addresses mean something else from here on.
 void code_changed(void);
 
@@ -34,7 +37,7 @@ size_t another_size(void);
 // it ends at the probe, and goes on with this address and the stack of the caller's caller.
 void probed_call(uintptr_t return_address);
 
-// Writes everything to the file; answers how many blocks there are.
+// Writes everything to the file, and tells of nothing more; answers how many blocks there are.
 uint64_t write_truth(void);
 
 #ifdef __cplusplus

@@ -17,6 +17,7 @@ static int obey_go(const char *command, uint64_t number)
 {
     if (strcmp(command, "go"))
         return 0;
+    start_telling();
     stack_body(number);
     uint64_t blocks = write_truth();
     TRUTH({"blocks", blocks});

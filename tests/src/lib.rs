@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+mod backtrace;
 mod cgroup;
 mod memory;
 mod privilege;
@@ -29,13 +30,14 @@ mod recorder;
 mod report;
 mod victim;
 
+pub use backtrace::{ToldStacks, record_stacks};
 pub use cgroup::MemoryCgroup;
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
 pub use program::{highwater, highwater_binary, try_victim_program, victim_program};
 pub use recorder::{Launched, Recorder, link_kinds};
-pub use report::{Exit, Holder, Holding, Process, Report};
+pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};
 
 /// How long anything may take before a test gives up on it.

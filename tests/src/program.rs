@@ -63,7 +63,11 @@ pub fn try_victim_program(name: &str) -> Result<PathBuf, String> {
 
 /// How a victim is compiled.
 struct Recipe {
-    source: &'static str,
+    source: PathBuf,
+    /// What is compiled to an object and linked with it.
+    beside: Option<&'static str>,
+    /// Victims that are libraries of this one.
+    libraries: &'static [&'static str],
     flags: &'static [&'static str],
 }
 
@@ -79,17 +83,78 @@ const FLAGS: &[&str] = &[
     "-Wextra",
 ];
 
-/// The victims that are not compiled as all the others are.
-fn recipe(name: &str) -> Option<Recipe> {
+/// The truth about stacks is that of programs as distributions build them; they export what their libraries call.
+const STACK_FLAGS: &[&str] = &[
+    "-O2",
+    "-g",
+    "-fomit-frame-pointer",
+    "-fno-builtin",
+    "-pthread",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-rdynamic",
+    "-Wl,-z,lazy",
+];
+
+/// The same, with a function of ours in front of the runtime's.
+const THROWING_FLAGS: &[&str] = &[
+    "-O2",
+    "-g",
+    "-fomit-frame-pointer",
+    "-fno-builtin",
+    "-pthread",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wl,-z,lazy,--wrap=__cxa_allocate_exception",
+];
+
+/// The same for a library.
+const LIBRARY_FLAGS: &[&str] = &[
+    "-O2",
+    "-g",
+    "-fomit-frame-pointer",
+    "-fno-builtin",
+    "-fPIC",
+    "-shared",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wl,-z,lazy",
+];
+
+const RUST_FLAGS: &[&str] = &[
+    "--edition=2024",
+    "-O",
+    "-g",
+    "-C",
+    "force-frame-pointers=no",
+    "-C",
+    "panic=unwind",
+];
+
+/// How the victim of that name is compiled, from the sources in that directory.
+fn recipe(name: &str, sources: &Path) -> Recipe {
+    let recipe = |source: &str, beside, libraries, flags| Recipe {
+        source: sources.join(source),
+        beside,
+        libraries,
+        flags,
+    };
     match name {
-        "static" => Some(Recipe {
-            source: "steady.c",
-            flags: &["-O1", "-g", "-static", "-pthread", "-D_GNU_SOURCE"],
-        }),
+        "static" => recipe(
+            "steady.c",
+            None,
+            &[],
+            &["-O1", "-g", "-static", "-pthread", "-D_GNU_SOURCE"],
+        ),
         // Needs the compiler's and linker's 32-bit modes, but no 32-bit libc.
-        "elf32" => Some(Recipe {
-            source: "elf32.c",
-            flags: &[
+        "elf32" => recipe(
+            "elf32.c",
+            None,
+            &[],
+            &[
                 "-m32",
                 "-O1",
                 "-nostdlib",
@@ -98,10 +163,59 @@ fn recipe(name: &str) -> Option<Recipe> {
                 "-no-pie",
                 "-fno-stack-protector",
             ],
-        }),
-        _ => None,
+        ),
+        "unwound_stacks" => recipe(
+            "unwound_stacks.cc",
+            Some("backtrace.c"),
+            &[],
+            THROWING_FLAGS,
+        ),
+        _ => {
+            let stem = name.trim_end_matches(".so");
+            let source = ["c", "cc", "rs"]
+                .map(|extension| sources.join(stem).with_extension(extension))
+                .into_iter()
+                .find(|source| source.is_file())
+                .unwrap_or_else(|| sources.join(stem).with_extension("c"));
+            let libraries: &[&str] = match name {
+                "whole_stack" => &["plt.so"],
+                _ => &[],
+            };
+            let (beside, flags) = if name.ends_with(".so") {
+                (None, LIBRARY_FLAGS)
+            } else if source
+                .extension()
+                .is_some_and(|extension| extension == "rs")
+            {
+                (Some("backtrace.c"), RUST_FLAGS)
+            } else if STACK_VICTIMS.contains(&name) {
+                (Some("backtrace.c"), STACK_FLAGS)
+            } else {
+                (None, FLAGS)
+            };
+            Recipe {
+                source,
+                beside,
+                libraries,
+                flags,
+            }
+        }
     }
 }
+
+/// The victims that tell the truth about their stacks.
+const STACK_VICTIMS: &[&str] = &[
+    "alternating_stacks",
+    "counting_registers",
+    "coroutine",
+    "deep_stack",
+    "moving_frames",
+    "opened_code",
+    "probed_frames",
+    "signal_frames",
+    "thread_stacks",
+    "whole_stack",
+];
 
 fn build(name: &str) -> Result<PathBuf, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("victims");
@@ -110,49 +224,65 @@ fn build(name: &str) -> Result<PathBuf, String> {
     // Test executables may run at the same time; the lock goes with the file.
     let lock = File::create(directory.join(".lock")).map_err(|error| format!("lock: {error}"))?;
     lock.lock().map_err(|error| format!("lock: {error}"))?;
+    build_in(&directory, &sources, name)
+}
 
-    let (source, flags) = match recipe(name) {
-        Some(recipe) => (sources.join(recipe.source), recipe.flags),
-        None => {
-            let in_c = sources.join(name).with_extension("c");
-            let source = if in_c.is_file() {
-                in_c
-            } else {
-                sources.join(name).with_extension("cc")
-            };
-            (source, FLAGS)
-        }
-    };
+/// Builds a victim into a directory, and its libraries before it.
+fn build_in(directory: &Path, sources: &Path, name: &str) -> Result<PathBuf, String> {
+    let recipe = recipe(name, sources);
     let program = directory.join(name);
-    if modified(&program) > newest(&sources)? {
+    if modified(&program) > newest(sources)? {
         return Ok(program);
     }
-    let compiler = if source
-        .extension()
-        .is_some_and(|extension| extension == "cc")
-    {
-        "c++"
-    } else {
-        "cc"
-    };
+    let libraries = recipe
+        .libraries
+        .iter()
+        .map(|library| build_in(directory, sources, library))
+        .collect::<Result<Vec<_>, _>>()?;
     // A victim may be running from the old file: the new one takes its name, not its place.
     let fresh = directory.join(format!("{name}.new"));
-    let output = Command::new(compiler)
-        .args(flags)
-        .arg(&source)
-        .arg("-o")
-        .arg(&fresh)
-        .output()
-        .map_err(|error| format!("cannot run {compiler}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "{compiler} {}: {}",
-            flags.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        ));
+    let mut linked = libraries;
+    if let Some(source) = recipe.beside {
+        let object = directory.join(format!("{name}.o"));
+        let mut command = Command::new("cc");
+        command
+            .args(STACK_FLAGS)
+            .arg("-c")
+            .arg(sources.join(source));
+        compile(command.arg("-o").arg(&object))?;
+        linked.push(object);
     }
+    let extension = recipe.source.extension().and_then(|name| name.to_str());
+    let mut command = match extension {
+        Some("rs") => Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())),
+        Some("cc") => Command::new("c++"),
+        _ => Command::new("cc"),
+    };
+    command.args(recipe.flags).arg(&recipe.source);
+    if extension == Some("rs") {
+        for file in linked {
+            command
+                .arg("-C")
+                .arg(format!("link-arg={}", file.display()));
+        }
+    } else {
+        command.args(linked);
+    }
+    compile(command.arg("-o").arg(&fresh))?;
     fs::rename(&fresh, &program).map_err(|error| format!("{}: {error}", fresh.display()))?;
     Ok(program)
+}
+
+/// Runs a compiler; the error is what it said.
+fn compile(command: &mut Command) -> Result<(), String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {said}"))
 }
 
 /// When a file was last written; long ago if it does not exist.

@@ -46,10 +46,32 @@ pub struct Holder {
     pub process: u64,
     /// Names of the functions on its stack, leaf first; unresolved ones are `?`.
     pub functions: Vec<String>,
+    /// The frames of its stack, leaf first; an inlined function is none.
+    pub frames: Vec<Frame>,
+    /// Whether its stack goes on beyond its last frame.
+    pub truncated: bool,
     /// Bytes held.
     pub bytes: u64,
     /// Blocks held.
     pub blocks: u64,
+}
+
+/// Where a return address lies: a file, and the offset in it. Code of no file has an address instead.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file's path; `None` for code of no file.
+    pub module: Option<String>,
+    /// Bytes from the start of the file, or the address.
+    pub offset: u64,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Where it returns to.
+    pub place: Place,
+    /// The function's name, `?` if unresolved.
+    pub function: String,
 }
 
 /// Who held what at one moment.
@@ -287,6 +309,8 @@ impl Report {
             .map(|holder| Holder {
                 process: number(holder, "process"),
                 functions: self.functions(&holder["stack"]),
+                frames: self.frames(&holder["stack"]),
+                truncated: list(&self.0, "truncated_stacks").contains(&holder["stack"]),
                 bytes: number(holder, "bytes"),
                 blocks: number(holder, "blocks"),
             })
@@ -301,6 +325,25 @@ impl Report {
 
     /// The names on a stack, leaf first; none where there is no stack.
     fn functions(&self, stack: &Value) -> Vec<String> {
+        self.stack(stack).map(function).collect()
+    }
+
+    /// The frames of a stack, leaf first; none where there is no stack.
+    fn frames(&self, stack: &Value) -> Vec<Frame> {
+        self.stack(stack)
+            .filter(|frame| frame["inlined"] != true)
+            .map(|frame| Frame {
+                place: Place {
+                    module: frame["module"].as_str().map(str::to_owned),
+                    offset: frame["offset"].as_u64().unwrap_or_default(),
+                },
+                function: function(frame),
+            })
+            .collect()
+    }
+
+    /// What `frames` says of a stack, leaf first.
+    fn stack(&self, stack: &Value) -> impl Iterator<Item = &Value> {
         let index = |value: &Value| value.as_u64().and_then(|index| usize::try_from(index).ok());
         let frames = index(stack).map(|stack| &self.0["stacks"][stack]);
         frames
@@ -308,12 +351,13 @@ impl Report {
             .into_iter()
             .flatten()
             .filter_map(index)
-            .map(|frame| {
-                let name = self.0["frames"][frame]["function"].as_str();
-                name.unwrap_or("?").to_owned()
-            })
-            .collect()
+            .map(|frame| &self.0["frames"][frame])
     }
+}
+
+/// The name of a frame's function.
+fn function(frame: &Value) -> String {
+    frame["function"].as_str().unwrap_or("?").to_owned()
 }
 
 #[track_caller]

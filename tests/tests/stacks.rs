@@ -1,0 +1,111 @@
+//! Every frame of every stack, held against the unwinder of the C runtime: programs as distributions build them, without
+//! frame pointers.
+
+use highwater_tests::{Report, ToldStacks, privileged, record_stacks, victim_program};
+
+/// Holds every stack of a victim against what it tells.
+#[track_caller]
+fn check(name: &str, command: &str) -> (Report, ToldStacks) {
+    let (report, told, _) = record_stacks(name, &[], command);
+    told.assert_shown_by(&report);
+    report.assert_saw_all();
+    (report, told)
+}
+
+#[test]
+fn frames_of_every_shape_are_walked_to_the_first_function() {
+    privileged!();
+    let (_, told) = check("whole_stack", "go");
+    assert!(told.deepest() > 20);
+}
+
+#[test]
+fn frames_whose_size_is_known_only_at_run_time_are_walked() {
+    privileged!();
+    let (_, told) = check("moving_frames", "go 500");
+    assert!(told.count() > 400);
+}
+
+#[test]
+fn stacks_of_exceptions_under_way_are_whole() {
+    privileged!();
+    check("unwound_stacks", "go 60");
+}
+
+#[test]
+fn stacks_of_signal_handlers_go_on_into_what_they_interrupted() {
+    privileged!();
+    check("signal_frames", "go 200");
+}
+
+#[test]
+fn a_handler_inside_a_probed_call_goes_on_behind_the_probe() {
+    privileged!();
+    let (report, told, _) = record_stacks("probed_frames", &[], "go 50");
+    told.assert_shown_by(&report);
+    report.assert_saw_all();
+}
+
+#[test]
+fn a_recursion_900_deep_is_whole() {
+    privileged!();
+    let (_, told) = check("deep_stack", "go 900");
+    assert!(told.deepest() > 900);
+}
+
+#[test]
+fn a_recursion_1500_deep_keeps_its_leaf_1024_and_is_counted() {
+    privileged!();
+    let (report, told, _) = record_stacks("deep_stack", &[], "go 1500");
+    assert!(told.deepest() > 1500);
+    told.assert_shown_by(&report);
+    report.assert_saw_all_but(&["truncated_stacks"]);
+    assert_eq!(report.quality("truncated_stacks"), 1);
+}
+
+#[test]
+fn code_opened_while_tracing_is_walked_and_not_taken_for_what_was_there_before() {
+    privileged!();
+    let libraries = ["opened.so", "opened_other.so"].map(victim_program);
+    let libraries = libraries
+        .each_ref()
+        .map(|path| path.to_str().expect("the path of a victim is text"));
+    let (report, told, truth) = record_stacks("opened_code", &libraries, "go 25");
+    assert!(truth.get("opened") == 50 && truth.get("same_address") > 40);
+    told.assert_shown_but_for_fresh_code(&report);
+    report.assert_saw_all_but(&["truncated_stacks"]);
+}
+
+#[test]
+fn stacks_of_threads_go_down_to_where_threads_start() {
+    privileged!();
+    let (_, told) = check("thread_stacks", "go 500");
+    assert_eq!(told.count(), 32);
+}
+
+#[test]
+fn stacks_of_coroutines_go_down_to_where_coroutines_start() {
+    privileged!();
+    check("coroutine", "go 1000");
+}
+
+#[test]
+fn stacks_of_rust_closures_generics_panics_and_threads_are_whole() {
+    privileged!();
+    let (_, told) = check("rust_stacks", "go 40");
+    assert!(told.count() > 100);
+}
+
+#[test]
+fn a_stack_is_not_taken_for_another_that_left_its_traces_at_the_same_addresses() {
+    privileged!();
+    let (_, told) = check("alternating_stacks", "go 2000");
+    assert!(told.count() > 300);
+}
+
+#[test]
+fn one_chain_of_calls_is_one_stack_whatever_its_registers_hold() {
+    privileged!();
+    let (_, told) = check("counting_registers", "go 10000");
+    assert_eq!(told.count(), 1);
+}

@@ -1,0 +1,3 @@
+// See opened.c.
+#define ROOM 312
+#include "opened.c"

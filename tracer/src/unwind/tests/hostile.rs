@@ -55,7 +55,7 @@ impl Frames {
                 ends_at_zero: false,
             }),
             bases: BaseAddresses::default(),
-            code: vec![1..u64::MAX],
+            code: std::iter::once(1..u64::MAX).collect(),
             ..Sections::default()
         }
     }
@@ -342,6 +342,32 @@ proptest! {
             elf[offset + at.index(size)] = byte;
         }
         exercise(&elf)?;
+    }
+
+    /// Each function has a rule, or two, by how much it adds to the stack pointer.
+    #[test]
+    fn functions_that_overlap_apply_by_their_starts(
+        functions in prop::collection::vec((1_u64..100, 1_u64..40, 1_u8..9, prop::option::of(1_u8..9)), 1..20),
+    ) {
+        let mut frames = Frames::default();
+        let cie = frames.cie(&INITIAL);
+        for &(start, length, words, then) in &functions {
+            let instructions = match then {
+                Some(then) => vec![0x0e, 8 * words, ADVANCE, 0x0e, 8 * then],
+                None => vec![0x0e, 8 * words],
+            };
+            frames.fde(cie, start, length, &instructions);
+        }
+        let (table, _) = frames.table();
+        for address in 0..150 {
+            let covering = functions.iter().filter(|(start, length, ..)| (*start..start + length).contains(&address));
+            let expected = covering.max_by_key(|(start, ..)| start).map_or(UNKNOWN, |&(start, _, words, then)| {
+                let words = if address >= start + 4 { then.unwrap_or(words) } else { words };
+                u32::from(words) + 2
+            });
+            let found = table.find(address).map_or(UNKNOWN, |row| row.rule);
+            prop_assert_eq!(found, expected, "at {}", address);
+        }
     }
 
     #[test]

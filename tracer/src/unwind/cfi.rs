@@ -215,13 +215,14 @@ impl Functions {
     }
 }
 
-/// Where a function ends, at the latest where its segment of code does; `None`: it is not in one, or empty.
+/// Where a function ends, at the latest where its segment of code does; `None`: it is not in one, it is empty, or it
+/// ends beyond all addresses.
 fn end_of(fde: &FrameDescriptionEntry<Bytes<'_>>, code: &[Range<u64>]) -> Option<u64> {
     let start = fde.initial_address();
     let segment = code
         .partition_point(|segment| segment.start <= start)
         .checked_sub(1)?;
-    let end = start.saturating_add(fde.len()).min(code[segment].end);
+    let end = start.checked_add(fde.len())?.min(code[segment].end);
     (start < end).then_some(end)
 }
 

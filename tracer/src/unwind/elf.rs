@@ -277,11 +277,13 @@ fn read_header(image: &impl Image) -> Result<FileHeader64<LE>, UnwindError> {
     supported.then_some(*header).ok_or(UnwindError::NotElf)
 }
 
+type NamedSection = (Vec<u8>, SectionHeader64<LE>);
+
 /// All sections with their names, in the order of the file.
 fn named_sections(
     image: &impl Image,
     header: &FileHeader64<LE>,
-) -> Result<Vec<(Vec<u8>, SectionHeader64<LE>)>, UnwindError> {
+) -> Result<Vec<NamedSection>, UnwindError> {
     let what = "the section headers";
     let offset = header.e_shoff.get(LE);
     if offset == 0 {

@@ -17,7 +17,7 @@ pub(super) fn bare(cfa: u8) -> Rule {
 }
 
 /// Distinct rules, each with an index. The first three are [`CFA_UNKNOWN`], [`CFA_END`] and [`CFA_UNSUPPORTED`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Distinct {
     rules: Vec<Rule>,
     indices: HashMap<Rule, u32, foldhash::fast::RandomState>,
@@ -57,7 +57,7 @@ impl Distinct {
 /// The rules of all tables, told apart once: the index is [`Row::rule`](highwater_common::unwind::Row::rule).
 ///
 /// Index 0 is [`CFA_UNKNOWN`], 1 [`CFA_END`], 2 [`CFA_UNSUPPORTED`]. There are at most [`MAX_RULES`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RuleBook {
     rules: Distinct,
     folded: u64,

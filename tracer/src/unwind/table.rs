@@ -55,7 +55,11 @@ impl Draft {
     }
 
     fn of_image(image: &impl Image) -> Result<Self, UnwindError> {
-        let mut functions = Functions::of(&Sections::read(image)?);
+        Self::of_sections(&Sections::read(image)?)
+    }
+
+    pub(super) fn of_sections(sections: &Sections) -> Result<Self, UnwindError> {
+        let mut functions = Functions::of(sections);
         // Stable, so that of two with the same start the one that came last stays last.
         functions.list.sort_by_key(|function| function.start);
         let mut layout = Layout {

@@ -10,6 +10,7 @@
 //! before relocation, which is the same in a module and its file of debug information, where file offsets are not.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -100,6 +101,18 @@ impl Resolver {
                 self.failures.modules += 1;
             }
         }
+    }
+
+    /// The build id of a module that has no debug information here, and may have some elsewhere.
+    pub fn lacks_debug_info(&self, index: ModuleIndex) -> Option<&[u8]> {
+        self.modules.get(&index)?.lacks_debug_info()
+    }
+
+    /// A module's debug information that was found elsewhere. Comes before the first [`Resolver::resolve`] of the
+    /// module. Says whether it is of the same build; otherwise it is not used.
+    pub fn add_debug_file(&mut self, index: ModuleIndex, file: File) -> bool {
+        let module = self.modules.get_mut(&index);
+        module.is_some_and(|module| module.add_debug_file(file))
     }
 
     /// The names at return addresses, given as offsets in the module's file, in the same order; innermost function

@@ -216,16 +216,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
 
 #[test]
 fn the_vdso_is_named_from_memory() {
-    use std::os::unix::fs::FileExt;
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
-    let range = line.split(' ').next().unwrap().split_once('-').unwrap();
-    let [start, end] = [range.0, range.1].map(|text| u64::from_str_radix(text, 16).unwrap());
-    let mut image = vec![0; (end - start) as usize];
-    File::open("/proc/self/mem")
-        .unwrap()
-        .read_exact_at(&mut image, start)
-        .unwrap();
+    let image = super::super::vdso::image().unwrap();
     let fixture = Fixture::new();
     fs::write(fixture.path("vdso"), &image).unwrap();
     let (address, end) = function(&fixture.path("vdso"), "__vdso_clock_gettime");

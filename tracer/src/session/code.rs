@@ -90,7 +90,7 @@ impl Modules {
     /// The module of a process's code that is in no file, in which offsets are addresses.
     fn anonymous(
         &mut self,
-        followed: &Followed,
+        followed: &mut Followed,
         symbols: Option<&Symbols>,
         written: &mut Vec<Module>,
     ) -> ModuleIndex {
@@ -100,9 +100,10 @@ impl Modules {
         let index = self.next();
         self.anonymous.insert(followed.id, index);
         if let Some(symbols) = symbols {
-            match perf_map(&followed.target) {
-                Ok(source) => symbols.add_perf_map(index, source),
-                Err(error) => log::debug!("no perf map of {}: {error}", followed.target.pid),
+            // It may have another root and another user by now.
+            let now = perf_map(&followed.target).ok();
+            if let Some(source) = now.or_else(|| followed.perf_map.take()) {
+                symbols.add_perf_map(index, source);
             }
         }
         written.push(Module {
@@ -147,7 +148,7 @@ fn is_memory_file(path: &Path) -> bool {
 }
 
 /// Where the process's perf map is looked for.
-fn perf_map(target: &Target) -> Result<PerfMapSource, TargetError> {
+pub(super) fn perf_map(target: &Target) -> Result<PerfMapSource, TargetError> {
     Ok(PerfMapSource {
         root: target.root()?,
         ns_pid: target.ns_pid,
@@ -209,7 +210,7 @@ impl Session {
         }
         // Where nothing is known to be mapped: code made since the mappings were read, most likely.
         let mut written = Vec::new();
-        let anonymous = followed.as_ref().and_then(|followed| {
+        let anonymous = followed.as_mut().and_then(|followed| {
             let is_unknown = |&Address(at): &Address| followed.code.locate(at).is_none();
             let symbols = self.symbols.as_ref();
             definition

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Session;
+use super::{Session, code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
-    symbol::{CodeMap, CodeMapping},
+    symbol::{CodeMap, CodeMapping, PerfMapSource},
     target::{Target, cgroup::MemoryCgroup, memory::Sampler},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Followed {
     pub(super) rss: Option<u64>,
     pub(super) code: CodeMap,
     pub(super) mappings: Vec<CodeMapping>,
+    /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
+    pub(super) perf_map: Option<PerfMapSource>,
     pub(super) read_at: Instant,
     pub(super) link: Option<Link>,
     /// Device and inode of the library that the link probes.
@@ -62,6 +64,7 @@ impl Followed {
             id,
             sampler: Sampler::open(&target).ok(),
             cgroup: MemoryCgroup::of(&target).ok().flatten(),
+            perf_map: code::perf_map(&target).ok(),
             target,
             rss: None,
             code: CodeMap::new(Vec::new()),

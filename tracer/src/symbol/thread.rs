@@ -1,6 +1,6 @@
 //! The thread `hw-symbol`: asks for names go in, names come out, and neither side waits for the other.
 //!
-//! This is the side of those who ask; [`worker`](super::worker) is the thread's own.
+//! This is the side of those who ask; `worker.rs` is the thread's own.
 
 use std::fs::File;
 use std::io;

@@ -131,7 +131,8 @@ pub enum Origin {
 pub struct Module {
     /// Its dense index.
     pub index: u32,
-    /// Its path as the process sees it, or `[vdso]`, `[anonymous]`.
+    /// Its path as the process sees it, or `[vdso]`. `[anon]` is the memory of one process that has no file: what is
+    /// there was made as it ran, and offsets are addresses.
     pub path: PathBuf,
     /// GNU build id, hexadecimal.
     pub build_id: Option<String>,

@@ -1,6 +1,10 @@
 //! Where a traced process keeps its code: files held open and named once, addresses turned into locations.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{
     Session,
@@ -10,17 +14,22 @@ use super::{
 use crate::{
     event::{Address, ProcessId, decode::StackDefinition},
     record::{Entry, Frame, FrameIndex, Module, ModuleIndex},
-    symbol::{CodeMap, CodeMapping, ModuleSource, Symbols},
+    symbol::{CodeMap, CodeMapping, ModuleSource, PerfMapSource, Symbols},
     target::{
-        Target, elf, mapped_file,
+        Target, TargetError, elf, mapped_file,
         maps::{self, Mapping, MappingName},
+        vdso,
     },
 };
 
-/// Files of the recording, by device and inode (and by name, for what is no file).
+/// Modules of the recording.
 #[derive(Default)]
 pub(super) struct Modules {
-    known: HashMap<(u32, u32, u64, String), ModuleIndex>,
+    /// By device and inode (and by name, for what is no file). `None`: its code is named like that of anonymous memory.
+    known: HashMap<(u32, u32, u64, String), Option<ModuleIndex>>,
+    /// What is in no file, of each process: the same address means something else in another one.
+    anonymous: HashMap<ProcessId, ModuleIndex>,
+    count: u32,
 }
 
 impl Modules {
@@ -35,36 +44,51 @@ impl Modules {
     ) -> Option<ModuleIndex> {
         let (path, special) = match &mapping.path {
             MappingName::File(path, _) => (path.clone(), String::new()),
+            MappingName::Special(name) if is_memory(name) => return None,
             MappingName::Special(name) => (name.into(), name.clone()),
             MappingName::Anonymous => return None,
         };
         let key = (mapping.device.0, mapping.device.1, mapping.inode, special);
         if let Some(index) = self.known.get(&key) {
-            return Some(*index);
+            return *index;
         }
-        let index = ModuleIndex(self.known.len() as u32);
-        self.known.insert(key, index);
-        let mut build_id = None;
-        if matches!(mapping.path, MappingName::File(..)) {
-            match mapped_file::open(target, mapping) {
+        let (source, build_id) = match &mapping.path {
+            MappingName::File(..) => match mapped_file::open(target, mapping) {
                 Ok(mapped) => {
-                    build_id = elf::Elf::open(&mapped.file)
-                        .ok()
-                        .and_then(|elf| elf.build_id());
-                    unwinding.want(index, &mapped.file, build_id.as_deref());
-                    let root = target.proc_dir().join("root");
-                    let debug_dirs =
-                        vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
-                    if let Some(symbols) = symbols {
-                        let source = ModuleSource::File(mapped.file);
-                        symbols.add_module(index, path.clone(), source, debug_dirs);
+                    let elf = elf::Elf::open(&mapped.file);
+                    if elf.is_err() && is_memory_file(&path) {
+                        // A JIT compiler's memory, mapped twice: once to write, once to run.
+                        self.known.insert(key, None);
+                        return None;
                     }
+                    let build_id = elf.ok().and_then(|elf| elf.build_id());
+                    (Some(ModuleSource::File(mapped.file)), build_id)
                 }
-                Err(error) => log::debug!("no names for {}: {error}", path.display()),
-            }
+                Err(error) => {
+                    log::debug!("no names for {}: {error}", path.display());
+                    (None, None)
+                }
+            },
+            MappingName::Special(name) if name == "[vdso]" => match vdso::image() {
+                Ok(image) => (Some(ModuleSource::Memory(image)), None),
+                Err(error) => {
+                    log::debug!("no names for the vdso: {error}");
+                    (None, None)
+                }
+            },
+            _ => (None, None),
+        };
+        let index = self.next();
+        self.known.insert(key, Some(index));
+        match &source {
+            Some(ModuleSource::File(file)) => unwinding.want_file(index, file, build_id.as_deref()),
+            Some(ModuleSource::Memory(image)) => unwinding.want_image(index, image.clone()),
+            None => {}
         }
-        if path.as_os_str() == "[vdso]" {
-            unwinding.want_vdso(index);
+        if let (Some(symbols), Some(source)) = (symbols, source) {
+            let root = target.proc_dir().join("root");
+            let debug_dirs = vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
+            symbols.add_module(index, path.clone(), source, debug_dirs);
         }
         written.push(Module {
             index: index.0,
@@ -73,6 +97,75 @@ impl Modules {
         });
         Some(index)
     }
+
+    /// The module of a process's code that is in no file, in which offsets are addresses.
+    fn anonymous(
+        &mut self,
+        followed: &mut Followed,
+        symbols: Option<&Symbols>,
+        written: &mut Vec<Module>,
+    ) -> ModuleIndex {
+        if let Some(index) = self.anonymous.get(&followed.id) {
+            return *index;
+        }
+        let index = self.next();
+        self.anonymous.insert(followed.id, index);
+        if let Some(symbols) = symbols {
+            // It may have another root and another user by now.
+            let now = perf_map(&followed.target).ok();
+            if let Some(source) = now.or_else(|| followed.perf_map.take()) {
+                symbols.add_perf_map(index, source);
+            }
+        }
+        written.push(Module {
+            index: index.0,
+            path: ANONYMOUS.into(),
+            build_id: None,
+        });
+        index
+    }
+
+    /// A process has ended, or become another program.
+    pub(super) fn end(&mut self, process: ProcessId, symbols: Option<&Symbols>) {
+        if let (Some(index), Some(symbols)) = (self.anonymous.remove(&process), symbols) {
+            symbols.end_perf_map(index);
+        }
+    }
+
+    fn next(&mut self) -> ModuleIndex {
+        let index = ModuleIndex(self.count);
+        self.count += 1;
+        index
+    }
+}
+
+/// The path of the module that stands for a process's memory without a file.
+const ANONYMOUS: &str = "[anon]";
+
+/// Whether the kernel's name is one of ordinary memory: a program may have made its stack or heap executable.
+fn is_memory(name: &str) -> bool {
+    name == "[heap]" || name.starts_with("[stack") || name.starts_with("[anon")
+}
+
+/// Whether it is memory that only looks like a file.
+fn is_memory_file(path: &Path) -> bool {
+    ["/memfd:", "/dev/zero", "/SYSV", "/anon_hugepage"]
+        .iter()
+        .any(|name| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .starts_with(name.as_bytes())
+        })
+}
+
+/// Where the process's perf map is looked for.
+pub(super) fn perf_map(target: &Target) -> Result<PerfMapSource, TargetError> {
+    Ok(PerfMapSource {
+        root: target.root()?,
+        ns_pid: target.ns_pid,
+        owner: target.file_owner()?,
+        started: UNIX_EPOCH + Duration::from_nanos(target.started_unix_ns),
+    })
 }
 
 impl Session {
@@ -124,6 +217,20 @@ impl Session {
                 self.refresh_code(followed);
             }
         }
+        // Where nothing is known to be mapped: code made since the mappings were read, most likely.
+        let mut written = Vec::new();
+        let anonymous = followed.as_mut().and_then(|followed| {
+            let is_unknown = |&Address(at): &Address| followed.code.locate(at).is_none();
+            let symbols = self.symbols.as_ref();
+            definition
+                .frames
+                .iter()
+                .any(is_unknown)
+                .then(|| self.modules.anonymous(followed, symbols, &mut written))
+        });
+        for module in written {
+            self.write(&Entry::Module(module));
+        }
         let mut wanted = Vec::new();
         let mut indices = Vec::with_capacity(definition.frames.len());
         for &Address(address) in &definition.frames {
@@ -132,7 +239,7 @@ impl Session {
                 .and_then(|followed| followed.code.locate(address));
             let (module, offset) = match found {
                 Some((module, offset)) => (Some(module), offset),
-                None => (None, address),
+                None => (anonymous, address),
             };
             let interned = self.frames.intern(module, offset);
             if interned.new {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Session, unwind::Code};
+use super::{Session, code, unwind::Code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
-    symbol::{CodeMap, CodeMapping},
+    symbol::{CodeMap, CodeMapping, PerfMapSource},
     target::{Target, cgroup::MemoryCgroup, memory::Sampler},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Followed {
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
     pub(super) unwound: Vec<Code>,
+    /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
+    pub(super) perf_map: Option<PerfMapSource>,
     pub(super) read_at: Instant,
     pub(super) link: Option<Link>,
     /// Device and inode of the library that the link probes.
@@ -64,6 +66,7 @@ impl Followed {
             id,
             sampler: Sampler::open(&target).ok(),
             cgroup: MemoryCgroup::of(&target).ok().flatten(),
+            perf_map: code::perf_map(&target).ok(),
             target,
             rss: None,
             code: CodeMap::new(Vec::new()),

@@ -70,6 +70,7 @@ impl Session {
         let Some(mut old) = self.processes.remove(&tgid) else {
             return;
         };
+        self.modules.end(old.id, self.symbols.as_ref());
         let was_held = old.stage == Stage::Held;
         if old.is_written() {
             self.book(lifecycle(at, process, Call::Executed { next }));
@@ -280,6 +281,7 @@ impl Session {
 
     pub(super) fn end(&mut self, followed: &Followed, at: Nanos, reason: EndReason) {
         self.write_pending();
+        self.modules.end(followed.id, self.symbols.as_ref());
         if followed.is_written() {
             self.write(&Entry::End(ProcessEnd {
                 at,

@@ -37,10 +37,31 @@ impl Tally {
                 symbols.refused_frames(),
                 "code locations were not looked up: too many waited at once",
             ),
+            (
+                symbols.refused_perf_maps(),
+                "perf maps were not used, or not wholly: of another user, older than the process, or too long",
+            ),
+            (
+                symbols.malformed_perf_lines(),
+                "lines of perf maps made no sense",
+            ),
+            (
+                symbols.refused_perf_lines(),
+                "entries of perf maps found no room: 256 MiB hold those of all processes",
+            ),
+            (
+                symbols.late_debug_info(),
+                "files' debug information was still being fetched when the recording was finished",
+            ),
         ] {
             if count > 0 {
                 self.notes.push(format!("{count} {what}"));
             }
+        }
+        if symbols.debuginfod_missing() {
+            self.notes.push(
+                "DEBUGINFOD_URLS is set, but debuginfod-find is not installed: no debug information was fetched".to_owned(),
+            );
         }
     }
 

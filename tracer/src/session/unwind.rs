@@ -24,7 +24,7 @@ use crate::{
         elf::{CodeSegment, Elf},
         maps::{Mapping, MappingName},
     },
-    unwind::{Draft, RuleBook, UnwindError, vdso_image},
+    unwind::{Draft, RuleBook, UnwindError},
 };
 
 /// Threads that build tables.
@@ -84,7 +84,7 @@ struct Job {
 
 enum Source {
     File(File),
-    Vdso,
+    Image(Vec<u8>),
 }
 
 struct Built {
@@ -144,7 +144,7 @@ impl Unwinding {
     }
 
     /// Has the table of a module built, once.
-    pub(super) fn want(&mut self, module: ModuleIndex, file: &File, build_id: Option<&str>) {
+    pub(super) fn want_file(&mut self, module: ModuleIndex, file: &File, build_id: Option<&str>) {
         if self.known.contains_key(&module) {
             return;
         }
@@ -161,10 +161,10 @@ impl Unwinding {
         }
     }
 
-    /// The same for the code that the kernel maps into every process.
-    pub(super) fn want_vdso(&mut self, module: ModuleIndex) {
+    /// The same for a module that is no file: the code that the kernel maps into every process.
+    pub(super) fn want_image(&mut self, module: ModuleIndex, image: Vec<u8>) {
         if !self.known.contains_key(&module) {
-            self.request(module, Source::Vdso);
+            self.request(module, Source::Image(image));
         }
     }
 
@@ -216,15 +216,14 @@ fn build(job: Job) -> Built {
                 .map(|elf| elf.code_segments())
                 .unwrap_or_default(),
         ),
-        Source::Vdso => {
-            let image = vdso_image().unwrap_or_default();
+        Source::Image(image) => {
             // Mapped as it is, from its first byte on.
             let whole = CodeSegment {
                 offset: 0,
                 size: image.len() as u64,
                 address: 0,
             };
-            (Draft::of_bytes(&image), vec![whole])
+            (Draft::of_bytes(image), vec![whole])
         }
     };
     Built {

@@ -25,6 +25,8 @@ pub(super) struct Module {
     /// How the target names it, for messages.
     pub(super) path: PathBuf,
     pub(super) elf: Elf,
+    /// It is a file, not an image in memory.
+    on_disk: bool,
     /// Held open: its file of debug information, if it has one, and the module itself.
     pub(super) files: Vec<HeldFile>,
     /// Best first; those that failed are taken out. `None`: not looked for yet.
@@ -64,6 +66,7 @@ impl Module {
         source: ModuleSource,
         debug_dirs: &[PathBuf],
     ) -> Result<Self, OpenError> {
+        let on_disk = matches!(source, ModuleSource::File(_));
         let file = match source {
             ModuleSource::File(file) => file,
             ModuleSource::Memory(image) => memory_file(&image)?,
@@ -82,11 +85,35 @@ impl Module {
         Ok(Self {
             path: path.to_owned(),
             elf,
+            on_disk,
             files,
             ways: None,
             bytes: 0,
             debug_info_failed: false,
         })
+    }
+
+    /// The build id to ask debug information for by, if the module is a file without any.
+    pub(super) fn lacks_debug_info(&self) -> Option<&[u8]> {
+        let has_some = self
+            .files
+            .iter()
+            .any(|file| file.elf.content(".debug_info").is_some());
+        let build_id = self.elf.build_id.as_deref();
+        build_id.filter(|id| self.on_disk && !has_some && !id.is_empty())
+    }
+
+    /// A file of debug information that came later, before the module was asked for names. Says whether it is the
+    /// right one.
+    pub(super) fn add_debug_file(&mut self, file: File) -> bool {
+        let Ok(elf) = Elf::read(&file) else {
+            return false;
+        };
+        let belongs = elf.build_id.is_some() && elf.build_id == self.elf.build_id;
+        if belongs && self.ways.is_none() {
+            self.files.insert(0, HeldFile { file, elf });
+        }
+        belongs
     }
 
     /// Finds out in which ways the files can be asked without harm, the first time.

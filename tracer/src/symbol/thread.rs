@@ -1,22 +1,26 @@
 //! The thread `hw-symbol`: asks for names go in, names come out, and neither side waits for the other.
+//!
+//! This is the side of those who ask; `worker.rs` is the thread's own.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
-use hashbrown::{HashMap, HashSet};
+use crossbeam_channel::Receiver;
+use hashbrown::HashSet;
 
+use super::debuginfod::Debuginfod;
+use super::jit::PerfMapSource;
 use super::module::ModuleSource;
-use super::resolver::{Budget, Resolver};
+use super::resolver::Budget;
+use super::worker::Worker;
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Most locations that wait for their names. More are refused and counted.
 const MOST_WAITING: usize = 1 << 20;
-/// Locations named in one go: between two such batches new modules are opened.
-const BATCH: usize = 256;
 /// Batches of names that wait to be taken. The thread rests while there are that many.
 const MOST_BATCHES: usize = 256;
 /// blazesym recurses where functions are inlined into each other; see [`super::dwarf`] for how deep.
@@ -36,11 +40,16 @@ pub struct Symbols {
 /// What could not be named, by cause.
 #[derive(Debug, Default)]
 pub struct SymbolCounters {
-    failed_modules: AtomicU64,
-    failed_debug_info: AtomicU64,
-    panics: AtomicU64,
-    nameless_frames: AtomicU64,
+    pub(super) failed_modules: AtomicU64,
+    pub(super) failed_debug_info: AtomicU64,
+    pub(super) panics: AtomicU64,
+    pub(super) nameless_frames: AtomicU64,
     refused_frames: AtomicU64,
+    pub(super) refused_perf_maps: AtomicU64,
+    pub(super) malformed_perf_lines: AtomicU64,
+    pub(super) refused_perf_lines: AtomicU64,
+    pub(super) late_debug_info: AtomicU64,
+    debuginfod_missing: AtomicBool,
 }
 
 impl SymbolCounters {
@@ -68,41 +77,95 @@ impl SymbolCounters {
     pub fn refused_frames(&self) -> u64 {
         self.refused_frames.load(Ordering::Relaxed)
     }
+
+    /// Perf maps that were not used, or not wholly: of another user, older than the process, no regular file, too long.
+    pub fn refused_perf_maps(&self) -> u64 {
+        self.refused_perf_maps.load(Ordering::Relaxed)
+    }
+
+    /// Lines of perf maps that are no entries.
+    pub fn malformed_perf_lines(&self) -> u64 {
+        self.malformed_perf_lines.load(Ordering::Relaxed)
+    }
+
+    /// Entries of perf maps for which there was no room.
+    pub fn refused_perf_lines(&self) -> u64 {
+        self.refused_perf_lines.load(Ordering::Relaxed)
+    }
+
+    /// Modules whose debug information was still being fetched when the recording was finished.
+    pub fn late_debug_info(&self) -> u64 {
+        self.late_debug_info.load(Ordering::Relaxed)
+    }
+
+    /// Whether `DEBUGINFOD_URLS` asks for debug information that nothing here can fetch.
+    pub fn debuginfod_missing(&self) -> bool {
+        self.debuginfod_missing.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     requests: Mutex<Requests>,
     /// Something was added to `requests`.
-    added: Condvar,
-    counters: Arc<SymbolCounters>,
+    pub(super) added: Condvar,
+    pub(super) counters: Arc<SymbolCounters>,
 }
 
 #[derive(Debug, Default)]
-struct Requests {
-    modules: Vec<NewModule>,
-    frames: Vec<(FrameIndex, ModuleIndex, u64)>,
+pub(super) struct Requests {
+    pub(super) new: New,
     /// Locations ever asked for.
     asked: HashSet<FrameIndex, foldhash::fast::RandomState>,
-    /// Locations in `frames` and those that the thread has taken but not answered.
-    waiting: usize,
-    /// No more will be added.
-    closed: bool,
+    /// Locations asked for that the thread has not answered.
+    pub(super) waiting: usize,
+    /// No more will be added by those who ask.
+    pub(super) closed: bool,
     /// Nobody wants the answers.
-    abandoned: bool,
+    pub(super) abandoned: bool,
+}
+
+/// What the thread has not taken yet.
+#[derive(Debug, Default)]
+pub(super) struct New {
+    pub(super) modules: Vec<NewModule>,
+    pub(super) perf_maps: Vec<(ModuleIndex, PerfMapSource)>,
+    /// Locations, to be taken after the modules.
+    pub(super) frames: Vec<(FrameIndex, ModuleIndex, u64)>,
+    /// Processes' code that grows no more, to be taken after the locations.
+    pub(super) ended: Vec<ModuleIndex>,
+    /// Debug information that was fetched, or is not to be had.
+    pub(super) fetched: Vec<(ModuleIndex, Option<File>)>,
+}
+
+impl New {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            modules,
+            perf_maps,
+            frames,
+            ended,
+            fetched,
+        } = self;
+        modules.is_empty()
+            && perf_maps.is_empty()
+            && frames.is_empty()
+            && ended.is_empty()
+            && fetched.is_empty()
+    }
 }
 
 #[derive(Debug)]
-struct NewModule {
-    index: ModuleIndex,
-    path: PathBuf,
-    source: ModuleSource,
-    debug_dirs: Vec<PathBuf>,
+pub(super) struct NewModule {
+    pub(super) index: ModuleIndex,
+    pub(super) path: PathBuf,
+    pub(super) source: ModuleSource,
+    pub(super) debug_dirs: Vec<PathBuf>,
 }
 
 impl Shared {
     /// A panic elsewhere leaves the requests whole: they are only ever added to and taken.
-    fn lock(&self) -> MutexGuard<'_, Requests> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,16 +177,22 @@ impl Symbols {
     ///
     /// When the system has no thread left.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(Budget::default(), MOST_WAITING)
+        Self::start_with(
+            Budget::default(),
+            MOST_WAITING,
+            Debuginfod::from_environment(),
+        )
     }
 
-    fn start_with(budget: Budget, most_waiting: usize) -> io::Result<Self> {
+    fn start_with(budget: Budget, most_waiting: usize, debuginfod: Debuginfod) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
+        let missing = debuginfod == Debuginfod::Missing;
+        shared
+            .counters
+            .debuginfod_missing
+            .store(missing, Ordering::Relaxed);
         let (sender, names) = crossbeam_channel::bounded(MOST_BATCHES);
-        let worker = Worker {
-            shared: Arc::clone(&shared),
-            names: sender,
-        };
+        let worker = Worker::new(Arc::clone(&shared), sender, debuginfod)?;
         let thread = std::thread::Builder::new()
             .name("hw-symbol".into())
             .stack_size(STACK_BYTES)
@@ -149,12 +218,25 @@ impl Symbols {
         source: ModuleSource,
         debug_dirs: Vec<PathBuf>,
     ) {
-        self.shared.lock().modules.push(NewModule {
+        self.shared.lock().new.modules.push(NewModule {
             index,
             path,
             source,
             debug_dirs,
         });
+        self.shared.added.notify_one();
+    }
+
+    /// The code of a process that no file has: offsets in this module are addresses, and names come from the process's
+    /// perf map, once it has one. Comes before [`Symbols::resolve`] of its frames.
+    pub fn add_perf_map(&self, index: ModuleIndex, source: PerfMapSource) {
+        self.shared.lock().new.perf_maps.push((index, source));
+        self.shared.added.notify_one();
+    }
+
+    /// The process of [`Symbols::add_perf_map`] has ended: whatever its perf map says now is all that it will say.
+    pub fn end_perf_map(&self, index: ModuleIndex) {
+        self.shared.lock().new.ended.push(index);
         self.shared.added.notify_one();
     }
 
@@ -172,7 +254,7 @@ impl Symbols {
                     .refused_frames
                     .fetch_add(1, Ordering::Relaxed);
             } else if requests.asked.insert(frame.0) {
-                requests.frames.push(frame);
+                requests.new.frames.push(frame);
                 requests.waiting += 1;
             }
         }
@@ -186,7 +268,8 @@ impl Symbols {
         self.names.try_iter().flatten().collect()
     }
 
-    /// No more requests: waits until all are answered, and returns the rest.
+    /// No more requests: waits until all are answered, and returns the rest. For debug information that is still being
+    /// fetched it waits half a minute at most.
     pub fn finish(mut self) -> Vec<FrameNames> {
         self.shared.lock().closed = true;
         self.shared.added.notify_one();
@@ -214,250 +297,5 @@ impl Drop for Symbols {
     }
 }
 
-/// The thread's own side.
-struct Worker {
-    shared: Arc<Shared>,
-    names: Sender<Vec<FrameNames>>,
-}
-
-impl Worker {
-    fn run(self, budget: Budget) {
-        let mut resolver = Resolver::new(budget);
-        let mut pending: HashMap<ModuleIndex, Vec<(FrameIndex, u64)>> = HashMap::new();
-        // Staying with a module while it has requests keeps it parsed.
-        let mut current = None;
-        loop {
-            let Some((modules, frames)) = self.take(pending.is_empty()) else {
-                return;
-            };
-            for module in modules {
-                resolver.add_module(
-                    module.index,
-                    &module.path,
-                    module.source,
-                    &module.debug_dirs,
-                );
-            }
-            for (frame, module, offset) in frames {
-                pending.entry(module).or_default().push((frame, offset));
-            }
-            let module = current
-                .filter(|module| pending.contains_key(module))
-                .or_else(|| pending.keys().next().copied());
-            current = module;
-            if let Some(module) = module {
-                let batch = take_batch(&mut pending, module);
-                if !self.answer(&mut resolver, module, &batch) {
-                    return;
-                }
-            }
-            self.count(&resolver);
-        }
-    }
-
-    /// What was asked since the last time; waits for something if `idle`. `None`: that was all.
-    #[expect(clippy::type_complexity, reason = "the two vectors of Requests")]
-    fn take(&self, idle: bool) -> Option<(Vec<NewModule>, Vec<(FrameIndex, ModuleIndex, u64)>)> {
-        let mut requests = self.shared.lock();
-        loop {
-            if requests.abandoned {
-                return None;
-            }
-            if !idle || !requests.modules.is_empty() || !requests.frames.is_empty() {
-                let modules = std::mem::take(&mut requests.modules);
-                let frames = std::mem::take(&mut requests.frames);
-                return Some((modules, frames));
-            }
-            if requests.closed {
-                return None;
-            }
-            requests = self
-                .shared
-                .added
-                .wait(requests)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// `false`: nobody takes the answers any more.
-    fn answer(
-        &self,
-        resolver: &mut Resolver,
-        module: ModuleIndex,
-        batch: &[(FrameIndex, u64)],
-    ) -> bool {
-        let offsets: Vec<u64> = batch.iter().map(|&(_, offset)| offset).collect();
-        let names: Vec<FrameNames> = batch
-            .iter()
-            .zip(resolver.resolve(module, &offsets))
-            .filter(|(_, functions)| !functions.is_empty())
-            .map(|(&(frame, _), functions)| FrameNames { frame, functions })
-            .collect();
-        self.shared.lock().waiting -= batch.len();
-        let nameless = (batch.len() - names.len()) as u64;
-        self.shared
-            .counters
-            .nameless_frames
-            .fetch_add(nameless, Ordering::Relaxed);
-        names.is_empty() || self.names.send(names).is_ok()
-    }
-
-    fn count(&self, resolver: &Resolver) {
-        let failures = resolver.failures();
-        let counters = &self.shared.counters;
-        let set = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
-        set(&counters.failed_modules, failures.modules);
-        set(&counters.failed_debug_info, failures.debug_info);
-        set(&counters.panics, failures.panics);
-    }
-}
-
-/// Takes some of what is pending for a module.
-fn take_batch(
-    pending: &mut HashMap<ModuleIndex, Vec<(FrameIndex, u64)>>,
-    module: ModuleIndex,
-) -> Vec<(FrameIndex, u64)> {
-    let Some(frames) = pending.get_mut(&module) else {
-        return Vec::new();
-    };
-    let batch = frames.split_off(frames.len().saturating_sub(BATCH));
-    if frames.is_empty() {
-        pending.remove(&module);
-    }
-    batch
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs::{self, File};
-    use std::time::{Duration, Instant};
-
-    use super::super::fixture::{Fixture, INLINED_C, returns_in};
-    use super::*;
-
-    const MODULE: ModuleIndex = ModuleIndex(0);
-
-    /// The program of `INLINED_C`, as a module, and its return address in `outer`.
-    fn add_program(symbols: &Symbols, fixture: &Fixture, index: ModuleIndex) -> u64 {
-        let path = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);
-        let source = ModuleSource::File(File::open(&path).unwrap());
-        let call = returns_in(&path, "outer")[0];
-        symbols.add_module(index, path.clone(), source, Vec::new());
-        fs::remove_file(path).unwrap();
-        call
-    }
-
-    fn innermost(names: &FrameNames) -> (u32, &str) {
-        (names.frame.0, &names.functions[0].function)
-    }
-
-    #[test]
-    fn names_of_a_deleted_file_arrive_while_the_thread_runs() {
-        let symbols = Symbols::start().unwrap();
-        let call = add_program(&symbols, &Fixture::new(), MODULE);
-        symbols.resolve(vec![(FrameIndex(7), MODULE, call)]);
-        let patience = Instant::now();
-        let mut names = Vec::new();
-        while names.is_empty() {
-            assert!(patience.elapsed() < Duration::from_secs(60));
-            names = symbols.try_names();
-            std::thread::yield_now();
-        }
-        assert_eq!(innermost(&names[0]), (7, "inner"));
-        assert_eq!(symbols.finish(), []);
-    }
-
-    #[test]
-    fn finishing_answers_everything_and_each_location_once() {
-        let symbols = Symbols::start().unwrap();
-        let call = add_program(&symbols, &Fixture::new(), MODULE);
-        let counters = symbols.counters();
-        // Far more than the batches that may wait to be taken.
-        let most = (2 * BATCH * MOST_BATCHES) as u32;
-        for first in (0..most).step_by(1000) {
-            let frames = (first..most.min(first + 1000)).map(|i| (FrameIndex(i), MODULE, call));
-            symbols.resolve(frames.clone().collect());
-            symbols.resolve(frames.collect());
-        }
-        // The file has nothing at offset 1; no module has the number 9.
-        symbols.resolve(vec![
-            (FrameIndex(most), MODULE, 1),
-            (FrameIndex(most + 1), ModuleIndex(9), call),
-        ]);
-        let mut frames: Vec<u32> = symbols.finish().iter().map(|names| names.frame.0).collect();
-        frames.sort_unstable();
-        assert_eq!(frames, (0..most).collect::<Vec<_>>());
-        assert_eq!(counters.nameless_frames(), 2);
-        assert_eq!(counters.refused_frames(), 0);
-        assert_eq!(counters.failed_modules(), 0);
-    }
-
-    #[test]
-    fn a_module_that_is_garbage_is_counted_and_the_others_have_their_names() {
-        let symbols = Symbols::start().unwrap();
-        let counters = symbols.counters();
-        let garbage = ModuleSource::Memory(vec![0x5a; 5000]);
-        symbols.add_module(ModuleIndex(1), "garbage".into(), garbage, Vec::new());
-        let call = add_program(&symbols, &Fixture::new(), MODULE);
-        symbols.resolve(vec![
-            (FrameIndex(1), ModuleIndex(1), 0x40),
-            (FrameIndex(2), MODULE, call),
-        ]);
-        let names = symbols.finish();
-        assert_eq!(
-            names.iter().map(innermost).collect::<Vec<_>>(),
-            [(2, "inner")]
-        );
-        assert_eq!(
-            (counters.failed_modules(), counters.nameless_frames()),
-            (1, 1)
-        );
-    }
-
-    #[test]
-    fn a_panic_inside_blazesym_is_counted_and_the_thread_goes_on() {
-        let symbols = Symbols::start().unwrap();
-        let counters = symbols.counters();
-        let fixture = Fixture::new();
-        let (path, call) = fixture.assemble_dwarf(1, 99);
-        let source = ModuleSource::File(File::open(&path).unwrap());
-        symbols.add_module(ModuleIndex(1), path, source, Vec::new());
-        let good = add_program(&symbols, &fixture, MODULE);
-        symbols.resolve(vec![
-            (FrameIndex(1), ModuleIndex(1), call),
-            (FrameIndex(2), MODULE, good),
-        ]);
-        let mut names = symbols.finish();
-        names.sort_by_key(|names| names.frame);
-        assert_eq!(
-            names.iter().map(innermost).collect::<Vec<_>>(),
-            [(1, "work"), (2, "inner")]
-        );
-        assert_eq!((counters.panics(), counters.failed_debug_info()), (1, 1));
-    }
-
-    #[test]
-    fn locations_beyond_what_may_wait_are_refused_and_counted() {
-        let symbols = Symbols::start_with(Budget::default(), 0).unwrap();
-        let counters = symbols.counters();
-        symbols.resolve(vec![(FrameIndex(0), MODULE, 0), (FrameIndex(1), MODULE, 0)]);
-        assert_eq!(symbols.finish(), []);
-        assert_eq!(counters.refused_frames(), 2);
-    }
-
-    #[test]
-    fn dropped_unfinished_it_ends_without_being_asked() {
-        let symbols = Symbols::start().unwrap();
-        let call = add_program(&symbols, &Fixture::new(), MODULE);
-        let frames = 4 * BATCH * MOST_BATCHES;
-        let frames = (0..frames as u32).map(|i| (FrameIndex(i), MODULE, call));
-        symbols.resolve(frames.collect());
-        let shared = Arc::downgrade(&symbols.shared);
-        drop(symbols);
-        let patience = Instant::now();
-        while shared.strong_count() > 0 {
-            assert!(patience.elapsed() < Duration::from_secs(60));
-            std::thread::yield_now();
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ pub mod process;
 mod procfs;
 pub mod safety;
 mod thunk;
+pub mod vdso;
 
 pub use error::TargetError;
 pub use process::{Target, descendants};

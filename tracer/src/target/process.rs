@@ -3,11 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    fs::{Mode, OFlags},
+    time::{ClockId, clock_gettime},
+};
 
 use super::{
     error::{Privilege, TargetError},
@@ -126,6 +130,39 @@ impl Target {
             live_tid,
             leader_gone: live_tid != self.pid,
             ..self.clone()
+        })
+    }
+
+    /// The user who owns the files that it makes (`fsuid`).
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Gone`], or a `status` that does not say.
+    pub fn file_owner(&self) -> Result<u32, TargetError> {
+        let path = self.proc_dir().join("status");
+        let status = procfs::read(&path, STATUS_LIMIT)
+            .map_err(|source| TargetError::reading(self.pid, &path, Privilege::Inspect, source))?;
+        // Real, effective, saved, and that of files.
+        procfs::status_field(&status, "Uid")
+            .and_then(|ids| ids.rsplit(u8::is_ascii_whitespace).next())
+            .and_then(procfs::parse_number)
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or(TargetError::Malformed {
+                path,
+                what: "no user ids",
+            })
+    }
+
+    /// Its root directory, to open files in; stays usable after the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Gone`], or [`TargetError::NotPermitted`].
+    pub fn root(&self) -> Result<OwnedFd, TargetError> {
+        let path = self.proc_dir().join("root");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::empty()).map_err(|source| {
+            TargetError::reading(self.pid, &path, Privilege::Inspect, source.into())
         })
     }
 

@@ -20,13 +20,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod units;
-mod vdso;
 
 use std::io;
 
 pub use rules::RuleBook;
 pub use table::{Draft, Table};
-pub use vdso::vdso_image;
 
 /// Why a file has no unwind table.
 #[derive(Debug, thiserror::Error)]

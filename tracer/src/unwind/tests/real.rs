@@ -8,7 +8,7 @@ use highwater_common::unwind::{
 use object::{Object, ObjectSymbol};
 
 use super::{
-    super::{Draft, Faults, RuleBook, Table, vdso_image},
+    super::{Draft, Faults, RuleBook, Table},
     naive::Naive,
 };
 
@@ -91,7 +91,7 @@ fn tables_of_programs_hold_against_their_twins() {
 
 #[test]
 fn the_vdso_has_a_table() {
-    let image = vdso_image().unwrap();
+    let image = crate::target::vdso::image().unwrap();
     holds_against_the_twin(&image);
     let elf = object::File::parse(&*image).unwrap();
     let function = elf

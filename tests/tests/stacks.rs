@@ -47,7 +47,12 @@ fn stacks_of_exceptions_under_way_are_whole() {
 #[test]
 fn stacks_of_signal_handlers_go_on_into_what_they_interrupted() {
     privileged!();
-    check("signal_frames", "go 200");
+    for placement in ["same", "above", "below"] {
+        eprintln!("{placement}");
+        let (report, told, _) = record("signal_frames", &[placement], "go 200");
+        told.assert_shown_by(&report);
+        report.assert_saw_all();
+    }
 }
 
 #[test]
@@ -96,7 +101,15 @@ fn stacks_of_threads_go_down_to_where_threads_start() {
 #[test]
 fn stacks_of_coroutines_go_down_to_where_coroutines_start() {
     privileged!();
-    check("coroutine", "go 1000");
+    let (report, told, _) = record("coroutine", &[], "go 1000");
+    told.assert_shown_by(&report);
+    // The C library ends its call frame information there: neither we nor the unwinder know that nothing comes after.
+    report.assert_saw_all_but(&["truncated_stacks"]);
+    assert!(report.quality("truncated_stacks") > 0);
+    assert_eq!(
+        report.quality("truncated_stacks"),
+        report.quality("truncated_no_rule")
+    );
 }
 
 #[test]

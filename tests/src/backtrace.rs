@@ -64,6 +64,11 @@ pub fn record_stacks(name: &str, arguments: &[&str], command: &str) -> (Report, 
     let truth = victim.tell(command);
     let report = recorder.interrupt();
     victim.quit();
+    assert_eq!(
+        report.json()["quality"]["ended_by"],
+        "interrupted",
+        "the victim was let go"
+    );
     (report, ToldStacks::read(&path), truth)
 }
 
@@ -304,7 +309,7 @@ impl Mapping {
 fn place(mappings: &[Mapping], address: u64) -> Place {
     let holds = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&(address - 1));
     match mappings.iter().find(holds) {
-        Some(mapping) if mapping.path.starts_with('/') => Place {
+        Some(mapping) if !mapping.path.is_empty() => Place {
             module: Some(mapping.path.clone()),
             offset: mapping.offset + (address - mapping.start),
         },

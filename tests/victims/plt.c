@@ -3,6 +3,21 @@
 
 #include "backtrace.h"
 
+static void *chosen(void)
+{
+    return NULL;
+}
+
+// Called by the dynamic linker in the middle of the first call of `plt_chosen`: its own code there finds its frame from rbx.
+__attribute__((noipa, used)) static void *(*choose(void))(void)
+{
+    void *block = take(another_size());
+    __asm__ volatile("" : "+r"(block) : : "memory");
+    return chosen;
+}
+
+void *plt_chosen(void) __attribute__((ifunc("choose")));
+
 void *plt_leaf(void)
 {
     void *block = take(another_size());
@@ -20,7 +35,7 @@ void *plt_back(void *(*call)(void *), void *argument)
 }
 
 // Calls itself through its own table.
-void *plt_deeper(int depth, void *(*call)(void *), void *argument)
+__attribute__((noipa)) void *plt_deeper(int depth, void *(*call)(void *), void *argument)
 {
     void *block = depth ? plt_deeper(depth - 1, call, argument) : plt_back(call, argument);
     __asm__ volatile("" : "+r"(block) : : "memory");

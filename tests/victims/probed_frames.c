@@ -45,6 +45,7 @@ FRAME static void take_small(void)
     size_t size = FIRST_CLASS + 16 * (taken++ / CACHED);
     void *block = malloc(size);
     told(block, size);
+    HERE();
 }
 
 static void handle(int signal_number, siginfo_t *info, void *context)

@@ -1,10 +1,10 @@
-// Signal handlers that allocate, on the stack that they interrupted: `go N` raises N signals at chosen places and lets a
-// timer interrupt N times anywhere.
-#include <signal.h>
+// Signal handlers that allocate, on the stack that they interrupted or on one above or below it: `signal_frames TRUTH
+// same|above|below`. `go N` raises N signals at chosen places and lets a timer interrupt N times anywhere.
 #include <sys/time.h>
 #include <time.h>
 
 #include "stack_victim.h"
+#include "stacks.h"
 
 static volatile sig_atomic_t handled;
 
@@ -115,13 +115,33 @@ static void body(uint64_t number)
     every(0);
 }
 
+static char **all_arguments;
+
+// The thread that the timer interrupts: the first one leaves the signal to it.
+static void in_thread(void)
+{
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+    serve_stacks(2, all_arguments, body);
+}
+
 int main(int count, char **arguments)
 {
-    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+    all_arguments = arguments;
+    enum placement placement = placement_named(count == 3 ? arguments[2] : NULL);
+    int on_stack = placement == SAME_STACK ? 0 : SA_ONSTACK;
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART | on_stack};
     sigaction(SIGUSR1, &action, NULL);
-    struct sigaction with_context = {.sa_sigaction = handle_with_context, .sa_flags = SA_RESTART | SA_SIGINFO};
+    struct sigaction with_context = {
+        .sa_sigaction = handle_with_context, .sa_flags = SA_RESTART | SA_SIGINFO | on_stack};
     sigaction(SIGALRM, &with_context, NULL);
-    struct sigaction fault = {.sa_sigaction = step_over, .sa_flags = SA_SIGINFO};
+    struct sigaction fault = {.sa_sigaction = step_over, .sa_flags = SA_SIGINFO | on_stack};
     sigaction(SIGILL, &fault, NULL);
-    serve_stacks(count, arguments, body);
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+    run_arranged(placement, in_thread);
 }

@@ -7,19 +7,22 @@
 
 #include "stack_victim.h"
 
-// What the runtime allocates for exceptions is told of too: this stands before its function (see ld(1), --wrap).
 extern "C" void *__real___cxa_allocate_exception(size_t size) noexcept;
-
-extern "C" FRAME void *take_exception(size_t size) noexcept __asm__("__wrap___cxa_allocate_exception");
 
 // The runtime's own header lies before the exception: __cxa_refcounted_exception of libstdc++.
 enum { HEADER = 128 };
 
-void *take_exception(size_t size) noexcept
+FRAME static void *take_exception(size_t size) noexcept
 {
     void *exception = __real___cxa_allocate_exception(size);
     told(exception, size + HEADER);
     return exception;
+}
+
+// What the runtime allocates for exceptions is told of too: this stands before its function (see ld(1), --wrap).
+extern "C" FRAME void *__wrap___cxa_allocate_exception(size_t size) noexcept
+{
+    return opaque(take_exception(size));
 }
 
 static std::exception_ptr kept[1 << 12];

@@ -6,6 +6,7 @@
 #include "stack_victim.h"
 
 void *plt_leaf(void);
+void *plt_chosen(void);
 void *plt_back(void *(*call)(void *), void *argument);
 void *plt_deeper(int depth, void *(*call)(void *), void *argument);
 
@@ -107,6 +108,7 @@ FRAME static void *down_again(void *argument)
 
 FRAME static void tables(void)
 {
+    opaque(plt_chosen());
     opaque(plt_back(down_again, NULL));
     opaque(plt_deeper(12, in_a_tail, NULL));
     opaque(plt_deeper(3, down_again, NULL));

@@ -25,6 +25,7 @@ mod ret;
 mod selftest;
 mod session;
 mod threads;
+mod unmap;
 mod walk;
 
 use core::ffi::c_void;

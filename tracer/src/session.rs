@@ -43,7 +43,7 @@ use crate::{
         ring::{Batch, Drain},
     },
     live::LiveSet,
-    probe::{ProbeError, kernel::Kernel, link::LinkKind},
+    probe::{ProbeError, kernel::Kernel, link::LinkKind, sideband::Sideband},
     record::{
         Closing, EndReason, Entry, Opening, ProcessEnd,
         writer::{WriteError, Writer},
@@ -165,7 +165,10 @@ struct Session {
     frames: FrameInterner,
     modules: code::Modules,
     unwinding: unwind::Unwinding,
+    sideband: Option<Sideband>,
     processes: HashMap<u32, follow::Followed>,
+    /// When processes that have mapped code are to be looked at again.
+    code_due: Option<Instant>,
     kinds: HashMap<crate::probe::selftest::Situation, LinkKind>,
     ordinals: ordinals::Ordinals,
     root: u32,
@@ -202,6 +205,16 @@ pub async fn record(
         what: "start the symbol thread",
         source,
     })?;
+    if let Err(error) = kernel.follow_unmapping() {
+        log::info!("code that is unmapped is not seen off: {error}");
+    }
+    let sideband = Sideband::start()
+        .inspect_err(|error| {
+            log::info!(
+                "new code is looked for once a second, for the kernel does not tell of it: {error}"
+            );
+        })
+        .ok();
     let unwinding = unwind::Unwinding::start().map_err(|source| SessionError::Start {
         what: "start the threads that build unwind tables",
         source,
@@ -225,7 +238,9 @@ pub async fn record(
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
         unwinding,
+        sideband,
         processes: HashMap::new(),
+        code_due: None,
         kinds: HashMap::new(),
         ordinals: ordinals::Ordinals::default(),
         root: 0,
@@ -329,6 +344,12 @@ impl Session {
         let mut flushed = Instant::now();
         let mut interrupted = false;
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
+        let new_code = self
+            .sideband
+            .as_ref()
+            .map_or_else(Default::default, |sideband| {
+                std::sync::Arc::clone(&sideband.ready)
+            });
         loop {
             let looking = self.awaits_library();
             tokio::select! {
@@ -345,6 +366,8 @@ impl Session {
                     }
                 }
                 () = tables.notified() => self.place_tables(),
+                () = new_code.notified() => self.hear_of_new_code(),
+                () = sleep_until(self.code_due), if self.code_due.is_some() => self.look_at_new_code(),
                 () = tokio::time::sleep(LOOK_EVERY), if looking => self.look_for_libraries(),
                 () = sleep_until(deadline), if deadline.is_some() => {
                     progress.end();

@@ -4,7 +4,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{
-    stack::{CUT_DEPTH, CUT_FRAME_POINTER, CUT_NOT, CUT_UNREADABLE, CUT_UNSUPPORTED, MAX_FRAMES},
+    stack::{
+        CUT_DEPTH, CUT_FRAME_POINTER, CUT_NO_CODE, CUT_NOT, CUT_UNREADABLE, CUT_UNSUPPORTED,
+        MAX_FRAMES,
+    },
     unwind::{CFA_DEREFERENCED, CFA_END, CFA_PLT, CFA_SIGNAL, Rule, SAVED_RBP, SIGNAL_REGISTERS},
 };
 
@@ -123,12 +126,7 @@ fn frame(walk: &mut Walk) -> Result<bool, u16> {
     let return_address = true_return(unsafe { &*walk.thread }, slot, found);
     if return_address < FIRST_ADDRESS {
         memory.root_return = return_address;
-        return if return_address == 0 {
-            memory.cut = CUT_NOT as u64;
-            Ok(false)
-        } else {
-            Err(unreadable)
-        };
+        return Err(CUT_NO_CODE);
     }
     memory.ip = return_address;
     memory.exact = 0;

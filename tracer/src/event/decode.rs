@@ -3,7 +3,7 @@
 use highwater_common::{
     cookie::Function,
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
-    stack::{CUT_NOT, MAX_FRAMES, StackHead},
+    stack::{CUT_NO_CODE, CUT_NOT, CUT_PENDING, MAX_FRAMES, StackHead},
 };
 
 use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
@@ -68,6 +68,8 @@ pub struct StackDefinition {
     pub epoch: u32,
     /// The walk was cut.
     pub truncated: bool,
+    /// It was cut at code that the kernel side knows nothing of yet.
+    pub met_new_code: bool,
     /// Return addresses, leaf first.
     pub frames: Vec<Address>,
 }
@@ -115,6 +117,7 @@ pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
         process: ProcessId(head.process),
         epoch: head.epoch,
         truncated: head.cut != CUT_NOT,
+        met_new_code: matches!(head.cut, CUT_PENDING | CUT_NO_CODE),
         frames,
     })
 }

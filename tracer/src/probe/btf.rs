@@ -42,7 +42,7 @@ pub struct KernelTypes {
 }
 
 /// Kernel functions our programs call or attach to.
-const FUNCTIONS: [&str; 2] = ["bpf_session_is_return", "bpf_iter_task"];
+const FUNCTIONS: [&str; 3] = ["bpf_session_is_return", "bpf_iter_task", "uprobe_munmap"];
 
 /// Reads the running kernel's types.
 pub fn running_kernel() -> Result<KernelTypes, BtfError> {

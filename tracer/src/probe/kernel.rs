@@ -56,6 +56,7 @@ pub struct Kernel {
     selftest: Array<MapData, u64>,
     scan: Array<MapData, u64>,
     tables: Tables,
+    unmapping: Option<OwnedFd>,
     memory_bytes: u64,
 }
 
@@ -103,6 +104,7 @@ impl Kernel {
             selftest,
             scan,
             tables,
+            unmapping: None,
             memory_bytes,
         })
     }
@@ -120,7 +122,8 @@ impl Kernel {
         let (start, count) = self.tables.put_ranges(tgid, ranges)?;
         process.code_start = start;
         process.code_count = count;
-        process.code_generation = process.code_generation.wrapping_add(1);
+        // In large steps: the kernel side takes small ones, and a number must not come twice.
+        process.code_generation = (process.code_generation | 0xffff).wrapping_add(1);
         self.set_process(tgid, process)
     }
 
@@ -158,6 +161,26 @@ impl Kernel {
             program.load().map_err(failed)?;
             program.attach(tracepoint).map_err(failed)?;
         }
+        Ok(())
+    }
+
+    /// Starts to see off code that is unmapped, so that its tables are not used for what is mapped there next. They stay
+    /// attached as long as `self`. Without it (a kernel without this function, or without trampolines), such stacks may be wrong for
+    /// the moment until the user side has heard of the new code.
+    pub fn follow_unmapping(&mut self) -> Result<(), ProbeError> {
+        let name = "hw_unmap";
+        let refused = |source| ProbeError::Verifier {
+            program: name.to_owned(),
+            source,
+            log: String::new(),
+        };
+        let function = *self
+            .types
+            .functions
+            .get("uprobe_munmap")
+            .ok_or_else(|| refused(io::ErrorKind::Unsupported.into()))?;
+        let program = self.load_program(name, Purpose::FunctionEntry(function))?;
+        self.unmapping = Some(sys::attach_to_function(program.as_fd()).map_err(refused)?);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod link;
 pub mod placement;
 pub mod selftest;
+pub mod sideband;
 pub(crate) mod sys;
 pub mod tables;
 

@@ -13,7 +13,7 @@ use aya_obj::{
     Function,
     generated::{
         PERF_FLAG_FD_CLOEXEC, bpf_attach_type, bpf_attr, bpf_cmd, bpf_map_type, bpf_prog_type,
-        perf_event_attr,
+        perf_event_attr, perf_sw_ids, perf_type_id,
     },
 };
 use highwater_common::unwind::TABLE_FLAGS;
@@ -170,6 +170,8 @@ pub(super) enum Purpose {
     Uprobe(u32),
     /// Iterating over tasks; the type id of the kernel's `bpf_iter_task`.
     TaskIterator(u32),
+    /// Running as a kernel function begins; the function's type id.
+    FunctionEntry(u32),
 }
 
 /// Loads a program. On failure the second part is the verifier's log.
@@ -194,9 +196,12 @@ pub(super) fn load_program(
                 load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
                 load.expected_attach_type = attach_type;
             }
-            Purpose::TaskIterator(function) => {
+            Purpose::TaskIterator(function) | Purpose::FunctionEntry(function) => {
                 load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-                load.expected_attach_type = ATTACH_ITERATOR;
+                load.expected_attach_type = match purpose {
+                    Purpose::TaskIterator(_) => ATTACH_ITERATOR,
+                    _ => bpf_attach_type::BPF_TRACE_FENTRY as u32,
+                };
                 load.attach_btf_id = function;
             }
         }
@@ -257,6 +262,13 @@ pub(super) fn link_uprobes(
 /// `BPF_TRACE_ITER`
 const ATTACH_ITERATOR: u32 = bpf_attach_type::BPF_TRACE_ITER as u32;
 
+/// Attaches a program to the kernel function that it was loaded for.
+pub(super) fn attach_to_function(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
+}
+
 /// Runs an iterator program over all tasks.
 pub(super) fn run_iterator(program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = zeroed();
@@ -285,6 +297,35 @@ pub(super) fn link_perf_event(
     attr.link_create.attach_type = ATTACH_PERF_EVENT;
     attr.link_create.__bindgen_anon_3.perf_event.bpf_cookie = point.cookie;
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Opens an event that records which process maps code, of all processes on one processor.
+pub(super) fn open_mapping_events(cpu: u32) -> io::Result<OwnedFd> {
+    // SAFETY: perf_event_attr is plain integers and unions of them; the kernel wants unused bytes zero.
+    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
+    attr.config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
+    attr.set_mmap(1);
+    attr.set_mmap2(1);
+    attr.set_watermark(1);
+    attr.__bindgen_anon_2.wakeup_watermark = 1;
+    let (any_process, no_group): (c_int, c_int) = (-1, -1);
+    // SAFETY: `attr` is whole and initialised.
+    let event = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            any_process,
+            cpu as c_int,
+            no_group,
+            u64::from(PERF_FLAG_FD_CLOEXEC),
+        )
+    };
+    match c_int::try_from(event) {
+        Ok(event) if event >= 0 => Ok(owned(event)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn open_uprobe_event(

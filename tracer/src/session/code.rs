@@ -6,6 +6,8 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use tokio::time::Instant;
+
 use super::{
     Session,
     follow::Followed,
@@ -192,11 +194,10 @@ impl Session {
         let changed = followed.mappings.iter().any(|old| !code.contains(old));
         followed.mappings.clone_from(&code);
         followed.code = CodeMap::new(code);
-        let moved = followed.unwound != unwound;
-        if moved {
-            followed.unwound = unwound;
-            self.place_code(followed);
-        }
+        // Told even if it looks the same: the kernel side has seen off what was unmapped, the same file at the same place
+        // included.
+        followed.unwound = unwound;
+        self.place_code(followed);
         changed
     }
 
@@ -213,7 +214,9 @@ impl Session {
                 .frames
                 .iter()
                 .any(|&Address(at)| followed.code.locate(at).is_none());
-            if unknown && followed.may_reread() {
+            if definition.met_new_code && followed.is_due_for_new_code() {
+                self.refresh_code(followed);
+            } else if unknown && followed.may_reread() {
                 self.refresh_code(followed);
             }
         }
@@ -264,6 +267,40 @@ impl Session {
             self.processes.insert(tgid, followed);
         }
         indices
+    }
+
+    /// The kernel told of processes that have mapped code.
+    pub(super) fn hear_of_new_code(&mut self) {
+        let Some(sideband) = &self.sideband else {
+            return;
+        };
+        let heard = sideband.take();
+        for (tgid, followed) in &mut self.processes {
+            if heard.as_ref().is_none_or(|tgids| tgids.contains(tgid)) {
+                followed.has_new_code = true;
+            }
+        }
+        self.look_at_new_code();
+    }
+
+    /// Looks at the processes that have mapped code, each not too often.
+    pub(super) fn look_at_new_code(&mut self) {
+        let now = Instant::now();
+        let due: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, followed)| followed.look_due().is_some_and(|due| due <= now))
+            .map(|(tgid, _)| *tgid)
+            .collect();
+        for tgid in due {
+            if let Some(mut followed) = self.processes.remove(&tgid) {
+                followed.has_new_code = false;
+                followed.read_at = now;
+                self.refresh_code(&mut followed);
+                self.processes.insert(tgid, followed);
+            }
+        }
+        self.code_due = self.processes.values().filter_map(Followed::look_due).min();
     }
 
     /// Reads the code again; where addresses changed their meaning, a new epoch begins, so that stacks of before and

@@ -12,6 +12,10 @@ use crate::{
     target::{Target, cgroup::MemoryCgroup, memory::Sampler},
 };
 
+/// A stack through unknown code has the mappings read again unless that was this short a time ago.
+const NEW_CODE_AT_MOST_EVERY: Duration = Duration::from_millis(5);
+/// A process whose code changes all the time (a JIT compiler's) is looked at this often.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 /// Mappings are read again at an unknown address at most this often.
 const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// ... and without one this often.
@@ -31,6 +35,8 @@ pub(super) struct Followed {
     /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
     pub(super) perf_map: Option<PerfMapSource>,
     pub(super) read_at: Instant,
+    /// It was said to have mapped code since.
+    pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
     /// Device and inode of the library that the link probes.
     pub(super) library: Option<(u64, u64)>,
@@ -73,6 +79,7 @@ impl Followed {
             mappings: Vec::new(),
             unwound: Vec::new(),
             read_at: Instant::now(),
+            has_new_code: false,
             link: None,
             library: None,
             parent,
@@ -93,6 +100,16 @@ impl Followed {
             self.stage,
             Stage::Settled | Stage::Awaiting { written: true, .. }
         )
+    }
+
+    /// When it may be looked at for the code that it was said to have mapped.
+    pub(super) fn look_due(&self) -> Option<Instant> {
+        self.has_new_code.then(|| self.read_at + LOOK_AT_MOST_EVERY)
+    }
+
+    /// Whether a stack that met unknown code may have its mappings read again.
+    pub(super) fn is_due_for_new_code(&mut self) -> bool {
+        self.due_after(NEW_CODE_AT_MOST_EVERY)
     }
 
     /// Whether an unknown address may have its mappings read again.

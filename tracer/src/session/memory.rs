@@ -48,7 +48,7 @@ impl Session {
                 cgroup_current: cgroup.and_then(MemoryCgroup::charge),
                 cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
             }));
-            if followed.is_due_for_reading() {
+            if self.sideband.is_none() && followed.is_due_for_reading() {
                 self.refresh_code(&mut followed);
             }
         }

@@ -1,0 +1,236 @@
+//! Which processes have mapped new code: the kernel's side band of performance events (`PERF_RECORD_MMAP2`), which needs no
+//! program of ours.
+//!
+//! One ring a processor, for all processes: threads and children are covered without a gap, and executable mappings are
+//! rare everywhere. A thread reads them as they come and keeps whose they were; what is mapped is then read from
+//! `/proc/PID/maps`, which also tells what went away.
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+    },
+    thread::JoinHandle,
+};
+
+use aya_obj::generated::perf_event_mmap_page;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use tokio::sync::Notify;
+
+use super::sys;
+
+/// Bytes of one processor's ring: some 400 records.
+const RING_BYTES: usize = 64 << 10;
+const PAGE: usize = 4096;
+
+const RECORD_LOST: u32 = 2;
+const RECORD_MMAP2: u32 = 10;
+
+/// What was heard and not taken yet.
+#[derive(Default)]
+struct Heard {
+    tgids: Mutex<HashSet<u32>>,
+    /// Records were lost: any process may have mapped code.
+    lost: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Listens for new code until it is dropped.
+pub struct Sideband {
+    heard: Arc<Heard>,
+    /// Told when there is something to take.
+    pub ready: Arc<Notify>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sideband {
+    /// Opens the rings and starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses: `CAP_PERFMON` is missing, or `perf_event_paranoid` forbids it.
+    pub fn start() -> io::Result<Self> {
+        let mut rings = Vec::new();
+        for cpu in 0..possible_processors()? {
+            match Ring::open(cpu) {
+                Ok(ring) => rings.push(ring),
+                // It is offline.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let heard = Arc::new(Heard::default());
+        let ready = Arc::new(Notify::new());
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let listener = (Arc::clone(&heard), Arc::clone(&ready), Arc::clone(&wake));
+        let thread = std::thread::Builder::new()
+            .name("hw-sideband".into())
+            .spawn(move || {
+                let (heard, ready, wake) = listener;
+                listen(&mut rings, &heard, &ready, &wake);
+            })?;
+        Ok(Self {
+            heard,
+            ready,
+            wake,
+            thread: Some(thread),
+        })
+    }
+
+    /// The processes that have mapped code since the last time; `None`: any of them may have, for records were lost.
+    pub fn take(&self) -> Option<HashSet<u32>> {
+        let tgids = std::mem::take(
+            &mut *self
+                .heard
+                .tgids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        (!self.heard.lost.swap(false, Ordering::Relaxed)).then_some(tgids)
+    }
+}
+
+impl Drop for Sideband {
+    fn drop(&mut self) {
+        self.heard.stop.store(true, Ordering::Relaxed);
+        let woken = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        if woken.is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How many processors there may be, online or not.
+fn possible_processors() -> io::Result<u32> {
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = possible.trim().rsplit(['-', ',']).next().unwrap_or("0");
+    last.parse::<u32>()
+        .map(|last| last + 1)
+        .map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn listen(rings: &mut [Ring], heard: &Heard, ready: &Notify, wake: &OwnedFd) {
+    while !heard.stop.load(Ordering::Relaxed) {
+        let mut waiting: Vec<PollFd<'_>> = rings
+            .iter()
+            .map(|ring| PollFd::new(&ring.event, PollFlags::IN))
+            .collect();
+        waiting.push(PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN));
+        if poll(&mut waiting, None).is_err() {
+            continue;
+        }
+        drop(waiting);
+        let mut any = false;
+        for ring in rings.iter_mut() {
+            ring.drain(|kind, body| {
+                any = true;
+                match (kind, body.first_chunk::<4>()) {
+                    (RECORD_MMAP2, Some(pid)) => {
+                        heard
+                            .tgids
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(u32::from_ne_bytes(*pid));
+                    }
+                    (RECORD_LOST, _) => heard.lost.store(true, Ordering::Relaxed),
+                    _ => {}
+                }
+            });
+        }
+        if any {
+            ready.notify_one();
+        }
+    }
+}
+
+/// One processor's ring.
+struct Ring {
+    event: OwnedFd,
+    /// The control page, with the data right behind it.
+    page: NonNull<perf_event_mmap_page>,
+}
+
+// SAFETY: the mapping belongs to this value alone, and is used by the one thread that owns it.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    fn open(cpu: u32) -> io::Result<Self> {
+        let event = sys::open_mapping_events(cpu)?;
+        // SAFETY: a new mapping at an address that the kernel chooses; nothing of ours is replaced.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                PAGE + RING_BYTES,
+                rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+                rustix::mm::MapFlags::SHARED,
+                &event,
+                0,
+            )
+        }?;
+        let page = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { event, page })
+    }
+
+    /// Hands over each record (its type, and what follows its header), and gives its room back.
+    fn drain(&mut self, mut take: impl FnMut(u32, &[u8])) {
+        let page = self.page.as_ptr();
+        // SAFETY: both words lie in the mapped control page, aligned; the kernel writes the first and reads the second,
+        // whole words at a time.
+        let (head, tail) = unsafe {
+            (
+                &*(&raw const (*page).data_head).cast::<AtomicU64>(),
+                &*(&raw const (*page).data_tail).cast::<AtomicU64>(),
+            )
+        };
+        let end = head.load(Ordering::Acquire);
+        let mut at = tail.load(Ordering::Relaxed);
+        let mut record = Vec::new();
+        while end.wrapping_sub(at) >= 8 {
+            let header = self.copy(at, 8, &mut record);
+            let kind = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+            let size = u64::from(u16::from_ne_bytes([header[6], header[7]]));
+            if size < 8 || size > end.wrapping_sub(at) {
+                // Not what the kernel writes: the rest is passed over.
+                at = end;
+                break;
+            }
+            let body = self.copy(at + 8, size as usize - 8, &mut record);
+            take(kind, body);
+            at = at.wrapping_add(size);
+        }
+        fence(Ordering::AcqRel);
+        tail.store(at, Ordering::Release);
+    }
+
+    /// `length` bytes from a position on; the ring goes round.
+    fn copy<'a>(&self, from: u64, length: usize, to: &'a mut Vec<u8>) -> &'a [u8] {
+        to.clear();
+        let data = self.page.as_ptr().cast::<u8>().wrapping_add(PAGE);
+        let start = from as usize % RING_BYTES;
+        let first = length.min(RING_BYTES - start);
+        // SAFETY: `data` is RING_BYTES long, both pieces lie within it (a record is at most 64 KiB), and the kernel does
+        // not write to what was not given back.
+        unsafe {
+            to.extend_from_slice(std::slice::from_raw_parts(data.wrapping_add(start), first));
+            to.extend_from_slice(std::slice::from_raw_parts(
+                data,
+                (length - first).min(RING_BYTES),
+            ));
+        }
+        to
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `open`, whole; no reference into it is left.
+        let _ = unsafe { rustix::mm::munmap(self.page.as_ptr().cast(), PAGE + RING_BYTES) };
+    }
+}

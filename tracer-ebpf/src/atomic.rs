@@ -5,7 +5,13 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 /// Adds one.
 #[inline(always)]
 pub fn increment(value: *mut u64) {
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, 1) };
+    add(value, 1);
+}
+
+/// Adds an amount.
+#[inline(always)]
+pub fn add(value: *mut u64, amount: u64) {
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, amount) };
 }
 
 /// Puts `new` in place and gives what was there.

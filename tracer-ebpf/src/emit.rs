@@ -80,3 +80,11 @@ pub fn count(counter: Counter) {
         atomic::increment(value);
     }
 }
+
+/// Adds to a counter.
+#[inline(always)]
+pub fn add(counter: Counter, amount: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        atomic::add(value, amount);
+    }
+}

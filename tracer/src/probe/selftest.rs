@@ -66,6 +66,9 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
         cookie: 1,
         returns: true,
     };
+    kernel
+        .test_process(child.process.id())
+        .map_err(|error| text(&error))?;
     let before = kernel.selftest_hits();
     let link = Link::place_programs(
         kernel,

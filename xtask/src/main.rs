@@ -53,7 +53,10 @@ fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["setup"] => setup::run()?,
+        ["setup"] => {
+            setup::run()?;
+            setup::for_machines()?;
+        }
         ["demo"] => demo::run()?,
         ["test", "--lint"] => test::lint()?,
         ["test", names @ ..] if are_names(names) => test::run(names)?,

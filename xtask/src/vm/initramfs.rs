@@ -73,7 +73,7 @@ impl Contents {
 
     /// A program of ours or of this machine, without its debug information, and the libraries it takes.
     fn add_program(&mut self, name: &str, path: &Path) -> Result<()> {
-        let stripped = crate::target_directory().join("vm/stripped");
+        let stripped = super::directory().join("stripped");
         command::run(
             Command::new("strip")
                 .arg("--strip-debug")

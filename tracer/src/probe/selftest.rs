@@ -40,7 +40,10 @@ pub fn choose(kernel: &mut Kernel, situation: Situation) -> Result<LinkKind, Pro
     let mut tried = String::new();
     for kind in LinkKind::LADDER {
         match works(kernel, kind, situation) {
-            Ok(()) => return Ok(kind),
+            Ok(()) => {
+                log::debug!("link kind {kind} serves {situation:?}");
+                return Ok(kind);
+            }
             Err(failure) => {
                 log::debug!("link kind {kind} does not serve {situation:?}: {failure}");
                 let separator = if tried.is_empty() { "" } else { "; " };

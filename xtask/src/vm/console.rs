@@ -27,7 +27,7 @@ impl Verdict {
         };
         let words: Vec<&str> = words.split_whitespace().collect();
         match words.as_slice() {
-            ["kernel", release] => Some(format!("runs {release}")),
+            ["kernel", release, link] => Some(format!("runs {release}, traced by {link} links")),
             ["begin", _] => {
                 self.said.clear();
                 None
@@ -73,9 +73,10 @@ impl Verdict {
 
     /// What it comes to, once the machine is off.
     pub(super) fn conclude(&self) -> Result<()> {
-        if !self.is_over && self.failures.is_empty() {
+        if !self.is_over {
             bail!(
-                "the machine ended before its tests did:\n{}",
+                "the machine ended before its tests did; {}\n{}",
+                self.failures.join(", "),
                 self.said.join("\n")
             );
         }
@@ -103,14 +104,14 @@ mod tests {
     fn tests_that_passed_are_counted() {
         let (verdict, news) = heard(&[
             "[    1.0] some word of the kernel",
-            "highwater-vm: kernel 6.1.0-56-cloud-amd64",
+            "highwater-vm: kernel 6.1.0-56-cloud-amd64 perf",
             "highwater-vm: begin launch",
             "test a_test ... ok",
             "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
             "highwater-vm: end launch ok 1.2",
             "highwater-vm: over",
         ]);
-        assert_eq!(news[0], "runs 6.1.0-56-cloud-amd64");
+        assert_eq!(news[0], "runs 6.1.0-56-cloud-amd64, traced by perf links");
         assert!(
             news[1].contains("7 passed   0 failed     1.2 s"),
             "{news:?}"

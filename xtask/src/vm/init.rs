@@ -66,7 +66,7 @@ fn run_plan() -> Result<()> {
         mount(kind, place).with_context(|| format!("cannot mount {kind} on {place}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    println!("{MARK} kernel {}", release.trim());
+    println!("{MARK} kernel {} {}", release.trim(), link_kind()?);
     let plan = fs::read_to_string(format!("/{PLAN}")).context("there is no plan")?;
     for line in plan.lines() {
         let mut words = line.split_whitespace();
@@ -89,6 +89,22 @@ fn run_plan() -> Result<()> {
     }
     println!("{MARK} over");
     Ok(())
+}
+
+/// The kind of link that highwater chooses here. It says so in its log only.
+fn link_kind() -> Result<String> {
+    let recorded = Command::new(format!("/{HIGHWATER}"))
+        .args(["record", "-o", "/tmp/first.hwm", "--", "/bin/true"])
+        .env_clear()
+        .env("RUST_LOG", "highwater::probe::selftest=debug")
+        .output()
+        .context("cannot run highwater")?;
+    let said = String::from_utf8_lossy(&recorded.stderr);
+    said.lines()
+        .filter_map(|line| line.split_once("link kind ")?.1.split_once(" serves "))
+        .map(|(kind, _)| kind.to_owned())
+        .next()
+        .with_context(|| format!("highwater chose no kind of link:\n{said}"))
 }
 
 fn how_it_ended(status: ExitStatus) -> String {

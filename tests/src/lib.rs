@@ -11,6 +11,7 @@
 //!
 //! Environment:
 //! - `HIGHWATER`: the binary under test; otherwise the one that cargo built beside the test.
+//! - `HIGHWATER_VICTIMS`: a directory of built victims; otherwise they are built as tests ask for them.
 //! - `HIGHWATER_LINK`: `session`, `multi` or `perf`, to run every test on that kind of link.
 //! - `CI`: a privileged test that cannot run fails, instead of being skipped.
 
@@ -35,7 +36,7 @@ pub use cgroup::MemoryCgroup;
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
-pub use program::{highwater, highwater_binary, try_victim_program, victim_program};
+pub use program::{highwater, highwater_binary, try_victim_program, victim_names, victim_program};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};

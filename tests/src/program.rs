@@ -52,6 +52,9 @@ pub fn victim_program(name: &str) -> PathBuf {
 /// The same for a victim that not every compiler can build; the error is the compiler's.
 pub fn try_victim_program(name: &str) -> Result<PathBuf, String> {
     static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    if let Some(directory) = env::var_os("HIGHWATER_VICTIMS") {
+        return prebuilt(Path::new(&directory), name);
+    }
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = built.get(name) {
         return Ok(path.clone());
@@ -59,6 +62,34 @@ pub fn try_victim_program(name: &str) -> Result<PathBuf, String> {
     let path = build(name)?;
     built.insert(name.to_owned(), path.clone());
     Ok(path)
+}
+
+/// A victim that was built elsewhere, for a place without compilers.
+fn prebuilt(directory: &Path, name: &str) -> Result<PathBuf, String> {
+    let path = directory.join(name);
+    if !path.is_file() {
+        return Err(format!("{} was not built", path.display()));
+    }
+    Ok(path)
+}
+
+/// The names of all victims.
+pub fn victim_names() -> Vec<String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("victims");
+    let entries = fs::read_dir(&sources)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", sources.display()));
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "c" || extension == "cc")
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .chain(["static".to_owned()])
+        .collect();
+    names.sort();
+    names
 }
 
 /// How a victim is compiled.

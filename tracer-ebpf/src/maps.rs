@@ -61,9 +61,9 @@ pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
-/// Hits of the self-test's programs: entries, returns.
+/// The self-test: entries and returns that its programs saw, and of whom (tgid).
 #[map]
-pub static SELFTEST: Array<u64> = Array::with_max_entries(2, 0);
+pub static SELFTEST: Array<u64> = Array::with_max_entries(3, 0);
 
 /// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
 #[map]

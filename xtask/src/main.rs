@@ -13,6 +13,7 @@ mod ebpf;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 #[path = "../../tracer/build/source_hash.rs"]
 mod source_hash;
@@ -25,6 +26,9 @@ Usage: cargo xtask TASK
   test               rebuild the BPF object, lint everything and run every test, the privileged ones included
   test NAME...       run only the tests whose names contain one of these
   test --lint        run only the lints: fmt, clippy, doc
+  vm [NAME...]       run the tests that trace on Debian's kernels 6.1 and 6.12, in virtual machines; or those named so
+  vm --kernel 6.1 [NAME...]   the same on one kernel
+  vm --smoke         run the part of them that `test` runs too
   ebpf               build the BPF object from source, into tracer/src/probe/
   ebpf --check       say whether the committed BPF object is older than its sources
 ";
@@ -32,6 +36,9 @@ Usage: cargo xtask TASK
 fn main() -> ExitCode {
     if crate_ids::are_asked_for() {
         return crate_ids::run_rustc();
+    }
+    if vm::init::is_asked_for() {
+        return vm::init::run();
     }
     match run() {
         Ok(code) => code,
@@ -46,12 +53,18 @@ fn run() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["setup"] => setup::run()?,
+        ["setup"] => {
+            setup::run()?;
+            setup::for_machines()?;
+        }
         ["demo"] => demo::run()?,
         ["test", "--lint"] => test::lint()?,
-        ["test", names @ ..] if names.iter().all(|name| !name.starts_with('-')) => {
-            test::run(names)?;
+        ["test", names @ ..] if are_names(names) => test::run(names)?,
+        ["vm", "--smoke"] => vm::smoke()?,
+        ["vm", "--kernel", series, names @ ..] if are_names(names) => {
+            vm::run(Some(series), names)?;
         }
+        ["vm", names @ ..] if are_names(names) => vm::run(None, names)?,
         ["ebpf"] => ebpf::build()?,
         ["ebpf", "--check"] => ebpf::check()?,
         ["help" | "-h" | "--help"] => print!("{USAGE}"),
@@ -61,6 +74,11 @@ fn run() -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether these name tests, and no option is among them.
+fn are_names(arguments: &[&str]) -> bool {
+    arguments.iter().all(|argument| !argument.starts_with('-'))
 }
 
 /// The root of the repository that this xtask was compiled in.

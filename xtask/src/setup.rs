@@ -16,6 +16,9 @@ const BPF_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm
 /// What the target programs of demo and tests take, and crates with C in them.
 const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 
+/// What boots other kernels.
+const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
+
 /// One of the files of `libc6-dev`.
 const C_LIBRARY: &str = "/usr/include/stdlib.h";
 
@@ -44,6 +47,14 @@ pub(crate) fn for_programs() -> Result<()> {
     install_packages(&C_PACKAGES)
 }
 
+/// Installs what the virtual machines of other kernels take.
+pub(crate) fn for_machines() -> Result<()> {
+    if command::find("qemu-system-x86_64").is_some() {
+        return Ok(());
+    }
+    install_packages(&MACHINE_PACKAGES)
+}
+
 fn can_build_bpf() -> bool {
     // The linker is built against the packaged LLVM, unless it is there already.
     let llvm = || Path::new(LLVM_PREFIX).join("lib/libLLVM.so").exists();
@@ -55,12 +66,13 @@ fn can_build_bpf() -> bool {
 fn install_packages(packages: &[&str]) -> Result<()> {
     if command::find("apt-get").is_none() || !crate::is_root()? {
         bail!(
-            "this machine lacks what the build needs; run\n{}",
+            "this machine lacks {}; run\n{}",
+            packages.join(", "),
             instructions()
         );
     }
     // A mirror that cannot be reached is no reason to stop if the others have what we need.
-    if let Err(error) = command::run(apt_get().arg("update")) {
+    if let Err(error) = update_package_lists() {
         eprintln!("xtask: {error:#}; trying with the package lists that are there");
     }
     command::run(
@@ -68,6 +80,11 @@ fn install_packages(packages: &[&str]) -> Result<()> {
             .args(["install", "-y", "--no-install-recommends"])
             .args(packages),
     )
+}
+
+/// Learns anew which packages the archives have.
+pub(crate) fn update_package_lists() -> Result<()> {
+    command::run(apt_get().arg("update"))
 }
 
 fn apt_get() -> Command {
@@ -132,6 +149,6 @@ or, on a machine without these packages,
 {OTHER_ROUTE}
   and gcc, g++ and make",
         BPF_PACKAGES.join(" "),
-        C_PACKAGES.join(" "),
+        [&C_PACKAGES[..], &MACHINE_PACKAGES].concat().join(" "),
     )
 }

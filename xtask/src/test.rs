@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{command, ebpf, repository, setup};
+use crate::{command, ebpf, repository, setup, vm};
 
-/// Lints and all tests, or without the lints only the tests whose names contain one of `names`.
+/// Lints, the smoke part of other kernels and all tests, or only the tests whose names contain one of `names`.
 ///
 /// The last thing on standard output is what cargo says of the tests.
 pub(crate) fn run(names: &[&str]) -> Result<()> {
@@ -27,17 +27,19 @@ pub(crate) fn run(names: &[&str]) -> Result<()> {
         command::run(command::cargo().args(["test", "--workspace", "--no-run"]))
     })?;
 
+    let smoked = if names.is_empty() {
+        vm::smoke_if_possible()
+    } else {
+        Ok(())
+    };
+
     println!("== test");
     let mut tests = command::cargo();
     tests.args(["test", "--workspace", "--no-fail-fast", "--"]);
     tests.args(names);
     run_tests_as_root(&mut tests)?;
     let tested = command::run(&mut tests);
-    match (linted, tested) {
-        (Ok(()), tested) => tested,
-        (linted, Ok(())) => linted,
-        (Err(lint), Err(test)) => bail!("{lint:#}; {test:#}"),
-    }
+    all_of([linted, smoked, tested])
 }
 
 /// Formatting, clippy and documentation; runs all three, whichever of them fail.
@@ -67,6 +69,11 @@ pub(crate) fn lint() -> Result<()> {
             )
         }),
     ];
+    all_of(results)
+}
+
+/// Fails as all that failed together.
+fn all_of(results: [Result<()>; 3]) -> Result<()> {
     let failures: Vec<String> = results
         .into_iter()
         .filter_map(Result::err)

@@ -213,6 +213,16 @@ impl Kernel {
             .map_or(0, |values| values.iter().sum())
     }
 
+    /// Lets the self-test's programs count the calls of that process alone.
+    pub(super) fn test_process(&mut self, tgid: u32) -> Result<(), ProbeError> {
+        self.selftest
+            .set(2, u64::from(tgid), 0)
+            .map_err(|source| ProbeError::Map {
+                name: "SELFTEST",
+                source,
+            })
+    }
+
     /// Hits of the self-test's programs so far: entries, returns.
     pub(super) fn selftest_hits(&self) -> (u64, u64) {
         let read = |index| self.selftest.get(&index, 0).unwrap_or(0);

@@ -40,7 +40,10 @@ pub fn choose(kernel: &mut Kernel, situation: Situation) -> Result<LinkKind, Pro
     let mut tried = String::new();
     for kind in LinkKind::LADDER {
         match works(kernel, kind, situation) {
-            Ok(()) => return Ok(kind),
+            Ok(()) => {
+                log::debug!("link kind {kind} serves {situation:?}");
+                return Ok(kind);
+            }
             Err(failure) => {
                 log::debug!("link kind {kind} does not serve {situation:?}: {failure}");
                 let separator = if tried.is_empty() { "" } else { "; " };
@@ -66,6 +69,9 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
         cookie: 1,
         returns: true,
     };
+    kernel
+        .test_process(child.process.id())
+        .map_err(|error| text(&error))?;
     let before = kernel.selftest_hits();
     let link = Link::place_programs(
         kernel,

@@ -20,9 +20,11 @@ pub struct KernelOffsets {
     pub signal_group_exit_code: u32,
     /// `task_struct.sas_ss_sp`, with `sas_ss_size` and `sas_ss_flags` right behind it: the alternate signal stack.
     pub task_alternate_stack: u32,
+    /// `vm_unmapped_area_info.length`
+    pub unmapped_area_length: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 32);
+const _: () = assert!(size_of::<KernelOffsets>() == 36);
 
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]

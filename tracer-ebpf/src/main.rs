@@ -21,11 +21,12 @@ mod emit;
 mod entry;
 mod lifecycle;
 mod maps;
+mod remap;
 mod ret;
 mod selftest;
 mod session;
 mod threads;
-mod unmap;
+
 mod walk;
 
 use core::ffi::c_void;

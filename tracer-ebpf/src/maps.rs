@@ -80,4 +80,5 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     signal_live: u32::MAX,
     signal_group_exit_code: u32::MAX,
     task_alternate_stack: u32::MAX,
+    unmapped_area_length: u32::MAX,
 });

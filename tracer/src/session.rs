@@ -205,8 +205,8 @@ pub async fn record(
         what: "start the symbol thread",
         source,
     })?;
-    if let Err(error) = kernel.follow_unmapping() {
-        log::info!("code that is unmapped is not seen off: {error}");
+    if let Err(error) = kernel.follow_remapping() {
+        log::info!("code whose addresses are given out anew is not seen off: {error}");
     }
     let sideband = Sideband::start()
         .inspect_err(|error| {

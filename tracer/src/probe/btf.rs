@@ -42,7 +42,7 @@ pub struct KernelTypes {
 }
 
 /// Kernel functions our programs call or attach to.
-const FUNCTIONS: [&str; 3] = ["bpf_session_is_return", "bpf_iter_task", "uprobe_munmap"];
+const FUNCTIONS: [&str; 2] = ["bpf_session_is_return", "bpf_iter_task"];
 
 /// Reads the running kernel's types.
 pub fn running_kernel() -> Result<KernelTypes, BtfError> {
@@ -90,6 +90,7 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         signal_live: none,
         signal_group_exit_code: none,
         task_alternate_stack: none,
+        unmapped_area_length: none,
     };
     // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
     let mut alternate_stack = [none; 3];
@@ -108,7 +109,10 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
             _ => 0,
         };
         match (kind, name(name_at)) {
-            (KIND_STRUCT, structure @ (b"task_struct" | b"signal_struct")) => {
+            (
+                KIND_STRUCT,
+                structure @ (b"task_struct" | b"signal_struct" | b"vm_unmapped_area_info"),
+            ) => {
                 for member in 0..count {
                     let entry = body + 12 * member;
                     let bits = word(types, entry + 8)?;
@@ -126,6 +130,7 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                         (b"signal_struct", b"group_exit_code") => {
                             &mut offsets.signal_group_exit_code
                         }
+                        (b"vm_unmapped_area_info", b"length") => &mut offsets.unmapped_area_length,
                         _ => continue,
                     };
                     *field = offset;
@@ -167,6 +172,7 @@ mod tests {
             signal_live,
             signal_group_exit_code,
             task_alternate_stack,
+            unmapped_area_length,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -177,6 +183,7 @@ mod tests {
             signal_live,
             signal_group_exit_code,
             task_alternate_stack,
+            unmapped_area_length,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

@@ -56,7 +56,7 @@ pub struct Kernel {
     selftest: Array<MapData, u64>,
     scan: Array<MapData, u64>,
     tables: Tables,
-    unmapping: Option<OwnedFd>,
+    remapping: Option<OwnedFd>,
     memory_bytes: u64,
 }
 
@@ -104,7 +104,7 @@ impl Kernel {
             selftest,
             scan,
             tables,
-            unmapping: None,
+            remapping: None,
             memory_bytes,
         })
     }
@@ -148,39 +148,39 @@ impl Kernel {
     /// Starts to follow forks, execs, ends and out-of-memory kills. They stay attached as long as `self`.
     pub fn follow_processes(&mut self) -> Result<(), ProbeError> {
         for (name, tracepoint) in TRACEPOINTS {
-            let failed = |source| ProbeError::Attach {
-                program: name.to_owned(),
-                source,
-            };
-            let program: &mut RawTracePoint = self
-                .ebpf
-                .program_mut(name)
-                .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
-                .try_into()
-                .map_err(failed)?;
-            program.load().map_err(failed)?;
-            program.attach(tracepoint).map_err(failed)?;
+            self.attach_tracepoint(name, tracepoint)?;
         }
         Ok(())
     }
 
-    /// Starts to see off code that is unmapped, so that its tables are not used for what is mapped there next. They stay
-    /// attached as long as `self`. Without it (a kernel without this function, or without trampolines), such stacks may be wrong for
-    /// the moment until the user side has heard of the new code.
-    pub fn follow_unmapping(&mut self) -> Result<(), ProbeError> {
-        let name = "hw_unmap";
-        let refused = |source| ProbeError::Verifier {
+    fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), ProbeError> {
+        let failed = |source| ProbeError::Attach {
             program: name.to_owned(),
             source,
-            log: String::new(),
         };
-        let function = *self
-            .types
-            .functions
-            .get("uprobe_munmap")
-            .ok_or_else(|| refused(io::ErrorKind::Unsupported.into()))?;
-        let program = self.load_program(name, Purpose::FunctionEntry(function))?;
-        self.unmapping = Some(sys::attach_to_function(program.as_fd()).map_err(refused)?);
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
+            .try_into()
+            .map_err(failed)?;
+        program.load().map_err(failed)?;
+        program.attach(tracepoint).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Starts to see off code whose addresses are given out anew, so that its tables are not used for what comes there. It
+    /// stays attached as long as `self`. Without it (a kernel without this tracepoint), stacks through such code may be
+    /// wrong for the moment until the user side has heard of it.
+    pub fn follow_remapping(&mut self) -> Result<(), ProbeError> {
+        // Not by aya: its programs have no callbacks.
+        let program = self.load_program("hw_remap", Purpose::RawTracepoint)?;
+        let attached = sys::attach_tracepoint(program.as_fd(), c"vm_unmapped_area");
+        self.remapping = Some(attached.map_err(|source| ProbeError::Verifier {
+            program: "hw_remap".to_owned(),
+            source,
+            log: String::new(),
+        })?);
         Ok(())
     }
 

@@ -170,8 +170,8 @@ pub(super) enum Purpose {
     Uprobe(u32),
     /// Iterating over tasks; the type id of the kernel's `bpf_iter_task`.
     TaskIterator(u32),
-    /// Running as a kernel function begins; the function's type id.
-    FunctionEntry(u32),
+    /// Running at a tracepoint.
+    RawTracepoint,
 }
 
 /// Loads a program. On failure the second part is the verifier's log.
@@ -196,12 +196,12 @@ pub(super) fn load_program(
                 load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32;
                 load.expected_attach_type = attach_type;
             }
-            Purpose::TaskIterator(function) | Purpose::FunctionEntry(function) => {
+            Purpose::RawTracepoint => {
+                load.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32;
+            }
+            Purpose::TaskIterator(function) => {
                 load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-                load.expected_attach_type = match purpose {
-                    Purpose::TaskIterator(_) => ATTACH_ITERATOR,
-                    _ => bpf_attach_type::BPF_TRACE_FENTRY as u32,
-                };
+                load.expected_attach_type = ATTACH_ITERATOR;
                 load.attach_btf_id = function;
             }
         }
@@ -262,9 +262,10 @@ pub(super) fn link_uprobes(
 /// `BPF_TRACE_ITER`
 const ATTACH_ITERATOR: u32 = bpf_attach_type::BPF_TRACE_ITER as u32;
 
-/// Attaches a program to the kernel function that it was loaded for.
-pub(super) fn attach_to_function(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// Attaches a program to a tracepoint.
+pub(super) fn attach_tracepoint(program: BorrowedFd<'_>, tracepoint: &CStr) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
+    attr.raw_tracepoint.name = tracepoint.as_ptr() as u64;
     attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr).map(owned)
 }

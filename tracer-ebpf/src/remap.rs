@@ -59,6 +59,7 @@ pub fn hw_remap(ctx: RawTracePointContext) -> i32 {
         );
     }
     if search.found != 0 {
+        process.epoch = process.epoch.wrapping_add(1);
         process.code_generation = process.code_generation.wrapping_add(1);
     }
     0

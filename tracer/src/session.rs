@@ -7,6 +7,7 @@ mod attach;
 mod clock;
 mod code;
 mod company;
+mod epochs;
 mod follow;
 mod launch;
 mod life;

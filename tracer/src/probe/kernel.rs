@@ -114,14 +114,22 @@ impl Kernel {
         &mut self.tables
     }
 
-    /// Tells the kernel side where a process's code lies now; remembered walks of it are dropped.
-    pub fn set_code(&mut self, tgid: u32, ranges: &[CodeRange]) -> Result<(), ProbeError> {
+    /// Tells the kernel side where a process's code lies now, and of a new mapping epoch in the same moment; remembered walks
+    /// of it are dropped.
+    pub fn set_code(
+        &mut self,
+        tgid: u32,
+        ranges: &[CodeRange],
+        epoch: Option<u32>,
+    ) -> Result<(), ProbeError> {
         let Some(mut process) = self.process(tgid) else {
             return Ok(());
         };
         let (start, count) = self.tables.put_ranges(tgid, ranges)?;
         process.code_start = start;
         process.code_count = count;
+        // Never back: the kernel side raises it too.
+        process.epoch = process.epoch.max(epoch.unwrap_or(0));
         // In large steps: the kernel side takes small ones, and a number must not come twice.
         process.code_generation = (process.code_generation | 0xffff).wrapping_add(1);
         self.set_process(tgid, process)

@@ -171,11 +171,14 @@ pub(super) fn perf_map(target: &Target) -> Result<PerfMapSource, TargetError> {
 }
 
 impl Session {
-    /// Reads where a process's code lies now. Says whether addresses changed their meaning: what was mapped before is
-    /// gone or replaced.
-    pub(super) fn read_code(&mut self, followed: &mut Followed) -> bool {
+    /// Reads where a process's code lies now, and tells the kernel side. Where addresses have changed their meaning (what
+    /// was mapped before is gone or replaced) a new epoch begins with it, so that stacks of before and after differ.
+    pub(super) fn read_code(&mut self, followed: &mut Followed) {
+        // Before the mappings are: what changes meanwhile belongs to a later epoch.
+        let tgid = followed.target.pid;
+        let epoch = self.kernel.process(tgid).map_or(0, |process| process.epoch);
         let Ok(mappings) = maps::read(&followed.target.proc_dir()) else {
-            return false;
+            return;
         };
         let mut written = Vec::new();
         let unwound = unwind::code(&mappings, |mapping| {
@@ -193,12 +196,15 @@ impl Session {
         }
         let changed = followed.mappings.iter().any(|old| !code.contains(old));
         followed.mappings.clone_from(&code);
-        followed.code = CodeMap::new(code);
+        if changed {
+            followed.code.replace(CodeMap::new(code), epoch + 1);
+        } else {
+            followed.code.extend(CodeMap::new(code), epoch);
+        }
         // Told even if it looks the same: the kernel side has seen off what was unmapped, the same file at the same place
         // included.
         followed.unwound = unwound;
-        self.place_code(followed);
-        changed
+        self.place_code(followed, changed.then_some(epoch + 1));
     }
 
     /// The locations of a stack's return addresses.
@@ -210,20 +216,24 @@ impl Session {
         let tgid = self.tgid_of(process);
         let mut followed = tgid.and_then(|tgid| self.processes.remove(&tgid));
         if let Some(followed) = &mut followed {
+            let behind = followed.code.is_behind(definition.epoch);
+            let code = followed.code.at(definition.epoch);
             let unknown = definition
                 .frames
                 .iter()
-                .any(|&Address(at)| followed.code.locate(at).is_none());
-            if definition.met_new_code && followed.is_due_for_new_code() {
-                self.refresh_code(followed);
-            } else if unknown && followed.may_reread() {
-                self.refresh_code(followed);
+                .any(|&Address(at)| code.locate(at).is_none());
+            if behind
+                || definition.met_new_code && followed.is_due_for_new_code()
+                || unknown && followed.may_reread()
+            {
+                self.read_code(followed);
             }
         }
         // Where nothing is known to be mapped: code made since the mappings were read, most likely.
         let mut written = Vec::new();
         let anonymous = followed.as_mut().and_then(|followed| {
-            let is_unknown = |&Address(at): &Address| followed.code.locate(at).is_none();
+            let code = followed.code.at(definition.epoch);
+            let is_unknown = |&Address(at): &Address| code.locate(at).is_none();
             let symbols = self.symbols.as_ref();
             definition
                 .frames
@@ -239,7 +249,7 @@ impl Session {
         for &Address(address) in &definition.frames {
             let found = followed
                 .as_ref()
-                .and_then(|followed| followed.code.locate(address));
+                .and_then(|followed| followed.code.at(definition.epoch).locate(address));
             let (module, offset) = match found {
                 Some((module, offset)) => (Some(module), offset),
                 None => (anonymous, address),
@@ -296,24 +306,10 @@ impl Session {
             if let Some(mut followed) = self.processes.remove(&tgid) {
                 followed.has_new_code = false;
                 followed.read_at = now;
-                self.refresh_code(&mut followed);
+                self.read_code(&mut followed);
                 self.processes.insert(tgid, followed);
             }
         }
         self.code_due = self.processes.values().filter_map(Followed::look_due).min();
-    }
-
-    /// Reads the code again; where addresses changed their meaning, a new epoch begins, so that stacks of before and
-    /// after differ.
-    pub(super) fn refresh_code(&mut self, followed: &mut Followed) {
-        if self.read_code(followed) {
-            let tgid = followed.target.pid;
-            if let Some(mut process) = self.kernel.process(tgid) {
-                process.epoch += 1;
-                if let Err(error) = self.kernel.set_process(tgid, process) {
-                    log::warn!("the mapping epoch of process {tgid} could not be raised: {error}");
-                }
-            }
-        }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Session, code, unwind::Code};
+use super::{Session, code, epochs::Epochs, unwind::Code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
-    symbol::{CodeMap, CodeMapping, PerfMapSource},
+    symbol::{CodeMapping, PerfMapSource},
     target::{Target, cgroup::MemoryCgroup, memory::Sampler},
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Followed {
     pub(super) sampler: Option<Sampler>,
     pub(super) cgroup: Option<MemoryCgroup>,
     pub(super) rss: Option<u64>,
-    pub(super) code: CodeMap,
+    pub(super) code: Epochs,
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
     pub(super) unwound: Vec<Code>,
@@ -75,7 +75,7 @@ impl Followed {
             perf_map: code::perf_map(&target).ok(),
             target,
             rss: None,
-            code: CodeMap::new(Vec::new()),
+            code: Epochs::default(),
             mappings: Vec::new(),
             unwound: Vec::new(),
             read_at: Instant::now(),

@@ -49,7 +49,7 @@ impl Session {
                 cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
             }));
             if self.sideband.is_none() && followed.is_due_for_reading() {
-                self.refresh_code(&mut followed);
+                self.read_code(&mut followed);
             }
         }
         self.processes.insert(tgid, followed);

@@ -320,7 +320,7 @@ impl Session {
     pub(super) fn know_code(&mut self, followed: &mut Followed) {
         self.read_code(followed);
         self.await_tables();
-        self.place_code(followed);
+        self.place_code(followed, None);
     }
 
     fn await_tables(&mut self) {
@@ -334,14 +334,14 @@ impl Session {
         }
     }
 
-    /// Tells the kernel side where a process's code is, with the tables that there are.
-    pub(super) fn place_code(&mut self, followed: &Followed) {
+    /// Tells the kernel side where a process's code is, with the tables that there are, and of a new mapping epoch.
+    pub(super) fn place_code(&mut self, followed: &Followed, epoch: Option<u32>) {
         let ranges: Vec<CodeRange> = followed
             .unwound
             .iter()
             .map(|code| self.unwinding.range(code))
             .collect();
-        if let Err(error) = self.kernel.set_code(followed.target.pid, &ranges) {
+        if let Err(error) = self.kernel.set_code(followed.target.pid, &ranges, epoch) {
             self.quality.note(format!(
                 "stacks of process {} ({}) are cut: {error}",
                 followed.target.pid, followed.target.command
@@ -357,7 +357,7 @@ impl Session {
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
             if let Some(followed) = self.processes.remove(&tgid) {
-                self.place_code(&followed);
+                self.place_code(&followed, None);
                 self.processes.insert(tgid, followed);
             }
         }

@@ -120,6 +120,9 @@ pub const CFA_END: u8 = 5;
 /// There is a rule that this format has no words for.
 pub const CFA_UNSUPPORTED: u8 = 6;
 
+/// Code that keeps frame pointers: `rbp + 16`, and the caller's `rbp` below the return address.
+pub const CFA_FRAME_POINTER: u8 = 7;
+
 /// Where the kernel's signal frame keeps the registers, from the `ucontext` on: r8 is the first
 /// (<https://github.com/torvalds/linux/blob/v6.18/arch/x86/include/uapi/asm/sigcontext.h#L247>).
 pub const SIGNAL_REGISTERS: u64 = 40;

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{
     stack::{CUT_NO_CODE, CUT_NO_RULE, CUT_PENDING, CUT_UNSUPPORTED},
     unwind::{
-        CFA_REGISTER, CFA_UNKNOWN, CFA_UNSUPPORTED, CodeRange, Row, Rule, SAVED_RBP,
-        TABLE_FRAME_POINTERS, TABLE_PENDING, Unit,
+        CFA_FRAME_POINTER, CFA_REGISTER, CFA_UNKNOWN, CFA_UNSUPPORTED, CodeRange, Row, Rule,
+        SAVED_RBP, TABLE_FRAME_POINTERS, TABLE_PENDING, Unit,
     },
 };
 
@@ -49,10 +49,8 @@ pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
         first: found as u32,
         last: (found >> 32) as u32,
     };
-    let mut search = RowSearch {
-        table,
-        units,
-        pc,
+    walk.memory().search = Search {
+        target: pc as u64,
         first,
         last,
     };
@@ -60,11 +58,12 @@ pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
         bpf_loop(
             ROW_STEPS,
             narrow_rows as *mut c_void,
-            (&raw mut search).cast(),
+            (&raw const *walk).cast_mut().cast(),
             0,
         );
     }
-    let found = element(table, units.wrapping_add(search.first)).ok_or(CUT_NO_RULE)?;
+    let row = walk.memory().search.first;
+    let found = element(table, units.wrapping_add(row)).ok_or(CUT_NO_RULE)?;
     let row = Row {
         pc: found as u32,
         rule: (found >> 32) as u32,
@@ -74,6 +73,7 @@ pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
     }
     let rule = *RULES.get(row.rule).ok_or(CUT_UNSUPPORTED)?;
     match rule.cfa {
+        CFA_FRAME_POINTER => Ok((by_frame_pointer(), true)),
         CFA_UNKNOWN => Err(CUT_NO_RULE),
         CFA_UNSUPPORTED => Err(CUT_UNSUPPORTED),
         _ => Ok((rule, false)),
@@ -100,29 +100,38 @@ fn element(table: u32, index: u32) -> Option<u64> {
     TABLES.get_value(table, &index).copied()
 }
 
+/// A binary search under way. It lies in the walk's memory, for a stack of BPF has room for little.
 #[repr(C)]
-struct RowSearch {
-    table: u32,
-    units: u32,
-    pc: u32,
-    /// The row wanted is among these, both inclusive.
-    first: u32,
-    last: u32,
+#[derive(Clone, Copy)]
+pub struct Search {
+    /// What is looked for: a program counter or an address.
+    pub target: u64,
+    /// Rows: the one wanted is among these, both inclusive. Ranges: all before `first` start at or below the target, all
+    /// from `last` on above it.
+    pub first: u32,
+    pub last: u32,
 }
 
 extern "C" fn narrow_rows(_index: u64, context: *mut c_void) -> i64 {
-    let search = unsafe { &mut *context.cast::<RowSearch>() };
-    if search.first >= search.last {
+    let walk = unsafe { &*context.cast::<Walk>() };
+    let memory = walk.memory();
+    let Search {
+        target,
+        first,
+        last,
+    } = memory.search;
+    if first >= last {
         return 1;
     }
-    let middle = ((search.first as u64 + search.last as u64 + 1) >> 1) as u32;
-    let Some(row) = element(search.table, search.units.wrapping_add(middle)) else {
+    let middle = ((first as u64 + last as u64 + 1) >> 1) as u32;
+    let CodeRange { table, units, .. } = memory.range;
+    let Some(row) = element(table, units.wrapping_add(middle)) else {
         return 1;
     };
-    if row as u32 <= search.pc {
-        search.first = middle;
+    if row as u32 as u64 <= target {
+        memory.search.first = middle;
     } else {
-        search.last = middle - 1;
+        memory.search.last = middle - 1;
     }
     0
 }
@@ -131,25 +140,25 @@ extern "C" fn narrow_rows(_index: u64, context: *mut c_void) -> i64 {
 #[inline(always)]
 fn range(walk: &Walk, address: u64) -> Result<(), u16> {
     let memory = walk.memory();
-    let mut search = RangeSearch {
-        address,
+    memory.search = Search {
+        target: address,
         first: memory.code_start,
-        end: memory.code_start.wrapping_add(memory.code_count),
+        last: memory.code_start.wrapping_add(memory.code_count),
     };
     unsafe {
         bpf_loop(
             RANGE_STEPS,
             narrow_ranges as *mut c_void,
-            (&raw mut search).cast(),
+            (&raw const *walk).cast_mut().cast(),
             0,
         );
     }
-    if search.first == memory.code_start {
+    let memory = walk.memory();
+    let after = memory.search.first;
+    if after == memory.code_start {
         return Err(CUT_NO_CODE);
     }
-    let range = CODE_RANGES
-        .get(search.first.wrapping_sub(1))
-        .ok_or(CUT_NO_CODE)?;
+    let range = CODE_RANGES.get(after.wrapping_sub(1)).ok_or(CUT_NO_CODE)?;
     if address < range.start || address >= range.end {
         return Err(CUT_NO_CODE);
     }
@@ -157,28 +166,25 @@ fn range(walk: &Walk, address: u64) -> Result<(), u16> {
     Ok(())
 }
 
-#[repr(C)]
-struct RangeSearch {
-    address: u64,
-    /// All ranges before this one start at or below the address,
-    first: u32,
-    /// all from this one on above it.
-    end: u32,
-}
-
 extern "C" fn narrow_ranges(_index: u64, context: *mut c_void) -> i64 {
-    let search = unsafe { &mut *context.cast::<RangeSearch>() };
-    if search.first >= search.end {
+    let walk = unsafe { &*context.cast::<Walk>() };
+    let memory = walk.memory();
+    let Search {
+        target,
+        first,
+        last,
+    } = memory.search;
+    if first >= last {
         return 1;
     }
-    let middle = ((search.first as u64 + search.end as u64) >> 1) as u32;
+    let middle = ((first as u64 + last as u64) >> 1) as u32;
     let Some(range) = CODE_RANGES.get(middle) else {
         return 1;
     };
-    if range.start <= search.address {
-        search.first = middle + 1;
+    if range.start <= target {
+        memory.search.first = middle + 1;
     } else {
-        search.end = middle;
+        memory.search.last = middle;
     }
     0
 }

@@ -12,6 +12,7 @@ use highwater_common::{
     unwind::CodeRange,
 };
 
+use super::find::Search;
 use crate::{atomic, maps::WALKS};
 
 /// How many walks are kept: of that many threads, the last one.
@@ -112,6 +113,16 @@ pub struct Memory {
     pub live: u64,
     /// Remembered frames that it was found to go on with: `frames[..joined]`.
     pub joined: u64,
+    /// The frame's rule is being searched for.
+    pub search: Search,
+    /// The CFA below which remembered frames are passed.
+    pub below: u64,
+    /// Verification: 1 if the first frame's CFA was computed anew, so that what it was concluded from need not be looked at.
+    pub first_is_known: u64,
+    /// Verification: 1 once the outermost frame was found unchanged.
+    pub holds: u64,
+    /// Hashes that the outermost frame's begin from.
+    pub seed: [u64; 2],
     /// Position of the remembered frame that is being verified.
     pub position: u64,
     /// Where the range search stands.
@@ -199,6 +210,18 @@ impl Memory {
     #[inline(always)]
     pub fn frame(&mut self, position: u64) -> &mut Frame {
         unsafe { self.frames.get_unchecked_mut(bounded(position)) }
+    }
+
+    /// Copies a frame from one position to another.
+    #[inline(always)]
+    pub fn move_frame(&mut self, from: u64, to: u64) {
+        unsafe {
+            let from = (&raw const *self.frames.get_unchecked(bounded(from))).cast::<u64>();
+            let to = (&raw mut *self.frames.get_unchecked_mut(bounded(to))).cast::<u64>();
+            for word in 0..size_of::<Frame>() / 8 {
+                to.add(word).write(from.add(word).read());
+            }
+        }
     }
 
     /// Puts down an address to be sent.

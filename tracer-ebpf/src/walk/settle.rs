@@ -8,13 +8,6 @@ use highwater_common::{counter::Counter, process::TracedProcess, stack::MAX_FRAM
 use super::{Memory, Walk, is_settled};
 use crate::emit::add;
 
-#[repr(C)]
-struct Settling {
-    memory: *mut Memory,
-    hash: u64,
-    check: u64,
-}
-
 /// Moves the new frames behind the remembered ones and completes them.
 #[inline(always)]
 pub fn all(process: &TracedProcess, walk: &mut Walk) {
@@ -27,18 +20,14 @@ pub fn all(process: &TracedProcess, walk: &mut Walk) {
     // elsewhere.
     let seed = ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32
         | (process.epoch ^ (memory.cut as u32) << 28) as u64;
-    let mut settling = Settling {
-        memory: walk.memory,
-        hash: seed ^ 0x9e37_79b9_7f4a_7c15,
-        check: seed ^ 0xc2b2_ae3d_27d4_eb4f,
-    };
+    memory.seed = [seed ^ 0x9e37_79b9_7f4a_7c15, seed ^ 0xc2b2_ae3d_27d4_eb4f];
     memory.count = memory.joined;
     memory.position = MAX_FRAMES as u64 - memory.fresh;
     unsafe {
         bpf_loop(
             memory.fresh as u32,
             settle as *mut c_void,
-            (&raw mut settling).cast(),
+            (&raw mut *walk).cast(),
             0,
         );
     }
@@ -46,24 +35,26 @@ pub fn all(process: &TracedProcess, walk: &mut Walk) {
 
 /// One frame, from the outermost inwards.
 extern "C" fn settle(_index: u64, context: *mut c_void) -> i64 {
-    let settling = unsafe { &mut *context.cast::<Settling>() };
-    let memory = unsafe { &mut *settling.memory };
+    let walk = unsafe { &*context.cast::<Walk>() };
+    let memory = walk.memory();
     let (from, to) = (memory.position, memory.count);
     if from >= MAX_FRAMES as u64 || to >= MAX_FRAMES as u64 {
         return 1;
     }
-    let mut frame = *memory.frame(from);
-    let (mut hash, mut check) = (settling.hash, settling.check);
+    let ([mut hash, mut check], mut left) = (memory.seed, 0);
     if to != 0 {
         let caller = memory.frame(to - 1);
-        hash = caller.hash;
-        check = caller.check;
-        frame.needs |= (caller.needs | caller.uses) & !frame.saves;
+        (hash, check) = (caller.hash, caller.check);
+        left = caller.needs | caller.uses;
     }
+    let frame = memory.frame(from);
+    let needs = frame.needs | left & !frame.saves;
+    frame.needs = needs;
     frame.hash = mix(hash ^ frame.ip, 0x9fb2_1c65_1e98_df25);
     frame.check = mix(check.rotate_left(23) ^ frame.ip, 0xd6e8_feb8_6659_fd93);
-    *memory.frame(to) = frame;
-    memory.start_needs = (frame.needs | frame.uses) as u64;
+    let uses = frame.uses;
+    memory.move_frame(from, to);
+    memory.start_needs = (needs | uses) as u64;
     memory.position = from + 1;
     memory.count = to + 1;
     0

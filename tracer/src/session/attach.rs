@@ -199,6 +199,11 @@ impl Session {
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
         followed.library = identity_of(&allocator);
+        // From exec to the first allocation there are milliseconds: too few to build tables in.
+        for file in launched.files() {
+            self.unwinding.expect_file(&file);
+        }
+        self.await_tables();
         self.processes.insert(followed.target.pid, followed);
         Ok(kind)
     }

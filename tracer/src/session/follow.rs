@@ -13,9 +13,11 @@ use crate::{
 };
 
 /// A stack through unknown code has the mappings read again unless that was this short a time ago.
-const NEW_CODE_AT_MOST_EVERY: Duration = Duration::from_millis(5);
+const NEW_CODE_AT_MOST_EVERY: Duration = Duration::from_millis(2);
 /// A process whose code changes all the time (a JIT compiler's) is looked at this often.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(10);
+/// So long a process may still be mapping its libraries, and is looked at whenever it has mapped something.
+const YOUNG: Duration = Duration::from_millis(200);
 /// Mappings are read again at an unknown address at most this often.
 const REREAD_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 /// ... and without one this often.
@@ -35,6 +37,8 @@ pub(super) struct Followed {
     /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
     pub(super) perf_map: Option<PerfMapSource>,
     pub(super) read_at: Instant,
+    /// When it was first looked at.
+    began: Instant,
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
@@ -79,6 +83,7 @@ impl Followed {
             mappings: Vec::new(),
             unwound: Vec::new(),
             read_at: Instant::now(),
+            began: Instant::now(),
             has_new_code: false,
             link: None,
             library: None,
@@ -104,7 +109,12 @@ impl Followed {
 
     /// When it may be looked at for the code that it was said to have mapped.
     pub(super) fn look_due(&self) -> Option<Instant> {
-        self.has_new_code.then(|| self.read_at + LOOK_AT_MOST_EVERY)
+        let pause = if self.stage != Stage::Settled || self.began.elapsed() < YOUNG {
+            Duration::ZERO
+        } else {
+            LOOK_AT_MOST_EVERY
+        };
+        self.has_new_code.then(|| self.read_at + pause)
     }
 
     /// Whether a stack that met unknown code may have its mappings read again.

@@ -6,7 +6,9 @@
 
 use std::{
     ffi::{CString, OsString},
-    fs, io,
+    fs,
+    fs::File,
+    io,
     io::{PipeReader, PipeWriter, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -78,6 +80,7 @@ pub(super) struct Launched {
     child: Child,
     go: PipeWriter,
     library: PathBuf,
+    program: PathBuf,
 }
 
 impl Launched {
@@ -115,11 +118,21 @@ impl Launched {
         }
         child.arg(&program).args(command);
         let child = inherit(&mut child, &wait).spawn().map_err(failed)?;
-        Ok(Self { child, go, library })
+        Ok(Self {
+            child,
+            go,
+            library,
+            program,
+        })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The files that the command is expected to map.
+    pub(super) fn files(&self) -> Vec<File> {
+        launch::expect_files(&self.program)
     }
 
     /// The libc that the command is expected to map.
@@ -240,7 +253,7 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
         return 125;
     };
     // SAFETY: the parent left this descriptor open for us and told its number.
-    let mut wait = unsafe { fs::File::from(OwnedFd::from_raw_fd(fd)) };
+    let mut wait = unsafe { File::from(OwnedFd::from_raw_fd(fd)) };
     let mut byte = [0];
     if !matches!(wait.read(&mut byte), Ok(1)) {
         // The parent is gone: without it there is nothing to run for.

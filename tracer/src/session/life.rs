@@ -144,6 +144,8 @@ impl Session {
         else {
             return;
         };
+        // Before anything else: the program may allocate as soon as its libraries are mapped.
+        self.read_code(followed);
         let found = examine(followed.target.pid).and_then(|(target, findings)| {
             allocator::find(&target).map(|allocator| (findings, allocator))
         });

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
+    os::unix::fs::MetadataExt as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -64,9 +65,11 @@ enum Known {
     Ready(Placed),
     /// The file has no call frame information.
     Without,
-    /// The same file as another module: of the same build id and size.
-    Same(ModuleIndex),
 }
+
+/// A table of a session. Files that are the same share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct TableId(u32);
 
 /// A table in the kernel.
 struct Placed {
@@ -78,7 +81,7 @@ struct Placed {
 }
 
 struct Job {
-    module: ModuleIndex,
+    table: TableId,
     source: Source,
 }
 
@@ -88,7 +91,7 @@ enum Source {
 }
 
 struct Built {
-    module: ModuleIndex,
+    table: TableId,
     draft: Result<Draft, UnwindError>,
     segments: Vec<CodeSegment>,
 }
@@ -96,8 +99,13 @@ struct Built {
 /// All tables of a session.
 pub(super) struct Unwinding {
     book: RuleBook,
-    known: HashMap<ModuleIndex, Known>,
-    by_build_id: HashMap<(String, u64), ModuleIndex>,
+    /// By their ids.
+    known: Vec<Known>,
+    of_module: HashMap<ModuleIndex, TableId>,
+    /// By device and inode.
+    of_file: HashMap<(u64, u64), TableId>,
+    /// By build id and size.
+    of_build: HashMap<(String, u64), TableId>,
     waiting: usize,
     jobs: Sender<Job>,
     built: Receiver<Built>,
@@ -130,8 +138,10 @@ impl Unwinding {
         }
         Ok(Self {
             book: RuleBook::new(),
-            known: HashMap::new(),
-            by_build_id: HashMap::new(),
+            known: Vec::new(),
+            of_module: HashMap::new(),
+            of_file: HashMap::new(),
+            of_build: HashMap::new(),
             waiting: 0,
             jobs,
             built,
@@ -145,34 +155,53 @@ impl Unwinding {
 
     /// Has the table of a module built, once.
     pub(super) fn want_file(&mut self, module: ModuleIndex, file: &File, build_id: Option<&str>) {
-        if self.known.contains_key(&module) {
-            return;
-        }
-        if let (Some(id), Ok(metadata)) = (build_id, file.metadata()) {
-            let key = (id.to_owned(), metadata.len());
-            if let Some(&same) = self.by_build_id.get(&key) {
-                self.known.insert(module, Known::Same(same));
-                return;
-            }
-            self.by_build_id.insert(key, module);
-        }
-        if let Ok(file) = file.try_clone() {
-            self.request(module, Source::File(file));
+        if !self.of_module.contains_key(&module)
+            && let Some(table) = self.table_of(file, build_id)
+        {
+            self.of_module.insert(module, table);
         }
     }
 
     /// The same for a module that is no file: the code that the kernel maps into every process.
     pub(super) fn want_image(&mut self, module: ModuleIndex, image: Vec<u8>) {
-        if !self.known.contains_key(&module) {
-            self.request(module, Source::Image(image));
+        if !self.of_module.contains_key(&module)
+            && let Some(table) = self.request(Source::Image(image))
+        {
+            self.of_module.insert(module, table);
         }
     }
 
-    fn request(&mut self, module: ModuleIndex, source: Source) {
-        if self.jobs.try_send(Job { module, source }).is_ok() {
-            self.known.insert(module, Known::Pending);
-            self.waiting += 1;
+    /// Has the table of a file built that will be mapped, most likely.
+    pub(super) fn expect_file(&mut self, file: &File) {
+        let build_id = Elf::open(file).ok().and_then(|elf| elf.build_id());
+        self.table_of(file, build_id.as_deref());
+    }
+
+    fn table_of(&mut self, file: &File, build_id: Option<&str>) -> Option<TableId> {
+        let metadata = file.metadata().ok()?;
+        let inode = (metadata.dev(), metadata.ino());
+        let build = build_id.map(|id| (id.to_owned(), metadata.len()));
+        let known = self
+            .of_file
+            .get(&inode)
+            .or_else(|| self.of_build.get(build.as_ref()?));
+        let table = match known {
+            Some(table) => *table,
+            None => self.request(Source::File(file.try_clone().ok()?))?,
+        };
+        self.of_file.insert(inode, table);
+        if let Some(build) = build {
+            self.of_build.insert(build, table);
         }
+        Some(table)
+    }
+
+    fn request(&mut self, source: Source) -> Option<TableId> {
+        let table = TableId(self.known.len() as u32);
+        self.jobs.try_send(Job { table, source }).ok()?;
+        self.known.push(Known::Pending);
+        self.waiting += 1;
+        Some(table)
     }
 
     /// The code range of a stretch of code, as far as its table is known.
@@ -183,12 +212,12 @@ impl Unwinding {
             table: TABLE_FRAME_POINTERS,
             ..CodeRange::default()
         };
-        let mut known = code.module.map(|module| self.known.get(&module));
-        if let Some(Some(Known::Same(other))) = known {
-            known = Some(self.known.get(other));
-        }
-        match known {
-            Some(Some(Known::Ready(placed))) => {
+        let Some(module) = code.module else {
+            return range;
+        };
+        let table = self.of_module.get(&module);
+        match table.and_then(|table| self.known.get(table.0 as usize)) {
+            Some(Known::Ready(placed)) => {
                 let size = code.end - code.start;
                 let address = placed
                     .segments
@@ -201,8 +230,8 @@ impl Unwinding {
                     range.bias = code.start.wrapping_sub(address).wrapping_add(placed.base);
                 }
             }
-            Some(Some(Known::Pending) | None) => range.table = TABLE_PENDING,
-            Some(Some(Known::Without | Known::Same(_))) | None => {}
+            Some(Known::Pending) | None => range.table = TABLE_PENDING,
+            Some(Known::Without) => {}
         }
         range
     }
@@ -227,7 +256,7 @@ fn build(job: Job) -> Built {
         }
     };
     Built {
-        module: job.module,
+        table: job.table,
         draft,
         segments,
     }
@@ -272,11 +301,11 @@ impl Session {
             let draft = match built.draft {
                 Ok(draft) => draft,
                 Err(error) => {
-                    log::info!("module {}: no unwind table: {error}", built.module.0);
+                    log::info!("no unwind table: {error}");
                     if !matches!(error, UnwindError::NoFrameInformation) {
                         self.unwinding.failed_files += 1;
                     }
-                    self.unwinding.known.insert(built.module, Known::Without);
+                    self.unwinding.known[built.table.0 as usize] = Known::Without;
                     continue;
                 }
             };
@@ -287,7 +316,7 @@ impl Session {
             let table = draft.intern(&mut self.unwinding.book);
             elements.push(table.elements());
             placed.push((
-                built.module,
+                built.table,
                 Placed {
                     slot: 0,
                     units: table.units.len() as u32,
@@ -303,9 +332,9 @@ impl Session {
             .and_then(|()| tables.put_tables(&elements));
         match slots {
             Ok(slots) => {
-                for ((module, mut table), slot) in placed.into_iter().zip(slots) {
+                for ((id, mut table), slot) in placed.into_iter().zip(slots) {
                     table.slot = slot;
-                    self.unwinding.known.insert(module, Known::Ready(table));
+                    self.unwinding.known[id.0 as usize] = Known::Ready(table);
                 }
             }
             Err(error) => self.quality.note(format!(
@@ -323,7 +352,7 @@ impl Session {
         self.place_code(followed, None);
     }
 
-    fn await_tables(&mut self) {
+    pub(super) fn await_tables(&mut self) {
         let until = Instant::now() + PATIENCE;
         loop {
             self.take_tables();

@@ -1,6 +1,7 @@
 //! What will run, and which libc it will map, told before it is started.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read},
@@ -21,6 +22,9 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const SCRIPT_LEVELS: usize = 4;
 /// How much of a script's first line the kernel reads, bytes: `BINPRM_BUF_SIZE`.
 const SCRIPT_LINE: u64 = 256;
+/// Most files that are prepared for a command.
+const MOST_EXPECTED: usize = 512;
+
 /// Where libc is, besides beside the dynamic linker.
 const LIBRARY_DIRS: [&str; 4] = ["/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"];
 
@@ -187,6 +191,60 @@ pub fn predict_libc(command: &Path) -> Result<PathBuf, LaunchError> {
             path: program.clone(),
             interpreter,
         })
+}
+
+/// The files that a command will map, most likely: the program, its dynamic linker, and the libraries that these ask for, looked
+/// for where they say and in the usual places. For preparing what is worth having early; what is missing here is merely found
+/// later.
+pub fn expect_files(command: &Path) -> Vec<File> {
+    let Ok(program) = follow_scripts(command) else {
+        return Vec::new();
+    };
+    let mut files = Vec::new();
+    let mut seen = HashSet::new();
+    let mut wanted = vec![program];
+    while let Some(path) = wanted.pop() {
+        let Ok(path) = fs::canonicalize(path) else {
+            continue;
+        };
+        if files.len() >= MOST_EXPECTED || !seen.insert(path.clone()) {
+            continue;
+        }
+        let Ok(file) = open(&path) else { continue };
+        if let Ok(elf) = Elf::open(&file) {
+            wanted.extend(elf.interpreter());
+            let (names, own) = elf.needed();
+            let beside = path.parent().unwrap_or(Path::new("/"));
+            let own: Vec<PathBuf> = own
+                .split(|&byte| byte == b':')
+                .filter(|dir| !dir.is_empty())
+                .map(|dir| in_place_of_origin(dir, beside))
+                .collect();
+            for name in names {
+                let name = Path::new(OsStr::from_bytes(&name)).to_owned();
+                let found = own
+                    .iter()
+                    .cloned()
+                    .chain(LIBRARY_DIRS.map(PathBuf::from))
+                    .map(|dir| dir.join(&name))
+                    .find(|path| path.exists());
+                wanted.extend(found);
+            }
+        }
+        files.push(file);
+    }
+    files
+}
+
+/// A directory of `DT_RUNPATH`, where `$ORIGIN` is the directory of the file itself.
+fn in_place_of_origin(dir: &[u8], origin: &Path) -> PathBuf {
+    for token in [&b"$ORIGIN"[..], b"${ORIGIN}"] {
+        if let Some(rest) = dir.strip_prefix(token) {
+            let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+            return origin.join(OsStr::from_bytes(rest));
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(dir))
 }
 
 fn is_glibc(path: &Path) -> bool {

@@ -76,6 +76,8 @@ pub(super) struct Sections {
     pub(super) bases: BaseAddresses,
     /// The addresses of code by the program headers, sorted and apart from each other.
     pub(super) code: Vec<Range<u64>>,
+    /// Where the file's first instruction is; 0: it has none.
+    pub(super) entry: u64,
     /// Why a section could not be read, where there is another.
     pub(super) unreadable: Option<UnwindError>,
 }
@@ -100,6 +102,7 @@ impl Sections {
         )?;
         let mut sections = Self {
             code: code_of(&segments),
+            entry: header.e_entry.get(LE),
             ..Self::default()
         };
         // A program runs without section headers, so broken ones are as good as none.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use highwater_common::unwind::{MAX_ROWS, Row, Rule, Unit};
+use highwater_common::unwind::{CFA_END, CFA_FRAME_POINTER, MAX_ROWS, MAX_RULES, Row, Rule, Unit};
 
 use super::{
     Faults, UnwindError,
@@ -11,6 +11,9 @@ use super::{
     rules::{RuleBook, UNKNOWN},
     units,
 };
+
+/// Bytes of code without call frame information that are no mere gap.
+const EMBEDDED: u64 = 64 << 10;
 
 /// The table of a file with rules of its own: made on any thread, without the [`RuleBook`].
 #[derive(Debug)]
@@ -33,6 +36,14 @@ pub struct Table {
     pub units: Vec<Unit>,
     /// Sorted by program counter; the first is at 0.
     pub rows: Vec<Row>,
+}
+
+/// A rule that says all by its kind.
+fn bare(cfa: u8) -> Rule {
+    Rule {
+        cfa,
+        ..Rule::default()
+    }
 }
 
 impl Draft {
@@ -62,7 +73,17 @@ impl Draft {
         let mut functions = Functions::of(sections);
         // Stable, so that of two with the same start the one that came last stays last.
         functions.list.sort_by_key(|function| function.start);
+        let frame_pointers = functions
+            .rules
+            .index(bare(CFA_FRAME_POINTER), MAX_RULES as usize)
+            .unwrap_or(UNKNOWN);
+        let end = functions
+            .rules
+            .index(bare(CFA_END), MAX_RULES as usize)
+            .unwrap_or(UNKNOWN);
         let mut layout = Layout {
+            frame_pointers,
+            entry: (sections.entry, end),
             base: functions
                 .list
                 .first()
@@ -134,7 +155,18 @@ impl Table {
 /// applies until it ends; then the one below it does, if it has not ended itself; and if none is left, nothing is
 /// known. A function is pushed and popped once, and between two starts each step but the last pops one, so there are at
 /// most two steps a function, each of which adds its rows there and at most one more.
+///
+/// **Embedded code.** A stretch of [`EMBEDDED`] bytes and more without any function is no gap between functions. It is code
+/// that a compiler of the program's own made, ahead of time: V8's builtins lie so in `node`'s text. Such compilers keep frame pointers
+/// and write no call frame information. Hand-written assembly without any is far smaller.
+///
+/// **The first instruction** of a file, where it has no call frame information, begins the outermost frame of all: the dynamic
+/// linker runs constructors of libraries from there. So it is with the code behind it, up to the next function.
 struct Layout {
+    /// The rule of frame pointers.
+    frame_pointers: u32,
+    /// Where the file's first instruction is, and the rule of the outermost frame.
+    entry: (u64, u32),
     base: u64,
     rows: Vec<Row>,
     full: bool,
@@ -162,8 +194,23 @@ impl Layout {
                 }
             }
             if at < next {
+                self.add_gap(at, next);
+            }
+        }
+    }
+
+    /// Adds what is known of code that belongs to no function.
+    fn add_gap(&mut self, at: u64, next: u64) {
+        let (entry, end) = self.entry;
+        if next != u64::MAX && next - at >= EMBEDDED {
+            self.add(at, self.frame_pointers);
+        } else if next != u64::MAX && (at..next).contains(&entry) {
+            if at < entry {
                 self.add(at, UNKNOWN);
             }
+            self.add(entry, end);
+        } else {
+            self.add(at, UNKNOWN);
         }
     }
 

@@ -23,6 +23,8 @@ pub use self::symbols::Symbol;
 
 /// Longest notes, dynamic segment, section name table that we read, bytes.
 const TABLE_LIMIT: u64 = 1 << 20;
+/// Most libraries that a file may ask for.
+const NEEDED_LIMIT: usize = 1024;
 /// Longest path or name that we read, bytes: `PATH_MAX`.
 const NAME_LIMIT: usize = 4096;
 
@@ -250,6 +252,22 @@ impl<'file> Elf<'file> {
     /// The name that a library gives itself: `DT_SONAME`.
     pub fn soname(&self) -> Option<Vec<u8>> {
         self.dynamic_string(self.dynamic_value(elf::DT_SONAME)?)
+    }
+
+    /// The names of the libraries it asks for, and the directories it wants them looked for in: `DT_NEEDED`, `DT_RUNPATH`.
+    pub fn needed(&self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let names = self
+            .dynamic
+            .iter()
+            .filter(|entry| entry.d_tag.get(LE) == elf::DT_NEEDED)
+            .take(NEEDED_LIMIT)
+            .filter_map(|entry| self.dynamic_string(entry.d_val.get(LE)))
+            .collect();
+        let path = self
+            .dynamic_value(elf::DT_RUNPATH)
+            .or_else(|| self.dynamic_value(elf::DT_RPATH))
+            .and_then(|offset| self.dynamic_string(offset));
+        (names, path.unwrap_or_default())
     }
 
     /// GNU build id, hexadecimal.

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use highwater_common::unwind::{
-    CFA_END, CFA_PLT, CFA_REGISTER, CFA_SIGNAL, CFA_UNKNOWN, Row, Rule,
+    CFA_END, CFA_FRAME_POINTER, CFA_PLT, CFA_REGISTER, CFA_SIGNAL, CFA_UNKNOWN, Row, Rule,
 };
 use object::{Object, ObjectSymbol};
 
@@ -60,11 +60,13 @@ fn holds_against_the_twin(elf: &[u8]) {
         addresses.push(table.base + (random >> 16) % span);
     }
     for address in addresses {
-        assert_eq!(
-            rule_at(&table, &book, address),
-            naive.rule_at(address),
-            "at {address:#x}"
-        );
+        let mut rule = rule_at(&table, &book, address);
+        let is_unknown = naive.rule_at(address) == Rule::default();
+        if is_unknown && matches!(rule.cfa, CFA_FRAME_POINTER | CFA_END) {
+            // Embedded code and entry points, of which the twin knows nothing.
+            rule = Rule::default();
+        }
+        assert_eq!(rule, naive.rule_at(address), "at {address:#x}");
     }
 }
 

@@ -11,7 +11,7 @@ use highwater_common::{
     },
 };
 
-use super::Walk;
+use super::{Walk, memory::KnownRule};
 use crate::maps::{CODE_RANGES, RULES, TABLES};
 
 /// Steps that a search among the code ranges of a process can take.
@@ -23,6 +23,11 @@ const ROW_STEPS: u32 = 24;
 #[inline(always)]
 pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
     let memory = walk.memory();
+    let tag = memory.tag;
+    let known = memory.known_rule(address);
+    if known.address == address && known.tag == tag {
+        return known_as(known.rule);
+    }
     if address.wrapping_sub(memory.range.start) >= memory.range.end - memory.range.start {
         range(walk, address)?;
     }
@@ -71,7 +76,20 @@ pub fn rule(walk: &Walk, address: u64) -> Result<(Rule, bool), u16> {
     if row.pc > pc {
         return Err(CUT_NO_RULE);
     }
-    let rule = *RULES.get(row.rule).ok_or(CUT_UNSUPPORTED)?;
+    let memory = walk.memory();
+    let tag = memory.tag;
+    *memory.known_rule(address) = KnownRule {
+        address,
+        tag,
+        rule: row.rule,
+    };
+    known_as(row.rule)
+}
+
+/// The rule of an index, and whether it is that of frame pointers.
+#[inline(always)]
+fn known_as(index: u32) -> Result<(Rule, bool), u16> {
+    let rule = *RULES.get(index).ok_or(CUT_UNSUPPORTED)?;
     match rule.cfa {
         CFA_FRAME_POINTER => Ok((by_frame_pointer(), true)),
         CFA_UNKNOWN => Err(CUT_NO_RULE),

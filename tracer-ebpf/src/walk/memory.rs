@@ -27,6 +27,19 @@ pub const NO_WINDOW: u64 = 1 << 62;
 /// How many of them lie below the one that was asked for: the registers that a callee has saved lie below its return address.
 const WORDS_BELOW: u64 = 8;
 
+/// How many rules are kept at hand.
+const KNOWN_RULES: usize = 256;
+
+/// A rule that was found for an address.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownRule {
+    pub address: u64,
+    pub tag: u32,
+    /// Index in `RULES`.
+    pub rule: u32,
+}
+
 /// One frame, with all that its place in the stack was concluded from.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -135,6 +148,12 @@ pub struct Memory {
     pub window_start: u64,
     /// A piece of the stack. Reading costs by the call, hardly by the byte, and a walk only goes up: so it reads ahead.
     pub window: [u64; WINDOW_WORDS],
+
+    /// What the tables are valid for: entries of `known_rules` that say otherwise are not.
+    pub tag: u32,
+    pub reserved: u32,
+    /// Rules found before, by address: stacks go through the same calls again and again.
+    pub known_rules: [KnownRule; KNOWN_RULES],
 
     pub frames: [Frame; MAX_FRAMES],
     /// What is sent: the head and the addresses behind it, leaf first.
@@ -260,6 +279,17 @@ impl Memory {
         }
     }
 
+    /// The place where a rule for an address is kept.
+    #[inline(always)]
+    pub fn known_rule(&mut self, address: u64) -> &mut KnownRule {
+        const _: () = assert!(KNOWN_RULES == 256);
+        let mut index = address ^ address >> 8;
+        unsafe {
+            asm!("{0} &= 255", inout(reg) index, options(pure, nomem, nostack));
+            self.known_rules.get_unchecked_mut(index as usize)
+        }
+    }
+
     /// Done with it.
     #[inline(always)]
     pub fn release(&mut self) {
@@ -296,6 +326,11 @@ impl Memory {
         self.joined = 0;
         self.cut = CUT_DEPTH as u64;
         self.sent = 0;
+        self.tag = process.identity
+            ^ process.nonce.rotate_left(8)
+            ^ process.epoch.rotate_left(16)
+            ^ process.code_generation.wrapping_mul(0x9e37_79b1)
+            | 1;
         self.code_start = process.code_start;
         self.code_count = process.code_count;
     }

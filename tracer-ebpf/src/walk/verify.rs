@@ -29,14 +29,20 @@ pub fn joins(walk: &mut Walk, at: u64) -> bool {
         let frame = memory.frame(at);
         (frame.ip, frame.cfa, frame.exact)
     };
-    memory.below = cfa;
-    unsafe {
-        bpf_loop(
-            MAX_FRAMES as u32,
-            pass_below as *mut c_void,
-            (&raw mut *walk).cast(),
-            0,
-        );
+    let live = memory.live;
+    if live == 0 || live > MAX_FRAMES as u64 {
+        return false;
+    }
+    if memory.frame(live - 1).cfa < cfa {
+        memory.below = cfa;
+        unsafe {
+            bpf_loop(
+                MAX_FRAMES as u32,
+                pass_below as *mut c_void,
+                (&raw mut *walk).cast(),
+                0,
+            );
+        }
     }
     let memory = walk.memory();
     let live = memory.live;

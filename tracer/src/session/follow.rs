@@ -107,6 +107,11 @@ impl Followed {
         )
     }
 
+    /// How long it has been followed, as the program that it is.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// When it may be looked at for the code that it was said to have mapped.
     pub(super) fn look_due(&self) -> Option<Instant> {
         let pause = if self.stage != Stage::Settled || self.began.elapsed() < YOUNG {

@@ -24,6 +24,9 @@ use crate::{
 /// How long a new program may take to map its libc.
 const LIBRARY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a program maps libraries, mostly.
+const LIBRARIES_TAKE: Duration = Duration::from_millis(25);
+
 impl Session {
     /// A followed process made a child, which the kernel side has registered.
     pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, child: u32, shares_memory: bool) {
@@ -146,6 +149,10 @@ impl Session {
         };
         // Before anything else: the program may allocate as soon as its libraries are mapped.
         self.read_code(followed);
+        if followed.link.is_some() && followed.age() < LIBRARIES_TAKE {
+            // Its probes are in: what follows takes longer than the program takes to map the rest of its libraries.
+            return;
+        }
         let found = examine(followed.target.pid).and_then(|(target, findings)| {
             allocator::find(&target).map(|allocator| (findings, allocator))
         });

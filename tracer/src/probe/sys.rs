@@ -145,7 +145,7 @@ pub(super) fn create_table(elements: &[u64]) -> io::Result<OwnedFd> {
     }?;
     // SAFETY: the mapping is `bytes` long, writable, page-aligned, and nobody else knows of it.
     unsafe {
-        std::ptr::copy_nonoverlapping(elements.as_ptr(), place.cast::<u64>(), elements.len())
+        std::ptr::copy_nonoverlapping(elements.as_ptr(), place.cast::<u64>(), elements.len());
     };
     // SAFETY: the mapping made above, whole; no reference into it is left.
     unsafe { rustix::mm::munmap(place, bytes) }?;
@@ -154,7 +154,7 @@ pub(super) fn create_table(elements: &[u64]) -> io::Result<OwnedFd> {
 
 /// Puts inner maps into an array of maps, all in one call: the kernel waits for running programs after each.
 pub(super) fn put_maps(outer: BorrowedFd<'_>, slots: &[u32], inner: &[OwnedFd]) -> io::Result<()> {
-    let descriptors: Vec<c_int> = inner.iter().map(|map| map.as_raw_fd()).collect();
+    let descriptors: Vec<c_int> = inner.iter().map(OwnedFd::as_raw_fd).collect();
     let mut attr = zeroed();
     attr.batch.keys = slots.as_ptr() as u64;
     attr.batch.values = descriptors.as_ptr() as u64;

@@ -129,7 +129,7 @@ impl Unwinding {
                 .name(format!("hw-unwind-{number}"))
                 .spawn(move || {
                     for job in to_build {
-                        if done.send(build(job)).is_err() {
+                        if done.send(build(&job)).is_err() {
                             return;
                         }
                         ready.notify_one();
@@ -237,7 +237,7 @@ impl Unwinding {
     }
 }
 
-fn build(job: Job) -> Built {
+fn build(job: &Job) -> Built {
     let (draft, segments) = match &job.source {
         Source::File(file) => (
             Draft::of_file(file),

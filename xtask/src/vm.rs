@@ -27,10 +27,19 @@ use self::kernel::Kernel;
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// What shows in a minute that programs load, links are made and stacks are walked: test executables, and the tests in them.
-const SMOKE: [(&str, &[&str]); 1] = [(
-    "heap_calls",
-    &["eight_call_sites_hold_at_the_peak_and_at_the_end_what_they_say"],
-)];
+const SMOKE: [(&str, &[&str]); 2] = [
+    (
+        "heap_calls",
+        &["eight_call_sites_hold_at_the_peak_and_at_the_end_what_they_say"],
+    ),
+    (
+        "stacks",
+        &[
+            "frames_of_every_shape_are_walked_to_the_first_function",
+            "a_stack_is_not_taken_for_another_that_left_its_traces_at_the_same_addresses",
+        ],
+    ),
+];
 
 /// What takes an emulated machine five minutes and more each; they run if they are named.
 const TOO_LONG: [&str; 2] = [

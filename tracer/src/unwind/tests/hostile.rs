@@ -87,6 +87,8 @@ const UNSUPPORTED: u32 = 2;
 const ONE: u32 = 3;
 /// rsp + 16, and how to get there.
 const TWO: u32 = 4;
+/// What comes behind the rules of the book.
+const FRAME_POINTER: u32 = 12;
 const DEFINE_TWO: [u8; 2] = [0x0e, 16];
 /// `DW_CFA_advance_loc` of 4.
 const ADVANCE: u8 = 0x44;
@@ -116,6 +118,44 @@ fn functions_have_their_rows_and_gaps_have_none() {
     ];
     assert_eq!(rows(&table), expected);
     assert_eq!(faults, Faults::default());
+}
+
+#[test]
+fn a_long_stretch_without_functions_keeps_frame_pointers() {
+    let mut frames = Frames::default();
+    let cie = frames.cie(&INITIAL);
+    frames.fde(cie, 0x1000, 16, &[]);
+    frames.fde(cie, 0x1010 + (64 << 10), 16, &[]);
+    let (table, _) = frames.table();
+    let expected = [
+        (0x1000, ONE),
+        (0x1010, FRAME_POINTER),
+        (0x1010 + (64 << 10), ONE),
+        (0x1020 + (64 << 10), UNKNOWN),
+    ];
+    assert_eq!(rows(&table), expected);
+}
+
+#[test]
+fn stacks_end_at_a_first_instruction_that_belongs_to_no_function() {
+    const END: u32 = 1;
+    let mut frames = Frames::default();
+    let cie = frames.cie(&INITIAL);
+    frames.fde(cie, 0x1000, 16, &[]);
+    frames.fde(cie, 0x2000, 16, &[]);
+    let mut sections = frames.sections();
+    sections.entry = 0x1800;
+    let table = Draft::of_sections(&sections)
+        .unwrap()
+        .intern(&mut BOOK.clone());
+    let expected = [
+        (0x1000, ONE),
+        (0x1010, UNKNOWN),
+        (0x1800, END),
+        (0x2000, ONE),
+        (0x2010, UNKNOWN),
+    ];
+    assert_eq!(rows(&table), expected);
 }
 
 #[test]
@@ -214,7 +254,7 @@ fn functions_outside_of_code_and_too_far_from_the_first_are_dropped() {
     frames.fde(cie, u64::MAX - 8, 16, &[]);
     frames.fde(cie, 0x2000, 0, &[]);
     let (table, faults) = frames.table();
-    assert_eq!(rows(&table), [(0x1000, ONE), (0x1010, UNKNOWN)]);
+    assert_eq!(rows(&table), [(0x1000, ONE), (0x1010, FRAME_POINTER)]);
     assert_eq!(table.find(0x1000 + (1 << 32)), None);
     assert_eq!(faults.rows_dropped, 4);
 }

@@ -114,7 +114,8 @@ fn a_target_that_becomes_another_program_is_followed_into_it() {
     victim.quit();
     let report = recorder.finish();
 
-    report.assert_saw_all();
+    // A program allocates within a millisecond of its exec: stacks from before its code was looked at are cut, and counted.
+    report.assert_saw_all_but(&["truncated_stacks"]);
     let exits = report.processes().into_iter().map(|process| {
         let exit = process.exit.expect("both ended");
         (exit.reason, exit.code)

@@ -4,3 +4,4 @@ mod fixtures;
 mod hostile;
 mod naive;
 mod real;
+mod remembered;

@@ -30,6 +30,25 @@ pub enum EventKind {
     /// A thread of the process has an alternate signal stack above its own: a return probe that we cannot skip could
     /// kill it. Once per thread.
     AlternateAbove = 12,
+    /// `mmap` returned a range: `address`, `size` (bytes, in whole pages), `stack`; `function` holds `MAPPING_*`.
+    Mapped = 13,
+    /// `munmap` began: the pages of `address`, `size` are retired until the next event of the same thread about mappings.
+    UnmapBegan = 14,
+    /// ... and failed: what it retired lives on, where nothing newer has come. (Success says nothing.)
+    UnmapFailed = 15,
+    /// `mremap` began: as `UnmapBegan`, with the old range.
+    RemapBegan = 16,
+    /// ... and succeeded: `address`, `size` (the new range), `stack`; [`MAPPING_KEEPS_OLD`] in `function`: the old range
+    /// stays mapped too.
+    Remapped = 17,
+    /// ... and failed.
+    RemapFailed = 18,
+    /// `brk` moved the program break: `address` is the new one, `size` the old one, both as the kernel has them; `stack`.
+    BreakMoved = 19,
+    /// `mprotect` of `address`, `size`; `stack`; [`MAPPING_COMMITTED`] in `function`, or reserved from here on.
+    Protected = 20,
+    /// `madvise` (`DONTNEED`, `FREE`, `REMOVE`) of `address`, `size`: mapped still, resident no more.
+    Discarded = 21,
 }
 
 /// The stack was cut at the depth limit or at memory that could not be read.
@@ -43,6 +62,24 @@ pub const FLAG_FROM_THREAD: u8 = 8;
 
 /// The child of a fork is known to the kernel side.
 pub const FLAG_REGISTERED: u8 = 16;
+
+/// The allocator made this system call for a call of its own that is under way: its memory is not counted twice.
+pub const FLAG_BY_ALLOCATOR: u8 = 32;
+
+/// The range may be read or written; without it (`PROT_NONE`), address space is only reserved.
+pub const MAPPING_COMMITTED: u8 = 1;
+/// A file is mapped.
+pub const MAPPING_FILE: u8 = 2;
+/// Shared with other processes (`MAP_SHARED`).
+pub const MAPPING_SHARED: u8 = 4;
+/// The stack of a thread (`MAP_STACK`, `MAP_GROWSDOWN`).
+pub const MAPPING_STACK: u8 = 8;
+/// `MREMAP_DONTUNMAP`: the old range stays, empty.
+pub const MAPPING_KEEPS_OLD: u8 = 16;
+
+/// How far the sampling exponent is shifted in [`RawEvent::slot`] of `Allocated`, `Failed` and `Resized`: log2 of the mean
+/// number of bytes from sample to sample; 0 where every call is sent.
+pub const SAMPLING_SHIFT: u8 = 3;
 
 /// One event, written to the ring in one step so that ring order is program order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,9 +103,10 @@ pub struct RawEvent {
     pub kind: u8,
     /// `FLAG_*`.
     pub flags: u8,
-    /// A [`crate::cookie::Function`].
+    /// A [`crate::cookie::Function`]; of mappings `MAPPING_*`.
     pub function: u8,
-    /// Pairs `ResizeBegan` with its end: which of the thread's calls under way.
+    /// Low bits: pairs `ResizeBegan` with its end, which of the thread's calls under way. Above [`SAMPLING_SHIFT`]: how the
+    /// call came to be sampled.
     pub slot: u8,
 }
 

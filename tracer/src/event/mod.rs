@@ -4,6 +4,7 @@
 //! begins, an allocation when it returns).
 
 pub mod decode;
+pub mod mapping;
 pub mod ring;
 
 pub use highwater_common::cookie::Function;

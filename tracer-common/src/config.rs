@@ -22,9 +22,23 @@ pub struct KernelOffsets {
     pub task_alternate_stack: u32,
     /// `vm_unmapped_area_info.length`
     pub unmapped_area_length: u32,
+    /// `task_struct.utask`
+    pub task_utask: u32,
+    /// `uprobe_task.return_instances`: the returns that are probed, innermost first.
+    pub utask_return_instances: u32,
+    /// `return_instance.stack`: where the return address lay.
+    pub return_instance_stack: u32,
+    /// `return_instance.orig_ret_vaddr`: what it was.
+    pub return_instance_address: u32,
+    /// `return_instance.next`
+    pub return_instance_next: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 36);
+const _: () = assert!(size_of::<KernelOffsets>() == 56);
+
+/// Offsets that stand for members of `task_struct` in loads that the loader patches: no program has such a load of its
+/// own. `sas_ss_sp`, and behind it `sas_ss_size` and `sas_ss_flags`.
+pub const PATCHED_ALTERNATE_STACK: i16 = -32512;
 
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]

@@ -49,9 +49,11 @@ pub enum Counter {
     WalkedFrames = 20,
     /// Frames taken over from the thread's last walk.
     VerifiedFrames = 21,
+    /// Sampled blocks not sent: the table of sampled blocks had no room, so their frees could not have been told.
+    DroppedSamples = 22,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 22;
+    pub const COUNT: u32 = 23;
 }

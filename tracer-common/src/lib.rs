@@ -8,6 +8,8 @@ pub mod config;
 pub mod cookie;
 pub mod counter;
 pub mod event;
+pub mod loss;
 pub mod process;
+pub mod sampling;
 pub mod stack;
 pub mod unwind;

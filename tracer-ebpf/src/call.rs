@@ -20,17 +20,18 @@
 //! (128), the FXSAVE area (512), and the frame with its registers (440 and more). So on one stack distance tells the two
 //! apart, and the return address confirms it.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_probe_read_user,
+    bpf_get_current_task_btf, bpf_probe_read_user,
     generated::bpf_probe_read_kernel as gen_probe_read_kernel,
 };
-use highwater_common::{counter::Counter, process::TracedProcess};
+use highwater_common::{config::PATCHED_ALTERNATE_STACK, counter::Counter};
 
 use crate::{
     emit::count,
-    maps::{KERNEL_OFFSETS, THREADS},
+    maps::KERNEL_OFFSETS,
+    thread::{THREAD_AUTODISARMS, Thread},
 };
 
 /// Calls of one thread that can be under way: one, and three signals in signals.
@@ -39,19 +40,12 @@ pub const MAX_CALLS: usize = 4;
 /// A nested call's stack pointer lies less than this below its caller's, a signal handler's at least this.
 const NESTED_REACH: u64 = 1024;
 
-/// The thread was seen with an alternate stack that the kernel forgets while its handler runs.
-pub const THREAD_AUTODISARMS: u64 = 1;
-/// The thread was seen with an alternate stack above its own, and that was told.
-pub const THREAD_ABOVE_TOLD: u64 = 2;
-
 /// A call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Call {
     /// Stack pointer at entry: where the return address lies.
     pub sp: u64,
-    /// The true return address.
-    pub return_address: u64,
     /// Requested size, bytes.
     pub size: u64,
     /// `realloc`: the old block. `posix_memalign`: where the result goes.
@@ -62,59 +56,15 @@ pub struct Call {
     pub flags: u8,
     /// The old block's retirement could not be sent: send it with the result.
     pub retire_lost: u8,
-    pub reserved: [u8; 5],
-}
-
-/// The calls of one thread.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Thread {
-    /// How many of `calls` are under way.
-    pub depth: u32,
-    /// Nested calls whose return probe will fire though we do not follow them (links without sessions).
-    pub nested: u32,
-    /// `THREAD_*`
-    pub flags: u64,
-    pub calls: [Call; MAX_CALLS],
-}
-
-impl Thread {
-    const IDLE: Self = Self {
-        depth: 0,
-        nested: 0,
-        flags: 0,
-        calls: [Call {
-            sp: 0,
-            return_address: 0,
-            size: 0,
-            pointer: 0,
-            function: 0,
-            flags: 0,
-            retire_lost: 0,
-            reserved: [0; 5],
-        }; MAX_CALLS],
-    };
-
-    /// This thread's calls, if it has made any.
-    #[inline(always)]
-    pub fn known(tid: u32) -> Option<&'static mut Self> {
-        THREADS
-            .get_ptr_mut(tid)
-            .map(|thread| unsafe { &mut *thread })
-    }
-
-    /// This thread's calls; `None` when the table is full.
-    #[inline(always)]
-    pub fn get(tid: u32) -> Option<&'static mut Self> {
-        if let Some(thread) = Self::known(tid) {
-            return Some(thread);
-        }
-        if THREADS.insert(tid, Self::IDLE, 0).is_err() {
-            count(Counter::ThreadsFull);
-            return None;
-        }
-        Self::known(tid)
-    }
+    /// `realloc`: the old block is followed (with sampling, not all are).
+    pub follows_old: u8,
+    /// ... and was in the table of blocks.
+    pub knew_old: u8,
+    /// What is returned is to be sent (with sampling, not all is).
+    pub wanted: u8,
+    /// log2 of the mean distance of samples; 0: every call is sent.
+    pub exponent: u8,
+    pub reserved: u8,
 }
 
 /// How a new call stands to those under way.
@@ -144,13 +94,11 @@ pub enum Standing {
 ///   since no handler fits in between.
 /// - On the same stack above S: S is over, unless the stack only seems the same (`SS_AUTODISARM`).
 #[inline(always)]
-pub fn standing(
-    thread: &mut Thread,
-    sp: u64,
-    return_address: u64,
-    process: &TracedProcess,
-    alternate: &AlternateStack,
-) -> Standing {
+pub fn standing(thread: &mut Thread, sp: u64, alternate: &AlternateStack) -> Standing {
+    if thread.depth == 0 {
+        return Standing::Outermost;
+    }
+    let return_address = return_address(sp);
     for _ in 0..MAX_CALLS {
         if thread.depth == 0 {
             return Standing::Outermost;
@@ -167,6 +115,7 @@ pub fn standing(
             return Standing::InSignal;
         }
         if sp <= slot {
+            let process = &thread.process;
             let from_library = process.libc_end == 0
                 || (return_address >= process.libc_start && return_address < process.libc_end);
             // A tail call (`aligned_alloc` → `jmp malloc`) keeps the stack pointer, and finds the trampoline there.
@@ -180,6 +129,12 @@ pub fn standing(
         count(Counter::MissedReturns);
     }
     Standing::Outermost
+}
+
+/// Where a call that begins with this stack pointer will return to; 0 if that cannot be read.
+#[inline(always)]
+pub fn return_address(sp: u64) -> u64 {
+    unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)
 }
 
 /// Makes room when all places are taken: the oldest call goes if it is over.
@@ -223,10 +178,24 @@ pub struct AlternateStack {
 const AUTODISARM: u32 = 1 << 31;
 
 impl AlternateStack {
-    /// Asks the kernel.
+    /// Of the thread that runs. Its `task_struct` is read directly, by loads whose offsets the loader patches: a read by
+    /// a helper's call would be a tenth of all that is done at an entry.
     #[inline(always)]
     pub fn of_current_thread() -> Self {
-        Self::of(unsafe { bpf_get_current_task() })
+        let task = unsafe { bpf_get_current_task_btf() };
+        let (start, size, flags): (u64, u64, u64);
+        const _: () = assert!(PATCHED_ALTERNATE_STACK == -32512);
+        unsafe {
+            asm!("{0} = *(u64 *)({1} - 32512)", out(reg) start, in(reg) task, options(pure, readonly, nostack));
+            asm!("{0} = *(u64 *)({1} - 32504)", out(reg) size, in(reg) task, options(pure, readonly, nostack));
+            asm!("{0} = *(u32 *)({1} - 32496)", out(reg) flags, in(reg) task, options(pure, readonly, nostack));
+        }
+        Self {
+            start,
+            size,
+            flags: flags as u32,
+            reserved: 0,
+        }
     }
 
     /// Of the thread that a `task_struct` describes.

@@ -1,19 +1,33 @@
-//! Writing events to the ring, and counting what could not be written.
+//! Writing events to the ring, each process its share, and counting what could not be written.
+//!
+//! **Room.** While the ring is less than half full, everything is sent. Beyond that, allocations may take it up to three
+//! quarters, frees up to 31 in 32, and what tells of a process's life the rest: a lost allocation is missing from the
+//! books, a lost free stays in them. What of frees finds no room goes the long way, through a ring of their own; the reader puts them
+//! back in order by their time.
+//!
+//! **Shares.** So that one process cannot take the room of others, each may send only so much for each eighth of the ring
+//! that the reader has taken: the more, the emptier the ring is. Who sends least is refused last. (The fuller the ring,
+//! the smaller the quota; the ring settles where the quotas of those who send most add up to what the reader takes, and who
+//! sends less than that is not refused.)
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    bindings::{
+        BPF_RB_AVAIL_DATA, BPF_RB_CONS_POS, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+    },
     helpers::bpf_ktime_get_ns,
 };
 use highwater_common::{
     cookie::Function,
     counter::Counter,
     event::{EventKind, RawEvent},
+    loss::Losses,
     process::TracedProcess,
 };
 
 use crate::{
     atomic,
-    maps::{COUNTERS, EVENTS},
+    blocks::chunk_header,
+    maps::{COUNTERS, EVENTS, LOSSES, PRESSURE, SPILLED},
 };
 
 /// What differs from event to event of one thread.
@@ -29,62 +43,204 @@ pub struct Body {
 /// Sends an event about a call. Says whether there was room; if not, that is counted.
 #[inline(always)]
 pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> bool {
-    let lost = match kind {
-        EventKind::Freed | EventKind::ResizeBegan | EventKind::ResizeFreed => Counter::LostFrees,
-        _ => Counter::LostAllocations,
-    };
+    let retires = matches!(
+        kind,
+        EventKind::Freed
+            | EventKind::ResizeBegan
+            | EventKind::ResizeFailed
+            | EventKind::ResizeFreed
+    );
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    // The reader drains on a timer. Only when the ring is more than half full is it woken, and only about one event in
-    // 64 looks: a wake-up costs as much as ten events.
-    let full = at_ns & 63 == 0
-        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2;
-    send(
-        &RawEvent {
-            at_ns,
-            address: body.address,
-            size: body.size,
-            stack: body.stack,
-            process: process.identity,
-            tid,
-            epoch: process.epoch,
-            kind: kind as u8,
-            flags: body.flags,
-            function: body.function as u8,
-            slot: body.slot,
-        },
-        lost,
-        full,
-    )
+    let event = RawEvent {
+        at_ns,
+        address: body.address,
+        size: body.size,
+        stack: body.stack,
+        process: process.identity,
+        tid,
+        epoch: process.epoch,
+        kind: kind as u8,
+        flags: body.flags,
+        function: body.function as u8,
+        slot: body.slot,
+    };
+    // About one event in 16 looks how full the ring is, until it is more than half full.
+    let (mut room, mut wake) = (Room::Free, false);
+    if at_ns & 15 == 0 || is_pressed() {
+        room = look(process.identity, retires as u64);
+        // A wake-up costs as much as ten events, and the reader drains on a timer besides.
+        wake = at_ns & 63 == 0 && is_pressed();
+    }
+    if matches!(room, Room::Free) && write(&event, wake) {
+        return true;
+    }
+    not_sent(&event, room, retires)
 }
 
-/// Sends an event in one step, so that the ring's order is program order, and wakes the reader if asked.
+/// What a look at the ring says of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// For others.
+    OverShare,
+    None,
+}
+
+/// Whether the ring was more than half full at the last look.
+#[inline(always)]
+fn is_pressed() -> bool {
+    PRESSURE
+        .get(0)
+        .is_some_and(|pressed| unsafe { core::ptr::read_volatile(pressed) } != 0)
+}
+
+/// Looks how full the ring is, and whether there is room for one more event of the process.
+#[inline(always)]
+fn look(identity: u32, retires: u64) -> Room {
+    match room(identity, retires) {
+        0 => Room::Free,
+        1 => Room::OverShare,
+        _ => Room::None,
+    }
+}
+
+/// A function of its own: on the way of few events.
+#[inline(never)]
+extern "C" fn room(identity: u32, retires: u64) -> u64 {
+    let size = EVENTS.query(BPF_RB_RING_SIZE as u64);
+    let used = EVENTS.query(BPF_RB_AVAIL_DATA as u64);
+    let pressed = (used > size / 2) as u64;
+    if let Some(before) = PRESSURE.get_ptr_mut(0)
+        && unsafe { *before } != pressed
+    {
+        unsafe { *before = pressed };
+    }
+    if pressed == 0 {
+        return 0;
+    }
+    let (from, to) = if retires != 0 {
+        (size / 4 * 3, size / 32 * 31)
+    } else {
+        (size / 2, size / 4 * 3)
+    };
+    if used >= to {
+        return 2;
+    }
+    if used < from {
+        return 0;
+    }
+    let Some(losses) = losses(identity) else {
+        return 0;
+    };
+    let window = EVENTS.query(BPF_RB_CONS_POS as u64) / (size / 8 + 1);
+    if losses.window != window {
+        losses.window = window;
+        losses.sent = 0;
+    }
+    // At `from` an eighth of the ring, at `to` nothing.
+    let quota = size / 8 / 64 * ((to - used) * 64 / (to - from).max(1));
+    if losses.sent >= quota {
+        return 1;
+    }
+    losses.sent += size_of::<RawEvent>() as u64 + 8;
+    0
+}
+
+/// The losses of a process, from its first one on.
+#[inline(always)]
+fn losses(identity: u32) -> Option<&'static mut Losses> {
+    let find = || {
+        LOSSES
+            .get_ptr_mut(identity)
+            .map(|losses| unsafe { &mut *losses })
+    };
+    if let Some(found) = find() {
+        return Some(found);
+    }
+    let _ = LOSSES.insert(identity, Losses::default(), 0);
+    find()
+}
+
+/// A free goes the long way; whatever is lost is counted. A function of its own, as [`room`].
+#[inline(never)]
+fn not_sent(event: &RawEvent, room: Room, retires: bool) -> bool {
+    let spilled = retires
+        && SPILLED
+            .output::<RawEvent>(event, BPF_RB_NO_WAKEUP as u64)
+            .is_ok();
+    if !spilled {
+        count(if retires {
+            Counter::LostFrees
+        } else {
+            Counter::LostAllocations
+        });
+    }
+    let Some(losses) = losses(event.process) else {
+        return spilled;
+    };
+    if spilled {
+        atomic::increment(&raw mut losses.spilled);
+        return true;
+    }
+    if room == Room::OverShare {
+        atomic::increment(&raw mut losses.over_share);
+    }
+    if retires {
+        atomic::increment(&raw mut losses.frees);
+        // The chunk's size, with flags in the low bits.
+        atomic::add(
+            &raw mut losses.freed_bytes,
+            chunk_header(event.address) & !7,
+        );
+    } else {
+        atomic::increment(&raw mut losses.allocations);
+        atomic::add(&raw mut losses.allocated_bytes, event.size);
+    }
+    false
+}
+
+/// A free that was counted as lost was sent after all.
+#[inline(always)]
+pub fn found_again(identity: u32) {
+    const LESS: u64 = u64::MAX;
+    add(Counter::LostFrees, LESS);
+    if let Some(losses) = losses(identity) {
+        atomic::add(&raw mut losses.frees, LESS);
+    }
+}
+
+/// Sends an event that is not about a call of the allocator, and wakes the reader if asked.
 #[inline(always)]
 pub fn send(event: &RawEvent, lost: Counter, wake: bool) -> bool {
-    let flag = if wake {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
-    let sent = EVENTS.output::<RawEvent>(event, flag as u64).is_ok();
+    let sent = write(event, wake);
     if !sent {
         count(lost);
     }
     sent
 }
 
+/// Writes an event in one step, so that the ring's order is program order.
+#[inline(always)]
+fn write(event: &RawEvent, wake: bool) -> bool {
+    let flag = if wake {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    EVENTS.output::<RawEvent>(event, flag as u64).is_ok()
+}
+
 /// Adds one to a counter.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // Atomic: another program may preempt this one on the same CPU.
-        atomic::increment(value);
-    }
+    add(counter, 1);
 }
 
 /// Adds to a counter.
 #[inline(always)]
 pub fn add(counter: Counter, amount: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // Atomic: another program may preempt this one on the same CPU.
         atomic::add(value, amount);
     }
 }

@@ -16,7 +16,8 @@ use highwater_common::{
 
 use crate::{
     emit,
-    maps::{KERNEL_OFFSETS, PROCESSES, THREADS},
+    maps::{KERNEL_OFFSETS, PROCESSES},
+    thread,
 };
 
 /// `sched_process_fork(parent, child)`: also called for threads, which are no processes.
@@ -64,7 +65,9 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         code_generation: parent.code_generation,
         reserved: 0,
     };
-    PROCESSES.insert(tgid, child, 0).is_ok()
+    let registered = PROCESSES.insert(tgid, child, 0).is_ok();
+    thread::process_changed();
+    registered
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: by now the process has one thread and its new memory.
@@ -98,7 +101,10 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     process.allocator_end = 0;
     process.code_count = 0;
     process.code_generation += 1;
-    let _ = THREADS.remove(tid);
+    thread::process_changed();
+    thread::forget(tid);
+    // The thread that called exec has taken its leader's number.
+    thread::forget(old_pid as u32);
     debug!(&ctx, "process {} called exec", tgid);
     0
 }
@@ -111,7 +117,7 @@ pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let Some(process) = traced(tgid) else {
         return 0;
     };
-    let _ = THREADS.remove(tid);
+    thread::forget(tid);
     let offsets = KERNEL_OFFSETS.load();
     let task: *const c_void = ctx.arg(0);
     let Some(signal) = member::<u64>(task, offsets.task_signal) else {
@@ -126,6 +132,7 @@ pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let status = if group != 0 { group } else { own };
     tell(process, EventKind::Exited, status as u64, 0);
     let _ = PROCESSES.remove(tgid);
+    thread::process_changed();
     debug!(&ctx, "process {} ended with status {}", tgid, status);
     0
 }

@@ -16,6 +16,7 @@
 )]
 
 mod atomic;
+mod blocks;
 mod call;
 mod emit;
 mod entry;
@@ -23,10 +24,11 @@ mod lifecycle;
 mod maps;
 mod remap;
 mod ret;
+mod sampling;
+mod scan;
 mod selftest;
 mod session;
-mod threads;
-
+mod thread;
 mod walk;
 
 use core::ffi::c_void;

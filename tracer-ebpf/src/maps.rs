@@ -8,12 +8,15 @@ use aya_ebpf::{
 use highwater_common::{
     config::KernelOffsets,
     counter::Counter,
+    loss::Losses,
     process::{MAX_PROCESSES, TracedProcess},
+    sampling::{QUANTILES, Sampling},
     unwind::{CodeRange, MAX_CODE_RANGES, MAX_RULES, MAX_TABLES, Rule, TABLE_FLAGS},
 };
 
 use crate::{
-    call::Thread,
+    blocks::{LINES, WAYS},
+    thread::{MAX_THREADS, Thread},
     walk::{Memory, WALK_MEMORIES},
 };
 
@@ -21,17 +24,45 @@ use crate::{
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(64 << 20, 0);
 
+/// Frees for which the ring had no room: the reader puts them back in order.
+#[map]
+pub static SPILLED: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// 1 while the ring is more than half full, as far as those know who looked.
+#[map]
+pub static PRESSURE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What processes lost, by identity, and their shares of a ring that is more than half full.
+#[map]
+pub static LOSSES: HashMap<u32, Losses> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+
+/// How calls are sampled; the user side may change it at any time.
+#[map]
+pub static SAMPLING: Array<Sampling> = Array::with_max_entries(1, 0);
+
+/// Quantiles of the exponential distribution; filled by the user side.
+#[map]
+pub static EXPONENTIAL: Array<u32> = Array::with_max_entries(QUANTILES, 0);
+
 /// Stack definitions: apart from the events, so that 8 KiB of frames never cost a free its place.
 #[map]
 pub static STACKS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-/// Traced processes by tgid. Only the user side adds to it.
+/// Traced processes by tgid. Threads keep copies: `CHANGES` says whether they are good still.
 #[map]
 pub static PROCESSES: HashMap<u32, TracedProcess> = HashMap::with_max_entries(MAX_PROCESSES, 0);
 
-/// Calls under way, by tid: preallocated and never evicted. A thread is added at its first call and leaves as it ends.
+/// Threads with their calls under way, by tid: never evicted. A thread is added at its first call and leaves as it ends.
 #[map]
-pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32 << 10, 0);
+pub static THREADS: Array<Thread> = Array::with_max_entries(MAX_THREADS, 0);
+
+/// Counts changes of `PROCESSES`: those by the user side, which alone writes the first, and those by the kernel side.
+#[map]
+pub static CHANGES: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Blocks that were seen allocated: see [`crate::blocks`].
+#[map]
+pub static BLOCKS: Array<[u64; WAYS]> = Array::with_max_entries(LINES, 0);
 
 /// Identities of stacks already sent, with their check words. May forget: a definition is then sent again.
 #[map]
@@ -81,4 +112,9 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     signal_group_exit_code: u32::MAX,
     task_alternate_stack: u32::MAX,
     unmapped_area_length: u32::MAX,
+    task_utask: u32::MAX,
+    utask_return_instances: u32::MAX,
+    return_instance_stack: u32::MAX,
+    return_instance_address: u32::MAX,
+    return_instance_next: u32::MAX,
 });

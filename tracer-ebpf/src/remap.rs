@@ -15,6 +15,7 @@ use highwater_common::unwind::{MAX_CODE_RANGES_OF_PROCESS, TABLE_PENDING};
 use crate::{
     lifecycle::member,
     maps::{CODE_RANGES, KERNEL_OFFSETS, PROCESSES},
+    thread,
 };
 
 #[repr(C)]
@@ -61,6 +62,7 @@ pub fn hw_remap(ctx: RawTracePointContext) -> i32 {
     if search.found != 0 {
         process.epoch = process.epoch.wrapping_add(1);
         process.code_generation = process.code_generation.wrapping_add(1);
+        thread::process_changed();
     }
     0
 }

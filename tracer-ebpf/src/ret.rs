@@ -5,14 +5,17 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
 };
 use highwater_common::{
-    cookie::Function, counter::Counter, event::EventKind, process::TracedProcess,
+    cookie::Function,
+    counter::Counter,
+    event::{EventKind, SAMPLING_SHIFT},
+    process::TracedProcess,
 };
 
 use crate::{
-    call::{Call, MAX_CALLS, Thread},
+    blocks::Tag,
+    call::{Call, MAX_CALLS},
     emit::{self, Body, count},
-    entry::resizes,
-    maps::PROCESSES,
+    thread::Thread,
     walk,
 };
 
@@ -22,11 +25,7 @@ pub fn leave(regs: *mut pt_regs) {
     count(Counter::Hits);
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    let Some(process) = (unsafe { PROCESSES.get(tgid) }) else {
-        count(Counter::Strangers);
-        return;
-    };
-    let Some(thread) = Thread::known(tid) else {
+    let Some(thread) = Thread::current(tgid, tid) else {
         return;
     };
     let regs = unsafe { &*regs };
@@ -37,7 +36,7 @@ pub fn leave(regs: *mut pt_regs) {
     let Some(function) = Function::from_cookie(call.function as u64) else {
         return;
     };
-    finish(process, tid, thread, regs, slot, &call, function);
+    finish(&thread.process, tid, regs, slot, &call, function);
 }
 
 /// Takes the call that was entered at `sp`, and drops those above it: they were left without returning.
@@ -73,7 +72,6 @@ fn take(thread: &mut Thread, sp: u64) -> Option<(u8, Call)> {
 fn finish(
     process: &TracedProcess,
     tid: u32,
-    thread: &Thread,
     regs: &pt_regs,
     slot: u8,
     call: &Call,
@@ -91,32 +89,36 @@ fn finish(
         },
         _ => regs.rax,
     };
-    let resized = resizes(function) && call.pointer != 0;
+    let (resized, wanted) = (call.follows_old != 0, call.wanted != 0);
     let (kind, address) = match (resized, block) {
-        (false, 0) if call.size == 0 => return,
+        (false, 0) if call.size == 0 || !wanted => return,
         (false, 0) => (EventKind::Failed, 0),
+        (false, _) if !wanted => return,
         (false, block) => (EventKind::Allocated, block),
         (true, 0) if call.size == 0 => (EventKind::ResizeFreed, call.pointer),
         (true, 0) => (EventKind::ResizeFailed, call.pointer),
+        // The old block is gone, and the new one was not sampled.
+        (true, _) if !wanted => (EventKind::ResizeFreed, call.pointer),
         (true, block) => (EventKind::Resized, block),
     };
-    let mut body = Body {
-        address,
-        size: call.size,
-        stack: 0,
-        flags: call.flags,
-        function,
-        slot,
-    };
-    if matches!(
-        kind,
-        EventKind::Allocated | EventKind::Failed | EventKind::Resized
-    ) {
-        (body.stack, body.flags) = walk::take(process, thread, regs, call);
+    if kind == EventKind::ResizeFailed && call.knew_old != 0 {
+        Tag::new(process.identity, call.pointer).remember();
+    }
+    let tag = Tag::new(process.identity, block);
+    let gives = matches!(kind, EventKind::Allocated | EventKind::Resized);
+    if gives && call.exponent != 0 && !tag.keep() {
+        count(Counter::DroppedSamples);
+        return;
+    }
+    let (mut stack, mut flags) = (0, call.flags);
+    if gives || kind == EventKind::Failed {
+        let (identity, cut) = walk::take(process, tid, regs);
+        stack = identity;
+        flags |= cut;
     }
     if call.retire_lost != 0 && matches!(kind, EventKind::Resized | EventKind::ResizeFreed) {
         // The ring had no room for the old block's retirement: it comes late rather than never.
-        emit::event(
+        let late = emit::event(
             process,
             tid,
             EventKind::Freed,
@@ -129,6 +131,26 @@ fn finish(
                 slot,
             },
         );
+        if late {
+            emit::found_again(process.identity);
+        }
     }
-    emit::event(process, tid, kind, body);
+    let sent = emit::event(
+        process,
+        tid,
+        kind,
+        Body {
+            address,
+            size: call.size,
+            stack,
+            flags,
+            function,
+            slot: slot | call.exponent << SAMPLING_SHIFT,
+        },
+    );
+    if gives && call.exponent == 0 && sent {
+        tag.remember();
+    } else if gives && call.exponent != 0 && !sent {
+        tag.forget();
+    }
 }

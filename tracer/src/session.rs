@@ -201,7 +201,7 @@ pub async fn record(
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
     kernel.follow_processes()?;
-    let (events, stacks) = kernel.take_rings()?;
+    let rings = kernel.take_rings()?;
     let symbols = Symbols::start().map_err(|source| SessionError::Start {
         what: "start the symbol thread",
         source,
@@ -221,7 +221,7 @@ pub async fn record(
         source,
     })?;
     let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
-    let drain = Drain::start(events, stacks, sender).map_err(|source| SessionError::Start {
+    let drain = Drain::start(rings, sender).map_err(|source| SessionError::Start {
         what: "start the draining thread",
         source,
     })?;

@@ -189,7 +189,7 @@ pub fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
     {
         return Some(claimed);
     }
-    // Whose turn it is to be forgotten is as good as chance: the start of the walk's thread and its count of frames.
+    // Whose turn it is to be forgotten is as good as chance: the thread's number and the epoch.
     for way in 0..WAYS {
         let turn = (tid ^ process.epoch).wrapping_add(way);
         let candidate = WALKS.get_ptr_mut((first + turn % WAYS) & (WALK_MEMORIES - 1))?;
@@ -298,10 +298,10 @@ impl Memory {
 
     /// Whether a walk that starts here starts like the remembered one.
     #[inline(always)]
-    pub fn starts_alike(&self, ip: u64, regs: &pt_regs) -> bool {
+    pub fn starts_alike(&self, regs: &pt_regs) -> bool {
         const RBP: u64 = 1 << highwater_common::unwind::SAVED_RBP;
         self.count != 0
-            && self.start[0] == ip
+            && self.start[0] == regs.rip
             && self.start[1] == regs.rsp
             && self.start_needs & !RBP == 0
             && (self.start_needs == 0 || self.start[2] == regs.rbp)
@@ -309,9 +309,10 @@ impl Memory {
 
     /// A walk begins at the return of a call.
     #[inline(always)]
-    pub fn begin(&mut self, process: &TracedProcess, ip: u64, regs: &pt_regs) {
-        self.start = [ip, regs.rsp, regs.rbp];
-        self.ip = ip;
+    pub fn begin(&mut self, process: &TracedProcess, regs: &pt_regs) {
+        self.start = [regs.rip, regs.rsp, regs.rbp];
+        // The kernel has put the true return address there before it runs us.
+        self.ip = regs.rip;
         self.exact = 0;
         self.sp = regs.rsp;
         self.signal = 0;

@@ -23,7 +23,7 @@ mod verify;
 
 pub use memory::{Memory, WALK_MEMORIES};
 
-use aya_ebpf::{bindings::pt_regs, helpers::bpf_get_current_pid_tgid};
+use aya_ebpf::bindings::pt_regs;
 use highwater_common::{
     counter::Counter,
     event::FLAG_TRUNCATED,
@@ -34,16 +34,12 @@ use highwater_common::{
     },
 };
 
-use crate::{
-    call::{Call, Thread},
-    emit::{add, count},
-};
+use crate::emit::{add, count};
 
 /// What the steps of a walk share besides the [`Memory`].
 #[repr(C)]
 struct Walk {
     memory: *mut Memory,
-    thread: *const Thread,
 }
 
 impl Walk {
@@ -55,20 +51,20 @@ impl Walk {
     }
 }
 
-/// Takes the stack of a call that returns; gives its identity (0 for none) and the event's flags.
+/// Takes the stack of a call that returns, so that the registers are its caller's; gives its identity (0 for none) and the
+/// event's flags.
 #[inline(always)]
-pub fn take(process: &TracedProcess, thread: &Thread, regs: &pt_regs, call: &Call) -> (u64, u8) {
-    let tid = bpf_get_current_pid_tgid() as u32;
+pub fn take(process: &TracedProcess, tid: u32, regs: &pt_regs) -> (u64, u8) {
     let Some(memory) = memory::claim(process, tid) else {
         count(Counter::NoWalkBuffer);
-        return (0, call.flags);
+        return (0, 0);
     };
-    let mut walk = Walk { memory, thread };
+    let mut walk = Walk { memory };
     walk.memory().window_start = memory::NO_WINDOW;
-    if walk.memory().starts_alike(call.return_address, regs) && verify::from_start(&mut walk) {
+    if walk.memory().starts_alike(regs) && verify::from_start(&mut walk) {
         add(Counter::VerifiedFrames, walk.memory().count);
     } else {
-        walk.memory().begin(process, call.return_address, regs);
+        walk.memory().begin(process, regs);
         step::all(&mut walk);
         settle::all(process, &mut walk);
     }
@@ -77,7 +73,7 @@ pub fn take(process: &TracedProcess, thread: &Thread, regs: &pt_regs, call: &Cal
     let cut = memory.cut as u16;
     memory.remembered_cut = memory.cut;
     memory.release();
-    let mut flags = call.flags;
+    let mut flags = 0;
     if cut != CUT_NOT {
         flags |= FLAG_TRUNCATED;
         count(cause(cut));

@@ -9,10 +9,7 @@ use highwater_common::{
     stack::{MAX_FRAMES, StackHead},
 };
 
-use super::{
-    Walk,
-    settle::{may_be_remembered, mix},
-};
+use super::{Walk, is_settled, settle::mix};
 use crate::{
     emit::count,
     maps::{SENT, STACKS},
@@ -34,7 +31,7 @@ pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
         let leaf = memory.frame(frames - 1);
         (leaf.hash, leaf.check)
     };
-    if !may_be_remembered(memory) {
+    if !is_settled(memory.cut) {
         memory.count = 0;
     }
     define(process, walk, frames, hash, check)
@@ -103,8 +100,8 @@ fn define(
 
 /// Copies an address, leaf first.
 extern "C" fn gather(index: u64, context: *mut c_void) -> i64 {
-    let walk = unsafe { &mut *context.cast::<Walk>() };
-    let memory = unsafe { &mut *walk.memory };
+    let walk = unsafe { &*context.cast::<Walk>() };
+    let memory = walk.memory();
     let from = memory.position.wrapping_sub(1);
     if from >= MAX_FRAMES as u64 || index >= MAX_FRAMES as u64 {
         return 1;

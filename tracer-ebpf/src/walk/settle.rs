@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{counter::Counter, process::TracedProcess, stack::MAX_FRAMES};
 
-use super::{Memory, Walk, is_settled};
+use super::Walk;
 use crate::emit::add;
 
 /// Moves the new frames behind the remembered ones and completes them.
@@ -58,12 +58,6 @@ extern "C" fn settle(_index: u64, context: *mut c_void) -> i64 {
     memory.position = from + 1;
     memory.count = to + 1;
     0
-}
-
-/// Whether the walk just settled may be remembered.
-#[inline(always)]
-pub fn may_be_remembered(memory: &Memory) -> bool {
-    is_settled(memory.cut)
 }
 
 /// Spreads every input bit over the upper half and back.

@@ -2,7 +2,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_loop, generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+};
 use highwater_common::{
     stack::{
         CUT_DEPTH, CUT_FRAME_POINTER, CUT_NO_CODE, CUT_NOT, CUT_UNREADABLE, CUT_UNSUPPORTED,
@@ -16,10 +18,13 @@ use super::{
     memory::{Frame, Memory, OPAQUE},
     verify,
 };
-use crate::call::{MAX_CALLS, Thread};
+use crate::maps::KERNEL_OFFSETS;
 
 /// No address: code and stacks never lie in the first page.
 const FIRST_ADDRESS: u64 = 4096;
+
+/// Probed returns of a thread that are looked through for a trampoline's true address.
+const MOST_RETURN_INSTANCES: u32 = 8;
 
 /// Walks from where the memory says, until the stack ends, cannot be followed, or is found to go on as remembered.
 #[inline(always)]
@@ -123,7 +128,7 @@ fn frame(walk: &mut Walk) -> Result<bool, u16> {
     }
     let slot = cfa - 8;
     let found = memory.word(slot).ok_or(unreadable)?;
-    let return_address = true_return(unsafe { &*walk.thread }, slot, found);
+    let return_address = true_return(slot, found);
     if return_address < FIRST_ADDRESS {
         memory.root_return = return_address;
         return Err(CUT_NO_CODE);
@@ -235,17 +240,41 @@ fn register(memory: &mut Memory, register: u8) -> Option<(u64, u64)> {
     Some((value, 0))
 }
 
-/// The address that a return probe's trampoline stands for, if the slot belongs to a call under way.
+/// The address that a return probe's trampoline stands for: the kernel keeps it, for probes of others too.
 #[inline(always)]
-pub fn true_return(thread: &Thread, slot: u64, found: u64) -> u64 {
-    if found & 0xfff != 0 {
+pub fn true_return(slot: u64, found: u64) -> u64 {
+    if found & 0xfff != 0 || found < FIRST_ADDRESS {
         return found;
     }
-    for index in 0..MAX_CALLS {
-        let call = &thread.calls[index];
-        if call.sp == slot {
-            return call.return_address;
+    let offsets = KERNEL_OFFSETS.load();
+    let task = unsafe { bpf_get_current_task() };
+    let utask = kernel_word(task, offsets.task_utask);
+    let mut instance = kernel_word(utask, offsets.utask_return_instances);
+    for _ in 0..MOST_RETURN_INSTANCES {
+        if instance == 0 {
+            break;
         }
+        if kernel_word(instance, offsets.return_instance_stack) == slot {
+            return kernel_word(instance, offsets.return_instance_address);
+        }
+        instance = kernel_word(instance, offsets.return_instance_next);
     }
     found
+}
+
+/// A word of a kernel structure; 0 where there is none. (An `Option` here becomes a register that the verifier takes for
+/// one never written.)
+#[inline(always)]
+fn kernel_word(structure: u64, offset: u32) -> u64 {
+    let mut word = 0u64;
+    if structure != 0 && offset != u32::MAX {
+        unsafe {
+            gen_probe_read_kernel(
+                (&raw mut word).cast(),
+                size_of::<u64>() as u32,
+                structure.wrapping_add(offset as u64) as *const c_void,
+            );
+        }
+    }
+    word
 }

@@ -123,7 +123,7 @@ extern "C" fn unchanged(_index: u64, context: *mut c_void) -> i64 {
         let Some(found) = memory.word(slot) else {
             return 1;
         };
-        if found != expected && true_return(unsafe { &*walk.thread }, slot, found) != expected {
+        if found != expected && true_return(slot, found) != expected {
             return 1;
         }
     }

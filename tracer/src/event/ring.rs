@@ -5,6 +5,7 @@
 //! the kernel side counts what finds no room.
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::AsFd as _,
     sync::{
@@ -15,12 +16,12 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{MapData, RingBuf};
 use highwater_common::event::RawEvent;
 use rustix::event::epoll;
 use tokio::sync::mpsc::Sender;
 
 use super::decode::{self, StackDefinition};
+use crate::probe::kernel::Rings;
 
 /// How long it waits while events keep coming.
 const BUSY: Duration = Duration::from_millis(4);
@@ -59,21 +60,20 @@ pub struct Drain {
 
 impl Drain {
     /// Starts to empty the rings into `batches`.
-    pub fn start(
-        events: RingBuf<MapData>,
-        stacks: RingBuf<MapData>,
-        batches: Sender<Batch>,
-    ) -> io::Result<Self> {
+    pub fn start(rings: Rings, batches: Sender<Batch>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
             &epoll,
-            events.as_fd(),
+            rings.events.as_fd(),
             epoll::EventData::new_u64(0),
             // Edge-triggered: data alone does not end the wait, only a wake-up does.
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
         let stop = Arc::new(AtomicBool::new(false));
-        let rings = Rings { events, stacks };
+        let rings = Reader {
+            rings,
+            spilled: VecDeque::new(),
+        };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("hw-drain".to_owned())
@@ -94,26 +94,37 @@ impl Drain {
     }
 }
 
-struct Rings {
-    events: RingBuf<MapData>,
-    stacks: RingBuf<MapData>,
+struct Reader {
+    rings: Rings,
+    /// Frees that went the long way, and whose turn has not come.
+    spilled: VecDeque<RawEvent>,
 }
 
-impl Rings {
+impl Reader {
     /// Takes what is there, events first: a stack is sent before the event that refers to it, so whatever stack these
-    /// events need is in its ring by now.
+    /// events need is in its ring by now. So is each free that went the long way before the last of these events: it is put
+    /// back where it belongs by its time. Later ones wait for the events of their time, unless there is none.
     fn take(&mut self) -> Batch {
         let mut batch = Batch::default();
-        while batch.events.len() < BATCH {
-            let Some(record) = self.events.next() else {
+        let mut events = Vec::new();
+        while events.len() < BATCH {
+            let Some(record) = self.rings.events.next() else {
                 break;
             };
             match decode::raw_event(&record) {
-                Some(event) => batch.events.push(event),
+                Some(event) => events.push(event),
                 None => batch.malformed += 1,
             }
         }
-        while let Some(record) = self.stacks.next() {
+        let caught_up = events.len() < BATCH;
+        while let Some(record) = self.rings.spilled.next() {
+            match decode::raw_event(&record) {
+                Some(event) => self.spilled.push_back(event),
+                None => batch.malformed += 1,
+            }
+        }
+        batch.events = merge(events, &mut self.spilled, caught_up);
+        while let Some(record) = self.rings.stacks.next() {
             match decode::stack_definition(&record) {
                 Some(stack) => batch.stacks.push(stack),
                 None => batch.malformed += 1,
@@ -123,8 +134,33 @@ impl Rings {
     }
 }
 
+/// Puts spilled events back among the others, by time. Those later than the last of the others stay, unless there are no
+/// others to come (`caught_up`, and nothing now).
+fn merge(
+    events: Vec<RawEvent>,
+    spilled: &mut VecDeque<RawEvent>,
+    caught_up: bool,
+) -> Vec<RawEvent> {
+    if spilled.is_empty() {
+        return events;
+    }
+    if events.is_empty() && caught_up {
+        return spilled.drain(..).collect();
+    }
+    let mut merged = Vec::with_capacity(events.len() + spilled.len());
+    for event in events {
+        while let Some(first) = spilled.front()
+            && first.at_ns < event.at_ns
+        {
+            merged.extend(spilled.pop_front());
+        }
+        merged.push(event);
+    }
+    merged
+}
+
 fn drain(
-    mut rings: Rings,
+    mut rings: Reader,
     epoll: &impl std::os::fd::AsFd,
     stop: &AtomicBool,
     batches: &Sender<Batch>,

@@ -91,6 +91,11 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         signal_group_exit_code: none,
         task_alternate_stack: none,
         unmapped_area_length: none,
+        task_utask: none,
+        utask_return_instances: none,
+        return_instance_stack: none,
+        return_instance_address: none,
+        return_instance_next: none,
     };
     // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
     let mut alternate_stack = [none; 3];
@@ -111,7 +116,11 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         match (kind, name(name_at)) {
             (
                 KIND_STRUCT,
-                structure @ (b"task_struct" | b"signal_struct" | b"vm_unmapped_area_info"),
+                structure @ (b"task_struct"
+                | b"signal_struct"
+                | b"vm_unmapped_area_info"
+                | b"uprobe_task"
+                | b"return_instance"),
             ) => {
                 for member in 0..count {
                     let entry = body + 12 * member;
@@ -131,6 +140,15 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                             &mut offsets.signal_group_exit_code
                         }
                         (b"vm_unmapped_area_info", b"length") => &mut offsets.unmapped_area_length,
+                        (b"task_struct", b"utask") => &mut offsets.task_utask,
+                        (b"uprobe_task", b"return_instances") => {
+                            &mut offsets.utask_return_instances
+                        }
+                        (b"return_instance", b"stack") => &mut offsets.return_instance_stack,
+                        (b"return_instance", b"orig_ret_vaddr") => {
+                            &mut offsets.return_instance_address
+                        }
+                        (b"return_instance", b"next") => &mut offsets.return_instance_next,
                         _ => continue,
                     };
                     *field = offset;
@@ -173,6 +191,11 @@ mod tests {
             signal_group_exit_code,
             task_alternate_stack,
             unmapped_area_length,
+            task_utask,
+            utask_return_instances,
+            return_instance_stack,
+            return_instance_address,
+            return_instance_next,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -184,6 +207,11 @@ mod tests {
             signal_group_exit_code,
             task_alternate_stack,
             unmapped_area_length,
+            task_utask,
+            utask_return_instances,
+            return_instance_stack,
+            return_instance_address,
+            return_instance_next,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

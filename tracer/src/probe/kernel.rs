@@ -14,7 +14,16 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_obj::{Object, generated::bpf_insn};
-use highwater_common::{counter::Counter, process::TracedProcess, unwind::CodeRange};
+use highwater_common::{
+    config::PATCHED_ALTERNATE_STACK,
+    counter::Counter,
+    loss::Losses,
+    process::TracedProcess,
+    sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
+    unwind::CodeRange,
+};
+
+use crate::event::ProcessId;
 
 use super::{
     ProbeError,
@@ -32,6 +41,10 @@ const KERNEL_FUNCTIONS: [(i32, &str); 1] = [(0x7fff_0001, "bpf_session_is_return
 
 /// Opcode of a call; `src_reg` says of what.
 const BPF_CALL: u8 = 0x85;
+/// The bits of an opcode that say its class.
+const BPF_CLASS: u8 = 0x07;
+/// The class of loads.
+const BPF_LDX: u8 = 0x01;
 /// `src_reg` of a call of a kernel function.
 const PSEUDO_KERNEL_FUNCTION: u8 = 2;
 
@@ -43,6 +56,16 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     ("hw_oom", "mark_victim"),
 ];
 
+/// The rings that the kernel side writes.
+pub struct Rings {
+    /// Events.
+    pub events: RingBuf<MapData>,
+    /// Frees that found no room among them.
+    pub spilled: RingBuf<MapData>,
+    /// Stack definitions.
+    pub stacks: RingBuf<MapData>,
+}
+
 /// highwater's kernel side.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -52,6 +75,13 @@ pub struct Kernel {
     programs: HashMap<(String, u32), OwnedFd>,
     guard: Option<Rc<Guard>>,
     processes: BpfHashMap<MapData, u32, TracedProcess>,
+    changes: Array<MapData, u64>,
+    /// How often we have changed `processes`.
+    changed: u64,
+    losses: BpfHashMap<MapData, u32, Losses>,
+    sampling: Array<MapData, Sampling>,
+    /// Open for programs that are loaded later.
+    _exponential: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
     scan: Array<MapData, u64>,
@@ -84,6 +114,18 @@ impl Kernel {
             })?;
         let (object, btf) = relocate(&ebpf)?;
         let processes = take(&mut ebpf, "PROCESSES")?;
+        let changes = take(&mut ebpf, "CHANGES")?;
+        let losses = take(&mut ebpf, "LOSSES")?;
+        let sampling = take(&mut ebpf, "SAMPLING")?;
+        let mut exponential: Array<MapData, u32> = take(&mut ebpf, "EXPONENTIAL")?;
+        for (index, quantile) in (0..).zip(exponential_quantiles()) {
+            exponential
+                .set(index, quantile, 0)
+                .map_err(|source| ProbeError::Map {
+                    name: "EXPONENTIAL",
+                    source,
+                })?;
+        }
         let counters = take(&mut ebpf, "COUNTERS")?;
         let selftest = take(&mut ebpf, "SELFTEST")?;
         let scan = take(&mut ebpf, "SCAN")?;
@@ -100,6 +142,11 @@ impl Kernel {
             programs: HashMap::new(),
             guard: None,
             processes,
+            changes,
+            changed: 0,
+            losses,
+            sampling,
+            _exponential: exponential,
             counters,
             selftest,
             scan,
@@ -140,12 +187,13 @@ impl Kernel {
         self.memory_bytes
     }
 
-    /// The rings of events and of stack definitions; once.
-    pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), ProbeError> {
-        Ok((
-            take(&mut self.ebpf, "EVENTS")?,
-            take(&mut self.ebpf, "STACKS")?,
-        ))
+    /// The rings; once.
+    pub fn take_rings(&mut self) -> Result<Rings, ProbeError> {
+        Ok(Rings {
+            events: take(&mut self.ebpf, "EVENTS")?,
+            spilled: take(&mut self.ebpf, "SPILLED")?,
+            stacks: take(&mut self.ebpf, "STACKS")?,
+        })
     }
 
     /// aya's own handle, for the log of error paths.
@@ -199,7 +247,35 @@ impl Kernel {
             .map_err(|source| ProbeError::Map {
                 name: "PROCESSES",
                 source,
+            })?;
+        self.tell_of_change()
+    }
+
+    /// Lets threads copy their process anew.
+    fn tell_of_change(&mut self) -> Result<(), ProbeError> {
+        self.changed += 1;
+        self.changes
+            .set(0, self.changed, 0)
+            .map_err(|source| ProbeError::Map {
+                name: "CHANGES",
+                source,
             })
+    }
+
+    /// Sets how calls are sampled from here on.
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), ProbeError> {
+        self.sampling
+            .set(0, sampling, 0)
+            .map_err(|source| ProbeError::Map {
+                name: "SAMPLING",
+                source,
+            })
+    }
+
+    /// What each process lost so far, by the kernel side's identity.
+    pub fn losses(&self) -> Vec<(ProcessId, Losses)> {
+        let known = self.losses.iter().filter_map(Result::ok);
+        known.map(|(id, losses)| (ProcessId(id), losses)).collect()
     }
 
     /// What the kernel side knows of a process now.
@@ -211,6 +287,9 @@ impl Kernel {
     pub fn forget_process(&mut self, tgid: u32) {
         // It may have ended meanwhile, and the kernel side forgotten it itself.
         let _ = self.processes.remove(&tgid);
+        if let Err(error) = self.tell_of_change() {
+            log::error!("process {tgid} may be traced for a moment longer: {error}");
+        }
         self.tables.drop_ranges(tgid);
     }
 
@@ -319,8 +398,15 @@ impl Kernel {
         )
     }
 
-    /// Turns a call of a stand-in helper into the call of the kernel function that it stands for.
+    /// Turns a call of a stand-in helper into the call of the kernel function that it stands for, and gives loads from a
+    /// `task_struct` the running kernel's offsets.
     fn patch(&self, instruction: &mut bpf_insn) {
+        let behind = instruction.off.wrapping_sub(PATCHED_ALTERNATE_STACK);
+        if instruction.code & BPF_CLASS == BPF_LDX && [0, 8, 16].contains(&behind) {
+            // Of a kernel without this member the load stays as it is, which the verifier refuses.
+            let offset = i16::try_from(self.types.offsets.task_alternate_stack);
+            instruction.off = offset.map_or(instruction.off, |offset| offset + behind);
+        }
         if instruction.code != BPF_CALL || instruction.src_reg() != 0 {
             return;
         }
@@ -333,6 +419,14 @@ impl Kernel {
             instruction.imm = *id as i32;
         }
     }
+}
+
+/// Quantiles of the exponential distribution of mean 1, in the fixed point of the kernel side.
+fn exponential_quantiles() -> impl Iterator<Item = u32> {
+    (0..QUANTILES).map(|piece| {
+        let below = f64::from(piece) / f64::from(QUANTILES);
+        (-(-below).ln_1p() * f64::from(1u32 << QUANTILE_SHIFT)).round() as u32
+    })
 }
 
 /// Takes a map out of aya's hands, as the type it has.

@@ -1,0 +1,156 @@
+//! What is kept of each thread: the calls under way, and what is known of its process.
+//!
+//! Every hit needs both, so both are found without a search: a thread's place is told by its tid, in one of four ways for
+//! machines that number more threads than there are places. The copy of the process is good for as long as nothing has
+//! changed any process: two counters say so, one that only the user side writes, one that only the kernel side adds to.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+
+use highwater_common::{counter::Counter, process::TracedProcess};
+
+use crate::{
+    atomic,
+    call::{Call, MAX_CALLS},
+    emit::count,
+    maps::{CHANGES, PROCESSES, THREADS},
+};
+
+/// Threads that can be kept.
+pub const MAX_THREADS: u32 = 32 << 10;
+/// In how many places a thread may be kept.
+const WAYS: u32 = 4;
+/// ... of as many sets. Linux numbers threads up to 32768 unless it is told otherwise: up to there each has its own place.
+const SETS: u32 = MAX_THREADS / WAYS;
+
+/// The thread was seen with an alternate stack that the kernel forgets while its handler runs.
+pub const THREAD_AUTODISARMS: u32 = 1;
+/// The thread was seen with an alternate stack above its own, and that was told.
+pub const THREAD_ABOVE_TOLD: u32 = 2;
+
+/// A thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Its tid; 0: the place is free.
+    owner: u64,
+    /// How many of `calls` are under way.
+    pub depth: u32,
+    /// Nested calls whose return probe will fire though we do not follow them (links without sessions).
+    pub nested: u32,
+    /// `THREAD_*`
+    pub flags: u32,
+    /// When `process` was copied: the two of [`CHANGES`].
+    seen: [u64; 2],
+    /// Its process.
+    pub process: TracedProcess,
+    /// Sampling: bytes that may still be asked for before the next sample.
+    pub until_sample: u64,
+    /// ... and the exponent by which that was drawn; 0: it was not.
+    pub exponent: u32,
+    pub calls: [Call; MAX_CALLS],
+}
+
+impl Thread {
+    /// This thread, if its process is traced. `None` is counted: the process is not, or the table is full.
+    #[inline(always)]
+    pub fn current(tgid: u32, tid: u32) -> Option<&'static mut Self> {
+        let (user, kernel) = (CHANGES.get(0)?, CHANGES.get(1)?);
+        // Read before the process is: a change in between is found next time.
+        let seen = unsafe {
+            [
+                core::ptr::read_volatile(user),
+                core::ptr::read_volatile(kernel),
+            ]
+        };
+        if let Some(thread) = find(tid) {
+            if thread.seen == seen {
+                return Some(thread);
+            }
+            return refresh(thread, tgid, seen);
+        }
+        // Strangers are given no place.
+        if unsafe { PROCESSES.get(tgid) }.is_none() {
+            count(Counter::Strangers);
+            return None;
+        }
+        let Some(thread) = claim(tid) else {
+            count(Counter::ThreadsFull);
+            return None;
+        };
+        refresh(thread, tgid, seen)
+    }
+}
+
+/// Looks at the process again.
+#[inline(always)]
+fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'static mut Thread> {
+    let Some(process) = (unsafe { PROCESSES.get(tgid) }) else {
+        count(Counter::Strangers);
+        return None;
+    };
+    if thread.process.identity != process.identity || thread.process.nonce != process.nonce {
+        // Another thread had this tid, or this one was another program.
+        thread.depth = 0;
+        thread.nested = 0;
+        thread.flags = 0;
+        thread.exponent = 0;
+    }
+    thread.process = *process;
+    thread.seen = seen;
+    Some(thread)
+}
+
+/// The place that a thread has.
+#[inline(always)]
+fn find(tid: u32) -> Option<&'static mut Thread> {
+    for way in 0..WAYS {
+        let thread = unsafe { &mut *place(tid, way)? };
+        if thread.owner == tid as u64 {
+            return Some(thread);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn place(tid: u32, way: u32) -> Option<*mut Thread> {
+    const _: () = assert!(SETS.is_power_of_two() && WAYS.is_power_of_two());
+    let way = (tid / SETS + way) & (WAYS - 1);
+    THREADS.get_ptr_mut((tid & (SETS - 1)) + way * SETS)
+}
+
+#[inline(always)]
+fn claim(tid: u32) -> Option<&'static mut Thread> {
+    for way in 0..WAYS {
+        let thread = place(tid, way)?;
+        let owner = unsafe { &raw mut (*thread).owner };
+        let (_, taken) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                owner, 0, tid as u64,
+            )
+        };
+        if taken {
+            let thread = unsafe { &mut *thread };
+            // The process that it is compared with has an identity.
+            thread.process.identity = 0;
+            return Some(thread);
+        }
+    }
+    None
+}
+
+/// A thread has ended, or begins anew.
+#[inline(always)]
+pub fn forget(tid: u32) {
+    if let Some(thread) = find(tid) {
+        unsafe { core::ptr::write_volatile(&raw mut thread.owner, 0) };
+    }
+}
+
+/// What is known of a process has changed: copies are to be made anew.
+#[inline(always)]
+pub fn process_changed() {
+    if let Some(changes) = CHANGES.get_ptr_mut(1) {
+        atomic::increment(changes);
+    }
+}

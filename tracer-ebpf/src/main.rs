@@ -19,6 +19,7 @@ mod atomic;
 mod call;
 mod emit;
 mod entry;
+mod floor;
 mod lifecycle;
 mod maps;
 mod remap;

@@ -75,7 +75,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     runtime.block_on(async {
         let mut interrupt =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-        eprintln!("highwater: empty probes in {}", arguments.pid);
+        let places: Vec<String> = allocator
+            .probes
+            .iter()
+            .map(|it| format!("{}+{}", it.function.symbol(), it.symbol_offset))
+            .collect();
+        eprintln!(
+            "highwater: empty probes in {}: {}",
+            arguments.pid,
+            places.join(" ")
+        );
         interrupt.recv().await;
         Ok::<_, std::io::Error>(())
     })?;

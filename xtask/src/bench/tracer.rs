@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -15,8 +15,12 @@ use super::program::Program;
 use super::victim::{PATIENCE, Pairs, Setting, Victim};
 use crate::command;
 
-/// Threads come to rest and caches fill before a stretch counts.
+/// Caches fill before a stretch counts.
 const WARM_UP: Duration = Duration::from_millis(25);
+/// A tracer that used less of this stretch than a fiftieth has done what it does but once: read symbols, build tables.
+const IDLE: Duration = Duration::from_millis(50);
+/// ... and is not waited for longer than this.
+const MOST_SETTLING: Duration = Duration::from_secs(3);
 /// What a tracer still has to do for a stretch when that is over.
 const CATCH_UP: Duration = Duration::from_millis(40);
 
@@ -195,6 +199,23 @@ impl Tools {
 }
 
 impl Traced {
+    /// Has it do each setting once, and waits until the tracer has done what that makes it do but once.
+    pub(super) fn settle(&mut self, settings: &[Setting]) -> Result<()> {
+        for setting in settings {
+            self.victim.set(*setting)?;
+            self.victim.go(WARM_UP)?;
+        }
+        let deadline = Instant::now() + MOST_SETTLING;
+        while Instant::now() < deadline {
+            let before = self.consumed();
+            thread::sleep(IDLE);
+            if u128::from(self.consumed().saturating_sub(before)) < IDLE.as_nanos() / 50 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn measure(&mut self, setting: Setting, time: Duration) -> Result<Cost> {
         self.victim.set(setting)?;
         self.victim.go(WARM_UP)?;
@@ -268,8 +289,17 @@ fn bpftrace(pid: u32, placement: Placement) -> Result<(Program, &'static str)> {
     );
     let program = Program::start(
         Command::new("bpftrace")
-            // What it prints goes to a pipe, and would wait there for more.
-            .args(["-B", "line", "-p", &pid.to_string(), "-e", &script])
+            // What it prints goes to a pipe, and would wait there for more. Debian's cannot tell whether a place past the
+            // first byte is the beginning of an instruction, and takes our word for it only so.
+            .args([
+                "--unsafe",
+                "-B",
+                "line",
+                "-p",
+                &pid.to_string(),
+                "-e",
+                &script,
+            ])
             .stdin(Stdio::null()),
     )?;
     Ok((program, "UP"))

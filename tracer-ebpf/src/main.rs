@@ -20,6 +20,7 @@ mod blocks;
 mod call;
 mod emit;
 mod entry;
+mod floor;
 mod lifecycle;
 mod maps;
 mod remap;

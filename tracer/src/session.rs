@@ -33,6 +33,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub(crate) use attach::sites;
 pub use clock::{monotonic, wall};
 pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};

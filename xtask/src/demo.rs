@@ -67,7 +67,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The release build. The committed BPF object will do, unless someone is working on its sources.
-fn build_highwater() -> Result<PathBuf> {
+pub(crate) fn build_highwater() -> Result<PathBuf> {
     setup::for_programs()?;
     if source_hash::staleness(repository())?.is_some() {
         setup::run()?;

@@ -6,6 +6,7 @@ use std::{env, io};
 
 use anyhow::Result;
 
+mod bench;
 mod command;
 mod crate_ids;
 mod demo;
@@ -23,6 +24,9 @@ Usage: cargo xtask TASK
 
   setup              install what a fresh Debian machine lacks to build and test highwater
   demo               attach to a bundled program by its PID and show who held its memory at the peak
+  bench              measure what tracing costs, beside empty probes and other tools, in some ten minutes
+  bench --quick      the same in two minutes; its figures say less
+  bench NAME...      only these parts: pairs, rate, attach, blocks
   test               rebuild the BPF object, lint everything and run every test, the privileged ones included
   test NAME...       run only the tests whose names contain one of these
   test --lint        run only the lints: fmt, clippy, doc
@@ -58,6 +62,8 @@ fn run() -> Result<ExitCode> {
             setup::for_machines()?;
         }
         ["demo"] => demo::run()?,
+        ["bench", "--quick", parts @ ..] if are_names(parts) => bench::run(true, parts)?,
+        ["bench", parts @ ..] if are_names(parts) => bench::run(false, parts)?,
         ["test", "--lint"] => test::lint()?,
         ["test", names @ ..] if are_names(names) => test::run(names)?,
         ["vm", "--smoke"] => vm::smoke()?,

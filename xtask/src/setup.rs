@@ -19,6 +19,9 @@ const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
+/// What `bench` measures beside us; programs that are named as their packages.
+const COMPARED: [&str; 2] = ["bpftrace", "heaptrack"];
+
 /// One of the files of `libc6-dev`.
 const C_LIBRARY: &str = "/usr/include/stdlib.h";
 
@@ -53,6 +56,16 @@ pub(crate) fn for_machines() -> Result<()> {
         return Ok(());
     }
     install_packages(&MACHINE_PACKAGES)
+}
+
+/// Installs the tools that highwater is measured beside.
+pub(crate) fn for_comparison() -> Result<()> {
+    for program in COMPARED {
+        if command::find(program).is_none() {
+            install_packages(&[program])?;
+        }
+    }
+    Ok(())
 }
 
 fn can_build_bpf() -> bool {

@@ -1,6 +1,7 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
 mod flamegraph;
+mod floor;
 mod output;
 mod record;
 mod report;
@@ -31,6 +32,8 @@ enum Verb {
     Record(record::Arguments),
     Report(report::Arguments),
     Flamegraph(flamegraph::Arguments),
+    #[command(name = "__floor", hide = true)]
+    Floor(floor::Arguments),
 }
 
 /// Done.
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => record::run(arguments),
         Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
         Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
+        Verb::Floor(arguments) => floor::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -94,6 +94,13 @@ pub(super) const TRACER: Programs = Programs {
     at_return: "hw_return",
 };
 
+/// Those that do nothing: the floor of what a probe costs.
+const EMPTY: Programs = Programs {
+    session: "hw_floor_session",
+    entry: "hw_floor",
+    at_return: "hw_floor",
+};
+
 /// The self-test's, which only count.
 pub(super) const SELFTEST: Programs = Programs {
     session: "hw_test_session",
@@ -121,6 +128,17 @@ impl Link {
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
         Self::place_programs(kernel, TRACER, kind, library, sites, pid)
+    }
+
+    /// The same with programs that do nothing.
+    pub fn place_empty(
+        kernel: &mut Kernel,
+        kind: LinkKind,
+        library: &Path,
+        sites: &[Site],
+        pid: NonZeroU32,
+    ) -> Result<Self, ProbeError> {
+        Self::place_programs(kernel, EMPTY, kind, library, sites, pid)
     }
 
     pub(super) fn place_programs(

@@ -47,7 +47,7 @@ fn shadow_stacks_are_deadly() -> bool {
 }
 
 /// Where the probes of an allocator go.
-fn sites(allocator: &Allocator) -> Vec<Site> {
+pub(crate) fn sites(allocator: &Allocator) -> Vec<Site> {
     allocator
         .probes
         .iter()

@@ -1,0 +1,42 @@
+//! What a live block costs the recorder.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::figures;
+use super::process;
+use super::tracer::Tools;
+use super::victim::PATIENCE;
+use super::{Part, Plan};
+
+/// Until the last event has been taken.
+const SETTLE: Duration = Duration::from_millis(500);
+
+pub(super) fn run(tools: &mut Tools, plan: Plan) -> Result<Part> {
+    let blocks: u64 = if plan.quick { 200_000 } else { 1_000_000 };
+    let mut victim = tools.victim()?;
+    let recorder = tools.record(victim.pid(), &[])?;
+    recorder.wait_for("tracing ", PATIENCE)?;
+    thread::sleep(SETTLE);
+    let before = process::resident(recorder.pid())?;
+    victim.hold(blocks)?;
+    thread::sleep(SETTLE);
+    let after = process::resident(recorder.pid())?;
+    let status = recorder.interrupt()?;
+    ensure!(status.success(), "the recorder failed: {status}");
+    victim.quit()?;
+    let each = after.saturating_sub(before) as f64 / blocks as f64;
+    Ok(Part {
+        title: "Memory of the recorder",
+        markdown: format!(
+            "{} live blocks: {:.1} MiB more resident, {each:.0} bytes a block.\n",
+            figures::whole(blocks as f64),
+            after.saturating_sub(before) as f64 / f64::from(1 << 20),
+        ),
+        json: json!({ "blocks": blocks, "resident_before": before, "resident_after": after }),
+        verdicts: Vec::new(),
+    })
+}

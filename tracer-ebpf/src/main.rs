@@ -21,6 +21,7 @@ mod emit;
 mod entry;
 mod lifecycle;
 mod maps;
+mod preflight;
 mod remap;
 mod ret;
 mod selftest;

@@ -14,7 +14,9 @@ use aya::{
     programs::RawTracePoint,
 };
 use aya_obj::{Object, generated::bpf_insn};
-use highwater_common::{counter::Counter, process::TracedProcess, unwind::CodeRange};
+use highwater_common::{
+    cookie::Function, counter::Counter, process::TracedProcess, unwind::CodeRange,
+};
 
 use super::{
     ProbeError,
@@ -54,6 +56,7 @@ pub struct Kernel {
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
+    calls: PerCpuArray<MapData, u64>,
     scan: Array<MapData, u64>,
     tables: Tables,
     remapping: Option<OwnedFd>,
@@ -86,6 +89,7 @@ impl Kernel {
         let processes = take(&mut ebpf, "PROCESSES")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
         let selftest = take(&mut ebpf, "SELFTEST")?;
+        let calls = take(&mut ebpf, "CALLS")?;
         let scan = take(&mut ebpf, "SCAN")?;
         let tables = Tables::new(
             table_maps,
@@ -102,6 +106,7 @@ impl Kernel {
             processes,
             counters,
             selftest,
+            calls,
             scan,
             tables,
             remapping: None,
@@ -218,6 +223,13 @@ impl Kernel {
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters
             .get(&(counter as u32), 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Calls of a function that [counting links](super::link::Link::count) have seen since this was loaded.
+    pub fn calls(&self, function: Function) -> u64 {
+        self.calls
+            .get(&(function as u32), 0)
             .map_or(0, |values| values.iter().sum())
     }
 

@@ -47,16 +47,8 @@ fn shadow_stacks_are_deadly() -> bool {
 }
 
 /// Where the probes of an allocator go.
-fn sites(allocator: &Allocator) -> Vec<Site> {
-    allocator
-        .probes
-        .iter()
-        .map(|probe| Site {
-            offset: probe.offset,
-            cookie: probe.function as u64,
-            returns: !probe.function.frees(),
-        })
-        .collect()
+pub(super) fn sites(allocator: &Allocator) -> Vec<Site> {
+    allocator.probes.iter().map(Site::from).collect()
 }
 
 /// Device and inode: which file a library is, whatever it is called.

@@ -23,6 +23,7 @@ mod entry;
 mod floor;
 mod lifecycle;
 mod maps;
+mod preflight;
 mod remap;
 mod ret;
 mod sampling;

@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use highwater_common::{
     config::KernelOffsets,
+    cookie::Function,
     counter::Counter,
     loss::Losses,
     process::{MAX_PROCESSES, TracedProcess},
@@ -95,6 +96,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 /// The self-test: entries and returns that its programs saw, and of whom (tgid).
 #[map]
 pub static SELFTEST: Array<u64> = Array::with_max_entries(3, 0);
+
+/// Calls that the preflight has counted, by function: the index is its cookie.
+#[map]
+pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Function::ALL.len() as u32 + 1, 0);
 
 /// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
 #[map]

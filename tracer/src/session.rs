@@ -13,8 +13,10 @@ mod launch;
 mod life;
 mod memory;
 mod ordinals;
+mod preflight;
 mod progress;
 mod quality;
+pub mod rate;
 mod stacks;
 mod unwind;
 
@@ -37,6 +39,7 @@ pub(crate) use attach::sites;
 pub use clock::{monotonic, wall};
 pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
+pub use preflight::{Declined, Forecast, Preflight};
 
 use crate::{
     event::{
@@ -45,7 +48,9 @@ use crate::{
         ring::{Batch, Drain},
     },
     live::LiveSet,
-    probe::{ProbeError, kernel::Kernel, link::LinkKind, sideband::Sideband},
+    probe::{
+        ProbeError, calibrate::CalibrationError, kernel::Kernel, link::LinkKind, sideband::Sideband,
+    },
     record::{
         Closing, EndReason, Entry, Opening, ProcessEnd,
         writer::{WriteError, Writer},
@@ -101,6 +106,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// A kind of link instead of the best that works.
     pub link: Option<LinkKind>,
+    /// What to do before attaching to a process that runs.
+    pub preflight: Preflight,
     /// Whether a progress line may be drawn.
     pub progress: bool,
 }
@@ -129,6 +136,12 @@ pub enum SessionError {
     /// The target must be traced alone, and would not be.
     #[error(transparent)]
     NotAlone(#[from] Endangered),
+    /// What tracing costs could not be measured beforehand.
+    #[error("{0}\nto attach without knowing what it will cost: --preflight 0")]
+    Calibration(#[from] CalibrationError),
+    /// The cost was not accepted.
+    #[error(transparent)]
+    Declined(#[from] Declined),
     /// The command could not be launched.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -202,7 +215,13 @@ pub async fn record(
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
     kernel.follow_processes()?;
-    let rings = kernel.take_rings()?;
+    let mut rings = kernel.take_rings()?;
+    let mut kinds = HashMap::new();
+    if let Subject::Running { pid } = options.subject
+        && !options.preflight.window.is_zero()
+    {
+        preflight::run(&mut kernel, &mut rings, &mut kinds, &options, pid, &mut signals).await?;
+    }
     let symbols = Symbols::start().map_err(|source| SessionError::Start {
         what: "start the symbol thread",
         source,
@@ -243,7 +262,7 @@ pub async fn record(
         sideband,
         processes: HashMap::new(),
         code_due: None,
-        kinds: HashMap::new(),
+        kinds,
         ordinals: ordinals::Ordinals::default(),
         root: 0,
         root_ended: None,

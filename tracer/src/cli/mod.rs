@@ -11,7 +11,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    probe::{ProbeError, capability::NotPermitted, guard, selftest},
+    probe::{ProbeError, calibrate, capability::NotPermitted, guard, selftest},
     session::{self, SessionError},
     target::TargetError,
 };
@@ -55,6 +55,10 @@ pub fn run() -> ExitCode {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
             selftest::child(&words)
+        }
+        Some(calibrate::VERB) => {
+            calibrate::child();
+            return ExitCode::from(DONE);
         }
         Some(guard::VERB) => {
             guard::run();

@@ -11,7 +11,7 @@ use crate::{
     probe::{capability, link::LinkKind},
     record::Opening,
     report::size,
-    session::{self, Options, Outcome, Subject},
+    session::{self, Options, Outcome, Preflight, Subject},
     target::Target,
 };
 
@@ -43,6 +43,12 @@ pub(super) struct Arguments {
     /// Size of the event ring in kernel memory
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring)]
     ring: u32,
+    /// Count the calls of the process for at most this long before attaching, to tell what tracing will cost; 0: do not
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_window)]
+    preflight: Duration,
+    /// Attach even if that will slow the process much, without asking
+    #[arg(short, long)]
+    yes: bool,
     /// Kind of probe link (session, multi or perf) instead of the best that works
     #[arg(long, value_name = "KIND", hide = true)]
     link: Option<LinkKind>,
@@ -51,9 +57,23 @@ pub(super) struct Arguments {
     command: Vec<String>,
 }
 
+/// The longest count beforehand.
+const MOST_PREFLIGHT: Duration = Duration::from_secs(60);
+
 impl Arguments {
     pub(super) fn launches(&self) -> bool {
         self.pid.is_none()
+    }
+}
+
+/// As a duration, but that none is one too.
+fn parse_window(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
+        _ => match parse_duration(text)? {
+            window if window <= MOST_PREFLIGHT => Ok(window),
+            _ => Err("counting costs the process too: at most 60s".to_owned()),
+        },
     }
 }
 
@@ -99,6 +119,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         duration,
         no_children,
         ring,
+        preflight,
+        yes,
         link,
         command,
     } = arguments;
@@ -127,6 +149,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         children: !no_children,
         ring_bytes: ring,
         link,
+        preflight: Preflight {
+            window: preflight,
+            go_on: yes,
+        },
         progress: true,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -201,6 +227,15 @@ mod tests {
         assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn a_count_beforehand_may_be_left_out_and_is_bounded() {
+        assert_eq!(parse_window("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_window("250ms"), Ok(Duration::from_millis(250)));
+        for text in ["", "x", "-1s", "2m"] {
+            assert!(parse_window(text).is_err(), "{text}");
+        }
     }
 
     #[test]

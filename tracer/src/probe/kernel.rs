@@ -16,6 +16,7 @@ use aya::{
 use aya_obj::{Object, generated::bpf_insn};
 use highwater_common::{
     config::PATCHED_ALTERNATE_STACK,
+    cookie::Function,
     counter::Counter,
     loss::Losses,
     process::TracedProcess,
@@ -84,6 +85,7 @@ pub struct Kernel {
     _exponential: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     selftest: Array<MapData, u64>,
+    calls: PerCpuArray<MapData, u64>,
     scan: Array<MapData, u64>,
     tables: Tables,
     remapping: Option<OwnedFd>,
@@ -128,6 +130,7 @@ impl Kernel {
         }
         let counters = take(&mut ebpf, "COUNTERS")?;
         let selftest = take(&mut ebpf, "SELFTEST")?;
+        let calls = take(&mut ebpf, "CALLS")?;
         let scan = take(&mut ebpf, "SCAN")?;
         let tables = Tables::new(
             table_maps,
@@ -149,6 +152,7 @@ impl Kernel {
             _exponential: exponential,
             counters,
             selftest,
+            calls,
             scan,
             tables,
             remapping: None,
@@ -297,6 +301,13 @@ impl Kernel {
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters
             .get(&(counter as u32), 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Calls of a function that [counting links](super::link::Link::count) have seen since this was loaded.
+    pub fn calls(&self, function: Function) -> u64 {
+        self.calls
+            .get(&(function as u32), 0)
             .map_or(0, |values| values.iter().sum())
     }
 

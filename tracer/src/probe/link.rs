@@ -19,6 +19,7 @@ use super::{
     kernel::Kernel,
     sys::{Attach, Point},
 };
+use crate::target::allocator::ProbePoint;
 
 /// A kind of link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,16 @@ pub struct Site {
     pub returns: bool,
 }
 
+impl From<&ProbePoint> for Site {
+    fn from(probe: &ProbePoint) -> Self {
+        Self {
+            offset: probe.offset,
+            cookie: probe.function as u64,
+            returns: !probe.function.frees(),
+        }
+    }
+}
+
 impl Site {
     fn point(&self) -> Point {
         Point {
@@ -100,6 +111,8 @@ const EMPTY: Programs = Programs {
     entry: "hw_floor",
     at_return: "hw_floor",
 };
+/// The preflight's, which only counts.
+const COUNT: &str = "hw_count";
 
 /// The self-test's, which only count.
 pub(super) const SELFTEST: Programs = Programs {
@@ -141,6 +154,27 @@ impl Link {
         Self::place_programs(kernel, EMPTY, kind, library, sites, pid)
     }
 
+    /// Counts the calls of `sites` in one process, by cookie, and does nothing else: see [`Kernel::calls`]. The breakpoints are
+    /// those of the real probes, without a return. A process that is traced by session links is counted by a multi link,
+    /// which every kernel that has sessions has too.
+    pub fn count(
+        kernel: &mut Kernel,
+        kind: LinkKind,
+        library: &Path,
+        sites: &[Site],
+        pid: NonZeroU32,
+    ) -> Result<Self, ProbeError> {
+        let attach = match kind {
+            LinkKind::Session | LinkKind::Multi => Attach::MultiEntry,
+            LinkKind::Perf => Attach::PerfEntry,
+        };
+        let held = hold(kernel, kind, COUNT, attach, library, sites, pid)?;
+        Ok(Self {
+            kind,
+            _held: vec![held],
+        })
+    }
+
     pub(super) fn place_programs(
         kernel: &mut Kernel,
         programs: Programs,
@@ -173,20 +207,7 @@ impl Link {
             if sites.is_empty() {
                 continue;
             }
-            let points: Vec<Point> = sites.iter().map(Site::point).collect();
-            let guard = kernel.guard()?;
-            let program = kernel.program(program, attach.program_type())?;
-            let link = guard
-                .link(program, attach, pid, library, &points)
-                .map_err(|error| match error {
-                    GuardError::Refused(source) => ProbeError::Link {
-                        library: PathBuf::from(library),
-                        kind,
-                        source,
-                    },
-                    other => ProbeError::Guard(other),
-                })?;
-            held.push(link);
+            held.push(hold(kernel, kind, program, attach, library, sites, pid)?);
         }
         // And out the other way round.
         held.reverse();
@@ -197,4 +218,29 @@ impl Link {
     pub fn kind(&self) -> LinkKind {
         self.kind
     }
+}
+
+/// Has the guard make one link, and hold it.
+fn hold(
+    kernel: &mut Kernel,
+    kind: LinkKind,
+    program: &str,
+    attach: Attach,
+    library: &Path,
+    sites: &[Site],
+    pid: NonZeroU32,
+) -> Result<HeldLink, ProbeError> {
+    let points: Vec<Point> = sites.iter().map(Site::point).collect();
+    let guard = kernel.guard()?;
+    let program = kernel.program(program, attach.program_type())?;
+    guard
+        .link(program, attach, pid, library, &points)
+        .map_err(|error| match error {
+            GuardError::Refused(source) => ProbeError::Link {
+                library: PathBuf::from(library),
+                kind,
+                source,
+            },
+            other => ProbeError::Guard(other),
+        })
 }

@@ -5,6 +5,7 @@
 //! probe is cheapest.
 
 pub mod btf;
+pub mod calibrate;
 pub mod capability;
 pub mod guard;
 pub mod kernel;

@@ -1,6 +1,6 @@
 //! Putting probes into a process.
 
-use std::num::NonZeroU32;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 
@@ -14,6 +14,7 @@ use crate::{
     event::{Nanos, ProcessId},
     probe::{
         ProbeError,
+        kernel::Kernel,
         link::{Link, LinkKind, Site},
         selftest::{self, Situation},
     },
@@ -48,15 +49,7 @@ fn shadow_stacks_are_deadly() -> bool {
 
 /// Where the probes of an allocator go.
 pub(crate) fn sites(allocator: &Allocator) -> Vec<Site> {
-    allocator
-        .probes
-        .iter()
-        .map(|probe| Site {
-            offset: probe.offset,
-            cookie: probe.function as u64,
-            returns: !probe.function.frees(),
-        })
-        .collect()
+    allocator.probes.iter().map(Site::from).collect()
 }
 
 /// Device and inode: which file a library is, whatever it is called.
@@ -66,6 +59,55 @@ pub(super) fn identity_of(allocator: &Allocator) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
+/// The kind of link that serves a process like this one; a refusal where none is harmless to it. `forced` is taken or none.
+pub(super) fn kind_for(
+    kernel: &mut Kernel,
+    kinds: &mut HashMap<Situation, LinkKind>,
+    forced: Option<LinkKind>,
+    target: &Target,
+    findings: &Findings,
+) -> Result<LinkKind, SessionError> {
+    if findings.shadow_stack && shadow_stacks_are_deadly() {
+        return Err(Refusal::ShadowStack.of(target).into());
+    }
+    let situation = Situation {
+        leader_gone: target.leader_gone,
+        seccomp: findings.seccomp,
+    };
+    match kind_in(kernel, kinds, forced, situation) {
+        Err(ProbeError::NoWorkingLink { tried }) if findings.seccomp => {
+            log::info!("no link is harmless under a system-call filter: {tried}");
+            Err(Refusal::Seccomp.of(target).into())
+        }
+        kind => Ok(kind?),
+    }
+}
+
+/// The best kind of link in a situation, tried once.
+fn kind_in(
+    kernel: &mut Kernel,
+    kinds: &mut HashMap<Situation, LinkKind>,
+    forced: Option<LinkKind>,
+    situation: Situation,
+) -> Result<LinkKind, ProbeError> {
+    if let Some(kind) = kinds.get(&situation) {
+        return Ok(*kind);
+    }
+    let kind = match forced {
+        Some(forced) => match selftest::works(kernel, forced, situation) {
+            Ok(()) => forced,
+            Err(failure) => {
+                return Err(ProbeError::NoWorkingLink {
+                    tried: format!("{forced}: {failure}"),
+                });
+            }
+        },
+        None => selftest::choose(kernel, situation)?,
+    };
+    kinds.insert(situation, kind);
+    Ok(kind)
+}
+
 impl Session {
     /// The kind of link that serves a process like this one; a refusal where none is harmless to it.
     pub(super) fn kind_for(
@@ -73,40 +115,13 @@ impl Session {
         target: &Target,
         findings: &Findings,
     ) -> Result<LinkKind, SessionError> {
-        if findings.shadow_stack && shadow_stacks_are_deadly() {
-            return Err(Refusal::ShadowStack.of(target).into());
-        }
-        let situation = Situation {
-            leader_gone: target.leader_gone,
-            seccomp: findings.seccomp,
-        };
-        match self.kind_in(situation) {
-            Err(ProbeError::NoWorkingLink { tried }) if findings.seccomp => {
-                log::info!("no link is harmless under a system-call filter: {tried}");
-                Err(Refusal::Seccomp.of(target).into())
-            }
-            kind => Ok(kind?),
-        }
-    }
-
-    /// The best kind of link in a situation, tried once.
-    fn kind_in(&mut self, situation: Situation) -> Result<LinkKind, ProbeError> {
-        if let Some(kind) = self.kinds.get(&situation) {
-            return Ok(*kind);
-        }
-        let kind = match self.options.link {
-            Some(forced) => match selftest::works(&mut self.kernel, forced, situation) {
-                Ok(()) => forced,
-                Err(failure) => {
-                    return Err(ProbeError::NoWorkingLink {
-                        tried: format!("{forced}: {failure}"),
-                    });
-                }
-            },
-            None => selftest::choose(&mut self.kernel, situation)?,
-        };
-        self.kinds.insert(situation, kind);
-        Ok(kind)
+        kind_for(
+            &mut self.kernel,
+            &mut self.kinds,
+            self.options.link,
+            target,
+            findings,
+        )
     }
 
     /// Follows the target and, if asked, the processes it has made already.
@@ -191,7 +206,12 @@ impl Session {
     pub(super) fn hold(&mut self, launched: &Launched) -> Result<LinkKind, SessionError> {
         // The child is this executable; what it will become was examined as a file.
         let target = Target::open(launched.pid())?;
-        let kind = self.kind_in(Situation::default())?;
+        let kind = kind_in(
+            &mut self.kernel,
+            &mut self.kinds,
+            self.options.link,
+            Situation::default(),
+        )?;
         let library = launched.library();
         let allocator = allocator::in_library(library, library.to_owned())?;
         let id = self.ordinals.assign(target.pid);

@@ -171,6 +171,26 @@ impl Target {
         threads(self.pid)
     }
 
+    /// Processor time that its threads have taken, those that have ended included, nanoseconds. 0 once it is gone.
+    pub fn cpu_ns(&self) -> u64 {
+        // Not /proc/PID/stat, which counts hundredths of a second.
+        let mut clock = 0;
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both only write what they are given.
+        let known = unsafe {
+            libc::clock_getcpuclockid(self.pid.cast_signed(), &raw mut clock) == 0
+                && libc::clock_gettime(clock, &raw mut time) == 0
+        };
+        if !known {
+            return 0;
+        }
+        let (seconds, rest) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+        seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+    }
+
     pub(super) fn stat(&self) -> Result<Stat, TargetError> {
         read_stat(self.pid, &process_dir(self.pid))
     }

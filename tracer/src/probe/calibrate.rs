@@ -1,0 +1,291 @@
+//! What one hit costs on this machine, measured on a child of our own before anyone else pays it.
+//!
+//! The child runs pairs of `malloc` and `free` from a stack ten frames deep and tells how much of its processor time they
+//! took: without probes, with probes that only count, with those of allocations, and with those of frees too, each linked
+//! as a session would. The differences are the costs. What is measured is the steady state: the stack is that of the call
+//! before, and the ring takes every event.
+//!
+//! The child's stack is made by hand, of frames with frame pointers, the outermost marked by a null one. So its walk needs
+//! no unwind tables (a frame that is remembered costs the same with them), and is never cut.
+//!
+//! The costs are those of this machine's own libc. A function that can only be probed at a single-stepped instruction costs
+//! more, in a virtual machine some 30 times.
+
+use std::{
+    arch::global_asm,
+    io::{self, BufRead as _, BufReader, Write as _},
+    num::NonZeroU32,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use highwater_common::{
+    cookie::Function,
+    process::{GENERATION_BITS, TracedProcess},
+    unwind::{CodeRange, TABLE_FRAME_POINTERS},
+};
+use rustix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+
+use super::{
+    ProbeError,
+    kernel::{Kernel, Rings},
+    link::{Link, LinkKind, Site},
+};
+use crate::target::{Target, TargetError, allocator};
+
+/// The hidden verb of this executable that runs [`child`].
+pub const VERB: &str = "__calibrate";
+
+/// Frames below the allocator's.
+const DEPTH: u64 = 10;
+/// Rounds of which the median counts; one before them warms up.
+const ROUNDS: usize = 5;
+/// Pairs in a round without probes, ...
+const BARE_PAIRS: u64 = 20_000;
+/// ... and with them: a few milliseconds in all.
+const PROBED_PAIRS: u64 = 500;
+
+/// What a hit costs the process that is hit, nanoseconds of its processor time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HitCost {
+    /// A call that is only counted.
+    pub counted_ns: f64,
+    /// An allocation: entry, return, the stack of the call before, one event.
+    pub allocation_ns: f64,
+    /// A free: entry, one event.
+    pub free_ns: f64,
+}
+
+impl HitCost {
+    /// An allocation and the free of its block.
+    pub fn pair_ns(&self) -> f64 {
+        self.allocation_ns + self.free_ns
+    }
+}
+
+/// Why the costs could not be measured.
+#[derive(Debug, Error)]
+pub enum CalibrationError {
+    /// The child could not be run or asked.
+    #[error("cannot run the child process on which the cost of a hit is measured: {0}")]
+    Child(#[from] io::Error),
+    /// Its libc could not be found.
+    #[error("cannot find the allocator of our own child: {0}")]
+    Allocator(#[from] TargetError),
+    /// It could not be probed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+}
+
+/// Measures the cost of a hit by this kind of link.
+///
+/// To be called before any process is traced, with the rings that the kernel side writes to: the child's events are taken out
+/// of them again, so that nobody takes them for the target's.
+pub fn measure(
+    kernel: &mut Kernel,
+    kind: LinkKind,
+    rings: &mut Rings,
+) -> Result<HitCost, CalibrationError> {
+    let mut child = MeasuredChild::start()?;
+    let measured = measure_in(kernel, kind, &mut child);
+    let tgid = child.process.id();
+    // Waits for its end, which is an event too.
+    drop(child);
+    kernel.forget_process(tgid);
+    for ring in [&mut rings.events, &mut rings.spilled, &mut rings.stacks] {
+        while ring.next().is_some() {}
+    }
+    measured
+}
+
+fn measure_in(
+    kernel: &mut Kernel,
+    kind: LinkKind,
+    child: &mut MeasuredChild,
+) -> Result<HitCost, CalibrationError> {
+    let target = Target::open(child.process.id())?;
+    let allocator = allocator::find(&target)?;
+    let pid = NonZeroU32::new(target.pid).unwrap_or(NonZeroU32::MIN);
+    let sites = |wanted: &[Function]| -> Vec<Site> {
+        let probes = allocator.probes.iter();
+        probes
+            .filter(|probe| wanted.contains(&probe.function))
+            .map(Site::from)
+            .collect()
+    };
+    let library = &allocator.attach_path;
+
+    let bare = child.median(BARE_PAIRS)?;
+    let both = sites(&[Function::Malloc, Function::Free]);
+    let counting = Link::count(kernel, kind, library, &both, pid)?;
+    let counted = child.median(PROBED_PAIRS)?;
+    drop(counting);
+
+    kernel.set_process(
+        target.pid,
+        TracedProcess {
+            identity: target.pid << GENERATION_BITS,
+            libc_start: allocator.text.start,
+            libc_end: allocator.text.end,
+            allocator_start: allocator.own_code.start,
+            allocator_end: allocator.own_code.end,
+            ..TracedProcess::default()
+        },
+    )?;
+    kernel.set_code(target.pid, &[child.code], None)?;
+    let _allocations = Link::place(kernel, kind, library, &sites(&[Function::Malloc]), pid)?;
+    let allocating = child.median(PROBED_PAIRS)?;
+    let _frees = Link::place(kernel, kind, library, &sites(&[Function::Free]), pid)?;
+    let freeing = child.median(PROBED_PAIRS)?;
+    Ok(HitCost {
+        counted_ns: ((counted - bare) / 2.0).max(0.0),
+        allocation_ns: (allocating - bare).max(0.0),
+        free_ns: (freeing - allocating).max(0.0),
+    })
+}
+
+/// The child, waiting for a number of pairs.
+struct MeasuredChild {
+    process: Child,
+    numbers: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    code: CodeRange,
+}
+
+impl MeasuredChild {
+    fn start() -> io::Result<Self> {
+        let mut process = Command::new("/proc/self/exe")
+            .arg(VERB)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let missing = || io::Error::other("it has no pipes");
+        let numbers = process.stdin.take();
+        let answers = BufReader::new(process.stdout.take().ok_or_else(missing)?);
+        let mut child = Self {
+            process,
+            numbers,
+            answers,
+            code: CodeRange::default(),
+        };
+        let (start, end) = (child.answer()?, child.answer()?);
+        child.code = CodeRange {
+            start,
+            end,
+            table: TABLE_FRAME_POINTERS,
+            ..CodeRange::default()
+        };
+        Ok(child)
+    }
+
+    fn answer(&mut self) -> io::Result<u64> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        line.trim()
+            .parse()
+            .map_err(|_| io::Error::other("it ended before it was done"))
+    }
+
+    /// Nanoseconds a pair, the median of some rounds.
+    fn median(&mut self, pairs: u64) -> io::Result<f64> {
+        let mut rounds = [0; ROUNDS + 1];
+        for round in &mut rounds {
+            let numbers = self.numbers.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+            writeln!(numbers, "{pairs}")?;
+            *round = self.answer()?;
+        }
+        let counting = &mut rounds[1..];
+        counting.sort_unstable();
+        Ok(counting[ROUNDS / 2] as f64 / pairs as f64)
+    }
+}
+
+impl Drop for MeasuredChild {
+    fn drop(&mut self) {
+        // At the end of its input it ends; should it be stopped, it is killed by nobody but us.
+        self.numbers = None;
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the child does: prints where its code lies, then for each number of pairs that it reads the time that they took.
+pub fn child() {
+    let end = &raw const highwater_pairs_end as u64;
+    println!("{}\n{end}", highwater_pairs as *const () as u64);
+    for line in io::stdin().lines() {
+        let Some(pairs) = line
+            .ok()
+            .and_then(|line| line.trim().parse::<u64>().ok())
+            .filter(|pairs| *pairs > 0)
+        else {
+            return;
+        };
+        let before = clock_gettime(ClockId::ThreadCPUTime);
+        // SAFETY: depth and pairs are not 0, and the functions are libc's malloc and free.
+        unsafe { highwater_pairs(DEPTH, pairs, libc::malloc, libc::free) };
+        let after = clock_gettime(ClockId::ThreadCPUTime);
+        let ns = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
+        println!("{ns}");
+    }
+}
+
+// `highwater_pairs(depth, pairs, malloc, free)`: calls itself until it is `depth` frames deep, then allocates and frees 64 bytes
+// so many times. Each frame is `push rbp; mov rbp, rsp`, the outermost has a null pointer for its caller's.
+global_asm!(
+    ".pushsection .text.highwater_pairs, \"ax\", @progbits",
+    ".globl highwater_pairs",
+    ".globl highwater_pairs_end",
+    ".hidden highwater_pairs",
+    ".hidden highwater_pairs_end",
+    ".type highwater_pairs, @function",
+    "highwater_pairs:",
+    "push rbp",
+    "push rbx",
+    "push r12",
+    "push r13",
+    "push r14",
+    "mov r12, rdi",
+    "mov rbx, rsi",
+    "mov r13, rdx",
+    "mov r14, rcx",
+    "xor ebp, ebp",
+    "call 2f",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbx",
+    "pop rbp",
+    "ret",
+    "2:",
+    "push rbp",
+    "mov rbp, rsp",
+    "dec r12",
+    "jz 3f",
+    "call 2b",
+    "pop rbp",
+    "ret",
+    "3:",
+    "mov edi, 64",
+    "call r13",
+    "mov rdi, rax",
+    "call r14",
+    "dec rbx",
+    "jnz 3b",
+    "pop rbp",
+    "ret",
+    "highwater_pairs_end:",
+    ".size highwater_pairs, . - highwater_pairs",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn highwater_pairs(
+        depth: u64,
+        pairs: u64,
+        malloc: unsafe extern "C" fn(usize) -> *mut libc::c_void,
+        free: unsafe extern "C" fn(*mut libc::c_void),
+    );
+    static highwater_pairs_end: u8;
+}

@@ -1,0 +1,268 @@
+//! Before probes go into a process that runs: what would they cost it?
+//!
+//! A count of at most a second, by programs that do nothing else, tells how often the allocator is called; the cost of a hit
+//! is measured on a child of our own ([`crate::probe::calibrate`]). Together with the processor time that the processes took
+//! meanwhile, that is the slowdown to expect ([`super::rate`]).
+
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal as _, Write as _},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use highwater_common::cookie::Function;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::{
+    Options, SessionError, Signals, attach,
+    rate::{Counted, Rate},
+};
+use crate::{
+    probe::{
+        ProbeError, calibrate,
+        calibrate::HitCost,
+        kernel::{Kernel, Rings},
+        link::{Link, LinkKind},
+        selftest::Situation,
+    },
+    report::size,
+    target::{self, Target, allocator},
+};
+
+/// So many calls tell the rate well enough.
+const ENOUGH_CALLS: u64 = 200_000;
+/// How often the count is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Above this slowdown we ask first.
+const ASK_ABOVE: f64 = 0.20;
+
+/// What to do before attaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// Count for at most this long; zero: not at all.
+    pub window: Duration,
+    /// Go on whatever it says.
+    pub go_on: bool,
+}
+
+/// The session was not begun.
+#[derive(Debug, Error)]
+pub enum Declined {
+    /// The answer was no.
+    #[error(
+        "not attached, as you answered. Cheaper: --sample 512KiB follows one in many allocations; to go on without being \
+         asked: --yes"
+    )]
+    Answered,
+    /// Ctrl-C before the probes went in.
+    #[error("not attached: interrupted before the probes went in")]
+    Interrupted,
+}
+
+/// What the preflight found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// What a hit costs here.
+    pub cost: HitCost,
+    /// What the processes do.
+    pub rate: Rate,
+}
+
+impl Forecast {
+    /// How much more processor time the same work will take: 0.31 is 31 % more.
+    pub fn slowdown(&self) -> f64 {
+        self.rate.slowdown(&self.cost)
+    }
+}
+
+/// Looks, says, and asks where that is called for.
+pub(super) async fn run(
+    kernel: &mut Kernel,
+    rings: &mut Rings,
+    kinds: &mut HashMap<Situation, LinkKind>,
+    options: &Options,
+    pid: u32,
+    signals: &mut Signals,
+) -> Result<Forecast, SessionError> {
+    let (target, findings) = attach::examine(pid)?;
+    let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
+    let cost = calibrate::measure(kernel, kind, rings)?;
+    let mut targets = vec![(target, kind)];
+    if options.children {
+        for child in target::descendants(pid) {
+            // Who cannot be traced is not counted; attaching will say so.
+            if let Ok((target, findings)) = attach::examine(child)
+                && let Ok(kind) = attach::kind_for(kernel, kinds, options.link, &target, &findings)
+            {
+                targets.push((target, kind));
+            }
+        }
+    }
+    let counted = count(kernel, &targets, options.preflight.window, signals).await?;
+    let forecast = Forecast {
+        cost,
+        rate: Rate::of(&counted, &cost),
+    };
+    eprintln!("highwater: {}", told(&forecast, pid, targets.len() - 1));
+    if forecast.slowdown() > ASK_ABOVE {
+        consent(options.preflight.go_on, signals).await?;
+    }
+    Ok(forecast)
+}
+
+/// Counts the calls of some processes. The first must be countable, the others may go.
+pub(super) async fn count(
+    kernel: &mut Kernel,
+    targets: &[(Target, LinkKind)],
+    window: Duration,
+    signals: &mut Signals,
+) -> Result<Counted, SessionError> {
+    let mut links = Vec::with_capacity(targets.len());
+    for (index, (target, kind)) in targets.iter().enumerate() {
+        match link(kernel, target, *kind) {
+            Ok(link) => links.push(link),
+            Err(error) if index == 0 => return Err(error),
+            Err(error) => log::info!("process {} is not counted: {error}", target.pid),
+        }
+    }
+    let cpu = || targets.iter().map(|(target, _)| target.cpu_ns()).sum();
+    let calls = |kernel: &Kernel, frees: bool| -> u64 {
+        let functions = Function::ALL.into_iter();
+        functions
+            .filter(|function| function.frees() == frees)
+            .map(|function| kernel.calls(function))
+            .sum()
+    };
+    let now = |kernel: &Kernel| -> (u64, u64, u64, Instant) {
+        (
+            calls(kernel, false),
+            calls(kernel, true),
+            cpu(),
+            Instant::now(),
+        )
+    };
+    let begun = now(kernel);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = signals.next() => return Err(Declined::Interrupted.into()),
+        }
+        let (allocations, frees, cpu_ns, at) = now(kernel);
+        let counted = Counted {
+            allocations: allocations - begun.0,
+            frees: frees - begun.1,
+            cpu_ns: cpu_ns.saturating_sub(begun.2),
+            window: at - begun.3,
+        };
+        if counted.window >= window || counted.allocations + counted.frees >= ENOUGH_CALLS {
+            return Ok(counted);
+        }
+    }
+}
+
+fn link(kernel: &mut Kernel, target: &Target, kind: LinkKind) -> Result<Link, SessionError> {
+    let allocator = allocator::find(target)?;
+    let thread = NonZeroU32::new(if target.leader_gone {
+        target.live_tid
+    } else {
+        target.pid
+    });
+    let thread = thread.unwrap_or(NonZeroU32::MIN);
+    let sites = attach::sites(&allocator);
+    Link::count(kernel, kind, &allocator.attach_path, &sites, thread)
+        .map_err(|error: ProbeError| error.into())
+}
+
+/// One line for people.
+fn told(forecast: &Forecast, pid: u32, descendants: usize) -> String {
+    let whose = match descendants {
+        0 => format!("process {pid}"),
+        1 => format!("process {pid} and 1 descendant"),
+        n => format!("process {pid} and {n} descendants"),
+    };
+    format!(
+        "expects {} calls/s of {whose}, and to slow it by {} ({:.1} us a malloc+free pair)",
+        size::thousands(forecast.rate.calls_per_s().round() as u64),
+        percent(forecast.slowdown()),
+        forecast.cost.pair_ns() / 1000.0
+    )
+}
+
+/// `0.5 %`, `31 %`.
+pub(crate) fn percent(share: f64) -> String {
+    if share < 0.1 {
+        format!("{:.1} %", share * 100.0)
+    } else {
+        format!("{:.0} %", share * 100.0)
+    }
+}
+
+/// Asks on a terminal, unless that has been answered already; elsewhere says that we go on.
+async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
+    if go_on {
+        eprintln!("highwater: going on, as --yes says");
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        eprintln!(
+            "highwater: going on, for there is no terminal to ask on; --sample 512KiB would cost it less"
+        );
+        return Ok(());
+    }
+    eprint!(
+        "highwater: that is much. Cheaper: --sample 512KiB; to go on without being asked: --yes. Go on? [y/N] "
+    );
+    let _ = io::stderr().flush();
+    let stdin = io::stdin();
+    loop {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut input = [PollFd::new(&stdin, PollFlags::IN)];
+        if poll(&mut input, Some(&now)).is_ok_and(|ready| ready > 0) {
+            let mut answer = String::new();
+            // The terminal hands over whole lines, so this does not wait.
+            let _ = stdin.read_line(&mut answer);
+            return match answer.trim() {
+                "y" | "Y" | "yes" | "Yes" => Ok(()),
+                _ => Err(Declined::Answered),
+            };
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = signals.next() => {
+                eprintln!();
+                return Err(Declined::Interrupted);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_reads_as_a_sentence() {
+        let forecast = Forecast {
+            cost: HitCost {
+                counted_ns: 400.0,
+                allocation_ns: 1400.0,
+                free_ns: 500.0,
+            },
+            rate: Rate {
+                allocations_per_s: 106_000.0,
+                frees_per_s: 106_000.0,
+                cpu_ns_per_s: 650_000_000.0,
+            },
+        };
+        assert_eq!(
+            told(&forecast, 1234, 0),
+            "expects 212,000 calls/s of process 1234, and to slow it by 31 % (1.9 us a malloc+free pair)"
+        );
+    }
+}

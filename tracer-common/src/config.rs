@@ -22,9 +22,13 @@ pub struct KernelOffsets {
     pub task_alternate_stack: u32,
     /// `vm_unmapped_area_info.length`
     pub unmapped_area_length: u32,
+    /// `task_struct.thread_info.status`: whether a system call is one of the 32-bit interface.
+    pub task_status: u32,
+    /// `mm_struct.brk`: the program break.
+    pub mm_break: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 36);
+const _: () = assert!(size_of::<KernelOffsets>() == 44);
 
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]

@@ -75,6 +75,12 @@ pub struct Thread {
     pub nested: u32,
     /// `THREAD_*`
     pub flags: u64,
+    /// The system call about mappings that the thread is in ([`crate::mapping`]), 0: none.
+    pub system_call: u32,
+    /// 1: that call's range was retired, and the ring had room to say so.
+    pub retired: u32,
+    /// `brk`: where the break was before it.
+    pub program_break: u64,
     pub calls: [Call; MAX_CALLS],
 }
 
@@ -83,6 +89,9 @@ impl Thread {
         depth: 0,
         nested: 0,
         flags: 0,
+        system_call: 0,
+        retired: 0,
+        program_break: 0,
         calls: [Call {
             sp: 0,
             return_address: 0,
@@ -180,6 +189,25 @@ pub fn standing(
         count(Counter::MissedReturns);
     }
     Standing::Outermost
+}
+
+/// Whether a system call made at `sp` is the doing of the latest call under way, rather than of a signal handler that
+/// interrupted it, or of a function further down that `longjmp` left it for.
+///
+/// By the same measure as [`standing`]: what glibc needs from its entry to its system calls is less than
+/// [`NESTED_REACH`], and no handler fits in there. The code that makes the call tells nothing: a program calls the same
+/// `mmap` of libc that the allocator does.
+#[inline(always)]
+pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
+    if thread.depth == 0 {
+        return false;
+    }
+    let slot = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
+    let alternate = AlternateStack::of_current_thread();
+    sp < slot
+        && slot - sp < NESTED_REACH
+        && alternate.holds(sp) == alternate.holds(slot)
+        && holds_trampoline(slot)
 }
 
 /// Makes room when all places are taken: the oldest call goes if it is over.

@@ -34,10 +34,6 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
         _ => Counter::LostAllocations,
     };
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    // The reader drains on a timer. Only when the ring is more than half full is it woken, and only about one event in
-    // 64 looks: a wake-up costs as much as ten events.
-    let full = at_ns & 63 == 0
-        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2;
     send(
         &RawEvent {
             at_ns,
@@ -53,8 +49,18 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
             slot: body.slot,
         },
         lost,
-        full,
+        is_worth_waking(at_ns),
     )
+}
+
+/// Whether the reader is to be woken for an event of that time.
+///
+/// It drains on a timer. Only when the ring is more than half full is it woken, and only about one event in 64 looks: a
+/// wake-up costs as much as ten events.
+#[inline(always)]
+pub fn is_worth_waking(at_ns: u64) -> bool {
+    at_ns & 63 == 0
+        && EVENTS.query(BPF_RB_AVAIL_DATA as u64) > EVENTS.query(BPF_RB_RING_SIZE as u64) / 2
 }
 
 /// Sends an event in one step, so that the ring's order is program order, and wakes the reader if asked.

@@ -81,4 +81,6 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     signal_group_exit_code: u32::MAX,
     task_alternate_stack: u32::MAX,
     unmapped_area_length: u32::MAX,
+    task_status: u32::MAX,
+    mm_break: u32::MAX,
 });

@@ -23,7 +23,12 @@ mod verify;
 
 pub use memory::{Memory, WALK_MEMORIES};
 
-use aya_ebpf::{bindings::pt_regs, helpers::bpf_get_current_pid_tgid};
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+    },
+};
 use highwater_common::{
     counter::Counter,
     event::FLAG_TRUNCATED,
@@ -58,17 +63,62 @@ impl Walk {
 /// Takes the stack of a call that returns; gives its identity (0 for none) and the event's flags.
 #[inline(always)]
 pub fn take(process: &TracedProcess, thread: &Thread, regs: &pt_regs, call: &Call) -> (u64, u8) {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(memory) = memory::claim(process, tid) else {
-        count(Counter::NoWalkBuffer);
+    let Some(memory) = claim(process) else {
         return (0, call.flags);
     };
-    let mut walk = Walk { memory, thread };
+    let walk = Walk { memory, thread };
+    let (identity, cut) = from(process, walk, |_| Start::new(call.return_address, regs));
+    (identity, call.flags | cut)
+}
+
+/// Takes the stack of a system call: from the instruction that made it.
+#[inline(always)]
+pub fn take_of_system_call(
+    process: &TracedProcess,
+    thread: &Thread,
+    regs: *const pt_regs,
+) -> (u64, u8) {
+    let Some(memory) = claim(process) else {
+        return (0, 0);
+    };
+    let walk = Walk { memory, thread };
+    let read = unsafe {
+        gen_probe_read_kernel(
+            (&raw mut walk.memory().user).cast(),
+            size_of::<pt_regs>() as u32,
+            regs.cast(),
+        )
+    };
+    if read != 0 {
+        walk.memory().release();
+        return (0, 0);
+    }
+    from(process, walk, |walk| {
+        let user = &walk.memory().user;
+        Start::new(user.rip, user)
+    })
+}
+
+#[inline(always)]
+fn claim(process: &TracedProcess) -> Option<*mut Memory> {
+    let memory = memory::claim(process, bpf_get_current_pid_tgid() as u32);
+    if memory.is_none() {
+        count(Counter::NoWalkBuffer);
+    }
+    memory
+}
+
+/// Takes the stack from a start, and lets go of the memory; gives the identity and [`FLAG_TRUNCATED`] or nothing.
+///
+/// The start is asked for where it is used: kept from one use to the other, it would take a third of the stack of BPF.
+#[inline(always)]
+fn from(process: &TracedProcess, mut walk: Walk, start: impl Fn(&Walk) -> Start) -> (u64, u8) {
     walk.memory().window_start = memory::NO_WINDOW;
-    if walk.memory().starts_alike(call.return_address, regs) && verify::from_start(&mut walk) {
+    if walk.memory().starts_alike(&start(&walk)) && verify::from_start(&mut walk) {
         add(Counter::VerifiedFrames, walk.memory().count);
     } else {
-        walk.memory().begin(process, call.return_address, regs);
+        let start = start(&walk);
+        walk.memory().begin(process, &start);
         step::all(&mut walk);
         settle::all(process, &mut walk);
     }
@@ -77,12 +127,11 @@ pub fn take(process: &TracedProcess, thread: &Thread, regs: &pt_regs, call: &Cal
     let cut = memory.cut as u16;
     memory.remembered_cut = memory.cut;
     memory.release();
-    let mut flags = call.flags;
-    if cut != CUT_NOT {
-        flags |= FLAG_TRUNCATED;
-        count(cause(cut));
+    if cut == CUT_NOT {
+        return (identity, 0);
     }
-    (identity, flags)
+    count(cause(cut));
+    (identity, FLAG_TRUNCATED)
 }
 
 /// The counter of a cut.

@@ -21,6 +21,7 @@ mod settle;
 mod step;
 mod verify;
 
+use memory::Start;
 pub use memory::{Memory, WALK_MEMORIES};
 
 use aya_ebpf::{

@@ -32,9 +32,13 @@ pub struct KernelOffsets {
     pub return_instance_address: u32,
     /// `return_instance.next`
     pub return_instance_next: u32,
+    /// `task_struct.thread_info.status`: whether a system call is one of the 32-bit interface.
+    pub task_status: u32,
+    /// `mm_struct.brk`: the program break.
+    pub mm_break: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 56);
+const _: () = assert!(size_of::<KernelOffsets>() == 64);
 
 /// Offsets that stand for members of `task_struct` in loads that the loader patches: no program has such a load of its
 /// own. `sas_ss_sp`, and behind it `sas_ss_size` and `sas_ss_flags`.

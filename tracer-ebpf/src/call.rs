@@ -137,6 +137,25 @@ pub fn return_address(sp: u64) -> u64 {
     unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)
 }
 
+/// Whether a system call made at `sp` is the doing of the latest call under way, rather than of a signal handler that
+/// interrupted it, or of a function further down that `longjmp` left it for.
+///
+/// By the same measure as [`standing`]: what glibc needs from its entry to its system calls is less than
+/// [`NESTED_REACH`], and no handler fits in there. The code that makes the call tells nothing: a program calls the same
+/// `mmap` of libc that the allocator does.
+#[inline(always)]
+pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
+    if thread.depth == 0 {
+        return false;
+    }
+    let slot = thread.calls[(thread.depth as usize - 1) & (MAX_CALLS - 1)].sp;
+    let alternate = AlternateStack::of_current_thread();
+    sp < slot
+        && slot - sp < NESTED_REACH
+        && alternate.holds(sp) == alternate.holds(slot)
+        && holds_trampoline(slot)
+}
+
 /// Makes room when all places are taken: the oldest call goes if it is over.
 #[inline(always)]
 pub fn make_room(thread: &mut Thread) -> bool {

@@ -68,8 +68,7 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
     let (mut room, mut wake) = (Room::Free, false);
     if at_ns & 15 == 0 || is_pressed() {
         room = look(process.identity, retires as u64);
-        // A wake-up costs as much as ten events, and the reader drains on a timer besides.
-        wake = at_ns & 63 == 0 && is_pressed();
+        wake = is_worth_waking(at_ns);
     }
     if matches!(room, Room::Free) && write(&event, wake) {
         return true;
@@ -92,6 +91,13 @@ fn is_pressed() -> bool {
     PRESSURE
         .get(0)
         .is_some_and(|pressed| unsafe { core::ptr::read_volatile(pressed) } != 0)
+}
+
+/// Whether the reader is to be woken for an event of that time: it drains on a timer, and a wake-up costs as much as ten
+/// events.
+#[inline(always)]
+pub fn is_worth_waking(at_ns: u64) -> bool {
+    at_ns & 63 == 0 && is_pressed()
 }
 
 /// Looks how full the ring is, and whether there is room for one more event of the process.

@@ -1,7 +1,8 @@
 //! highwater's kernel side: the first stage of the pipeline.
 //!
 //! Probes at the entry and return of the allocator's functions pair each call per thread ([`call`]), take the caller's
-//! stack ([`walk`]) and write one event ([`emit`]). Tracepoints tell of forks, execs and ends ([`lifecycle`]).
+//! stack ([`walk`]) and write one event ([`emit`]). Tracepoints tell of forks, execs and ends ([`lifecycle`]), and of the
+//! system calls by which the address space changes ([`mapping`]).
 //! Everything that user space could decide is decided there.
 #![no_std]
 #![no_main]
@@ -22,6 +23,7 @@ mod emit;
 mod entry;
 mod floor;
 mod lifecycle;
+mod mapping;
 mod maps;
 mod preflight;
 mod remap;

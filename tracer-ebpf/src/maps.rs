@@ -99,7 +99,8 @@ pub static SELFTEST: Array<u64> = Array::with_max_entries(3, 0);
 
 /// Calls that the preflight has counted, by function: the index is its cookie.
 #[map]
-pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Function::ALL.len() as u32 + 1, 0);
+pub static CALLS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Function::ALL.len() as u32 + 1, 0);
 
 /// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
 #[map]
@@ -122,4 +123,6 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     return_instance_stack: u32::MAX,
     return_instance_address: u32::MAX,
     return_instance_next: u32::MAX,
+    task_status: u32::MAX,
+    mm_break: u32::MAX,
 });

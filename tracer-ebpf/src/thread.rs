@@ -47,6 +47,13 @@ pub struct Thread {
     pub until_sample: u64,
     /// ... and the exponent by which that was drawn; 0: it was not.
     pub exponent: u32,
+    /// The system call about mappings that the thread is in ([`crate::mapping`]), 0: none.
+    pub system_call: u32,
+    /// 1: that call's range was retired, and the ring had room to say so.
+    pub retired: u32,
+    reserved: u32,
+    /// `brk`: where the break was before it.
+    pub program_break: u64,
     pub calls: [Call; MAX_CALLS],
 }
 
@@ -94,6 +101,7 @@ fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'s
         thread.nested = 0;
         thread.flags = 0;
         thread.exponent = 0;
+        thread.system_call = 0;
     }
     thread.process = *process;
     thread.seen = seen;

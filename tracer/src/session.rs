@@ -102,6 +102,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Follow the processes that the target makes, and those it has made.
     pub children: bool,
+    /// Follow the system calls that change address spaces.
+    pub mappings: bool,
     /// Size of the event ring, bytes.
     pub ring_bytes: u32,
     /// A kind of link instead of the best that works.
@@ -220,7 +222,15 @@ pub async fn record(
     if let Subject::Running { pid } = options.subject
         && !options.preflight.window.is_zero()
     {
-        preflight::run(&mut kernel, &mut rings, &mut kinds, &options, pid, &mut signals).await?;
+        preflight::run(
+            &mut kernel,
+            &mut rings,
+            &mut kinds,
+            &options,
+            pid,
+            &mut signals,
+        )
+        .await?;
     }
     let symbols = Symbols::start().map_err(|source| SessionError::Start {
         what: "start the symbol thread",
@@ -228,6 +238,12 @@ pub async fn record(
     })?;
     if let Err(error) = kernel.follow_remapping() {
         log::info!("code whose addresses are given out anew is not seen off: {error}");
+    }
+    let mut quality = quality::Tally::default();
+    if !options.mappings {
+        quality.note("memory mappings were not traced, as asked for by --no-mappings".to_owned());
+    } else if let Err(error) = kernel.follow_mappings() {
+        quality.note(format!("memory mappings were not traced: {error}"));
     }
     let sideband = Sideband::start()
         .inspect_err(|error| {
@@ -268,7 +284,7 @@ pub async fn record(
         root_ended: None,
         pending: Vec::new(),
         undefined: Vec::new(),
-        quality: quality::Tally::default(),
+        quality,
         company,
         started: Instant::now(),
         events: 0,

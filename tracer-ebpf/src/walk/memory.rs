@@ -9,7 +9,7 @@ use aya_ebpf::{
 use highwater_common::{
     process::TracedProcess,
     stack::{CUT_DEPTH, MAX_FRAMES, StackHead},
-    unwind::CodeRange,
+    unwind::{CodeRange, SAVED_RBP},
 };
 
 use super::find::Search;
@@ -144,6 +144,9 @@ pub struct Memory {
     /// The code range found last.
     pub range: CodeRange,
 
+    /// The registers of the user's that a system call was made with: too many for the stack of BPF.
+    pub user: pt_regs,
+
     /// Where `window` was read, or [`NO_WINDOW`].
     pub window_start: u64,
     /// A piece of the stack. Reading costs by the call, hardly by the byte, and a walk only goes up: so it reads ahead.
@@ -159,6 +162,28 @@ pub struct Memory {
     /// What is sent: the head and the addresses behind it, leaf first.
     pub head: StackHead,
     pub addresses: [u64; MAX_FRAMES],
+}
+
+/// Where a walk starts: in a caller, just behind its call.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// Return address of the call. (A system call's counts as one.)
+    pub ip: u64,
+    /// Stack pointer when the call has returned.
+    pub sp: u64,
+    /// The saved registers: rbx, rbp, r12 to r15.
+    pub registers: [u64; 6],
+}
+
+impl Start {
+    #[inline(always)]
+    pub fn new(regs: &pt_regs) -> Self {
+        Self {
+            ip: regs.rip,
+            sp: regs.rsp,
+            registers: [regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15],
+        }
+    }
 }
 
 /// Takes the memory of a thread's last walk, or one that can be made its own. `None`: all that it may use are busy.
@@ -298,30 +323,29 @@ impl Memory {
 
     /// Whether a walk that starts here starts like the remembered one.
     #[inline(always)]
-    pub fn starts_alike(&self, regs: &pt_regs) -> bool {
-        const RBP: u64 = 1 << highwater_common::unwind::SAVED_RBP;
+    pub fn starts_alike(&self, start: &Start) -> bool {
+        const RBP: u64 = 1 << SAVED_RBP;
         self.count != 0
-            && self.start[0] == regs.rip
-            && self.start[1] == regs.rsp
+            && self.start[0] == start.ip
+            && self.start[1] == start.sp
             && self.start_needs & !RBP == 0
-            && (self.start_needs == 0 || self.start[2] == regs.rbp)
+            && (self.start_needs == 0 || self.start[2] == start.registers[SAVED_RBP])
     }
 
-    /// A walk begins at the return of a call.
+    /// A walk begins.
     #[inline(always)]
-    pub fn begin(&mut self, process: &TracedProcess, regs: &pt_regs) {
-        self.start = [regs.rip, regs.rsp, regs.rbp];
-        // The kernel has put the true return address there before it runs us.
-        self.ip = regs.rip;
+    pub fn begin(&mut self, process: &TracedProcess, start: &Start) {
+        self.start = [start.ip, start.sp, start.registers[SAVED_RBP]];
+        self.ip = start.ip;
         self.exact = 0;
-        self.sp = regs.rsp;
+        self.sp = start.sp;
         self.signal = 0;
         for slot in &mut self.slots {
             *slot = 0;
         }
-        self.registers = [
-            regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15, 0, 0,
-        ];
+        for (to, from) in self.registers.iter_mut().zip(start.registers) {
+            *to = from;
+        }
         self.fresh = 0;
         self.live = self.count;
         self.joined = 0;

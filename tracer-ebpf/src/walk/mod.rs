@@ -21,9 +21,12 @@ mod settle;
 mod step;
 mod verify;
 
+use memory::Start;
 pub use memory::{Memory, WALK_MEMORIES};
 
-use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::{
+    bindings::pt_regs, helpers::generated::bpf_probe_read_kernel as gen_probe_read_kernel,
+};
 use highwater_common::{
     counter::Counter,
     event::FLAG_TRUNCATED,
@@ -55,16 +58,54 @@ impl Walk {
 /// event's flags.
 #[inline(always)]
 pub fn take(process: &TracedProcess, tid: u32, regs: &pt_regs) -> (u64, u8) {
-    let Some(memory) = memory::claim(process, tid) else {
-        count(Counter::NoWalkBuffer);
+    let Some(memory) = claim(process, tid) else {
         return (0, 0);
     };
-    let mut walk = Walk { memory };
+    // The kernel has put the true return address into `rip` before it runs us.
+    from(process, Walk { memory }, |_| Start::new(regs))
+}
+
+/// Takes the stack of a system call: from the instruction that made it.
+#[inline(always)]
+pub fn take_of_system_call(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> (u64, u8) {
+    let Some(memory) = claim(process, tid) else {
+        return (0, 0);
+    };
+    let walk = Walk { memory };
+    let read = unsafe {
+        gen_probe_read_kernel(
+            (&raw mut walk.memory().user).cast(),
+            size_of::<pt_regs>() as u32,
+            regs.cast(),
+        )
+    };
+    if read != 0 {
+        walk.memory().release();
+        return (0, 0);
+    }
+    from(process, walk, |walk| Start::new(&walk.memory().user))
+}
+
+#[inline(always)]
+fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
+    let memory = memory::claim(process, tid);
+    if memory.is_none() {
+        count(Counter::NoWalkBuffer);
+    }
+    memory
+}
+
+/// Takes the stack from a start, and lets go of the memory; gives the identity and [`FLAG_TRUNCATED`] or nothing.
+///
+/// The start is asked for where it is used: kept from one use to the other, it would take a third of the stack of BPF.
+#[inline(always)]
+fn from(process: &TracedProcess, mut walk: Walk, start: impl Fn(&Walk) -> Start) -> (u64, u8) {
     walk.memory().window_start = memory::NO_WINDOW;
-    if walk.memory().starts_alike(regs) && verify::from_start(&mut walk) {
+    if walk.memory().starts_alike(&start(&walk)) && verify::from_start(&mut walk) {
         add(Counter::VerifiedFrames, walk.memory().count);
     } else {
-        walk.memory().begin(process, regs);
+        let start = start(&walk);
+        walk.memory().begin(process, &start);
         step::all(&mut walk);
         settle::all(process, &mut walk);
     }
@@ -73,12 +114,11 @@ pub fn take(process: &TracedProcess, tid: u32, regs: &pt_regs) -> (u64, u8) {
     let cut = memory.cut as u16;
     memory.remembered_cut = memory.cut;
     memory.release();
-    let mut flags = 0;
-    if cut != CUT_NOT {
-        flags |= FLAG_TRUNCATED;
-        count(cause(cut));
+    if cut == CUT_NOT {
+        return (identity, 0);
     }
-    (identity, flags)
+    count(cause(cut));
+    (identity, FLAG_TRUNCATED)
 }
 
 /// The counter of a cut.

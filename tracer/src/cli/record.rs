@@ -40,6 +40,9 @@ pub(super) struct Arguments {
     /// Only this process, not those that it makes or has made
     #[arg(long)]
     no_children: bool,
+    /// Only heap blocks, no memory mappings: following those slows every system call on the machine by some NUMBER ns
+    #[arg(long)]
+    no_mappings: bool,
     /// Size of the event ring in kernel memory
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring)]
     ring: u32,
@@ -118,6 +121,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         output,
         duration,
         no_children,
+        no_mappings,
         ring,
         preflight,
         yes,
@@ -147,6 +151,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         output: path.clone(),
         duration,
         children: !no_children,
+        mappings: !no_mappings,
         ring_bytes: ring,
         link,
         preflight: Preflight {

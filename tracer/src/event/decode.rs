@@ -2,10 +2,15 @@
 
 use highwater_common::{
     cookie::Function,
-    event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
+    event::{
+        EventKind, FLAG_BY_ALLOCATOR, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY,
+        MAPPING_COMMITTED, MAPPING_FILE, MAPPING_KEEPS_OLD, MAPPING_SHARED, MAPPING_STACK,
+        RawEvent,
+    },
     stack::{CUT_NO_CODE, CUT_NOT, CUT_PENDING, MAX_FRAMES, StackHead},
 };
 
+use super::mapping::{Mapping, Range, Traits};
 use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
 
 /// What a record of the event ring says. Processes are named as the kernel side names them (see
@@ -163,6 +168,15 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
             address,
             slot: raw.slot,
         },
+        kind @ (EventKind::Mapped
+        | EventKind::UnmapBegan
+        | EventKind::UnmapFailed
+        | EventKind::RemapBegan
+        | EventKind::Remapped
+        | EventKind::RemapFailed
+        | EventKind::BreakMoved
+        | EventKind::Protected
+        | EventKind::Discarded) => Call::Mapping(mapping(kind, raw, stack)?),
         lifecycle => {
             let change = match lifecycle {
                 EventKind::Forked => Change::Forked {
@@ -196,6 +210,56 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
     }))
 }
 
+/// What a record about the address space means; `None` of any other kind.
+fn mapping(
+    kind: EventKind,
+    raw: &RawEvent,
+    stack: impl FnOnce(u64) -> StackIndex,
+) -> Option<Mapping> {
+    let range = Range {
+        start: Address(raw.address),
+        length: raw.size,
+    };
+    let is = |flag| raw.function & flag != 0;
+    let by_allocator = raw.flags & FLAG_BY_ALLOCATOR != 0;
+    Some(match kind {
+        EventKind::Mapped => Mapping::Mapped {
+            range,
+            traits: Traits {
+                committed: is(MAPPING_COMMITTED),
+                file: is(MAPPING_FILE),
+                shared: is(MAPPING_SHARED),
+                stack: is(MAPPING_STACK),
+                by_allocator,
+            },
+            stack: stack(raw.stack),
+        },
+        EventKind::UnmapBegan => Mapping::UnmapBegan { range },
+        EventKind::UnmapFailed => Mapping::UnmapFailed,
+        EventKind::RemapBegan => Mapping::RemapBegan { range },
+        EventKind::Remapped => Mapping::Remapped {
+            range,
+            keeps_old: is(MAPPING_KEEPS_OLD),
+            by_allocator,
+            stack: stack(raw.stack),
+        },
+        EventKind::RemapFailed => Mapping::RemapFailed,
+        EventKind::BreakMoved => Mapping::BreakMoved {
+            old: Address(raw.size),
+            new: Address(raw.address),
+            by_allocator,
+            stack: stack(raw.stack),
+        },
+        EventKind::Protected => Mapping::Protected {
+            range,
+            committed: is(MAPPING_COMMITTED),
+            stack: stack(raw.stack),
+        },
+        EventKind::Discarded => Mapping::Discarded { range },
+        _ => return None,
+    })
+}
+
 fn kind(byte: u8) -> Option<EventKind> {
     use EventKind as K;
     [
@@ -211,6 +275,15 @@ fn kind(byte: u8) -> Option<EventKind> {
         K::Exited,
         K::OomVictim,
         K::AlternateAbove,
+        K::Mapped,
+        K::UnmapBegan,
+        K::UnmapFailed,
+        K::RemapBegan,
+        K::Remapped,
+        K::RemapFailed,
+        K::BreakMoved,
+        K::Protected,
+        K::Discarded,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == byte)
@@ -291,6 +364,111 @@ mod tests {
                     stack: StackIndex(14),
                 },
             }))
+        );
+    }
+
+    /// What a record of this kind about 16 pages at 0x10000 says, made by thread 6 of process 5.
+    fn mapping_of(kind: EventKind, function: u8, flags: u8) -> Option<Call> {
+        let raw = RawEvent {
+            address: 0x1_0000,
+            size: 0x1_0000,
+            stack: 4,
+            kind: kind as u8,
+            function,
+            flags,
+            ..RawEvent::default()
+        };
+        match decode(&raw, |identity| StackIndex(identity as u32 + 10))? {
+            Decoded::Event(event) => Some(event.call),
+            Decoded::Lifecycle { .. } => None,
+        }
+    }
+
+    #[test]
+    fn a_mapping_keeps_its_range_and_its_traits() {
+        let range = Range {
+            start: Address(0x1_0000),
+            length: 0x1_0000,
+        };
+        let stack = StackIndex(14);
+        let mapped = |function, flags, traits| {
+            assert_eq!(
+                mapping_of(EventKind::Mapped, function, flags),
+                Some(Call::Mapping(Mapping::Mapped {
+                    range,
+                    traits,
+                    stack
+                }))
+            );
+        };
+        let none = Traits {
+            committed: false,
+            file: false,
+            shared: false,
+            stack: false,
+            by_allocator: false,
+        };
+        mapped(0, 0, none);
+        mapped(
+            MAPPING_COMMITTED | MAPPING_STACK,
+            0,
+            Traits {
+                committed: true,
+                stack: true,
+                ..none
+            },
+        );
+        mapped(
+            MAPPING_FILE | MAPPING_SHARED,
+            FLAG_BY_ALLOCATOR,
+            Traits {
+                file: true,
+                shared: true,
+                by_allocator: true,
+                ..none
+            },
+        );
+        assert_eq!(
+            mapping_of(EventKind::Remapped, MAPPING_KEEPS_OLD, 0),
+            Some(Call::Mapping(Mapping::Remapped {
+                range,
+                keeps_old: true,
+                by_allocator: false,
+                stack
+            }))
+        );
+        assert_eq!(
+            mapping_of(EventKind::Protected, MAPPING_COMMITTED, 0),
+            Some(Call::Mapping(Mapping::Protected {
+                range,
+                committed: true,
+                stack
+            }))
+        );
+    }
+
+    #[test]
+    fn a_moved_break_tells_where_it_was_and_where_it_is() {
+        let raw = RawEvent {
+            address: 0x3000,
+            size: 0x1000,
+            stack: 4,
+            kind: EventKind::BreakMoved as u8,
+            flags: FLAG_BY_ALLOCATOR,
+            ..RawEvent::default()
+        };
+        let decoded = decode(&raw, |_| StackIndex::NONE);
+        let Some(Decoded::Event(event)) = decoded else {
+            panic!("{decoded:?}");
+        };
+        assert_eq!(
+            event.call,
+            Call::Mapping(Mapping::BreakMoved {
+                old: Address(0x1000),
+                new: Address(0x3000),
+                by_allocator: true,
+                stack: StackIndex::NONE,
+            })
         );
     }
 

@@ -8,6 +8,7 @@ pub mod mapping;
 pub mod ring;
 
 pub use highwater_common::cookie::Function;
+pub use mapping::Mapping;
 use serde::{Deserialize, Serialize};
 
 /// A process by its whole identity: ordinal in the recording << 10 | exec generation.
@@ -118,6 +119,8 @@ pub enum Call {
         /// Which of the thread's calls under way.
         slot: u8,
     },
+    /// A system call changed the address space.
+    Mapping(Mapping),
     /// The process made a child, which starts with a copy of its live set.
     Forked {
         /// The child's identity.

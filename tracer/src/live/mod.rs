@@ -145,6 +145,7 @@ impl LiveSet {
             Call::ResizeFreed { address, slot } => {
                 process.free_by_resize(all, (thread, slot), address);
             }
+            Call::Mapping(_) => {}
             Call::Forked { child } => self.fork(index, child, at),
             // The next program is opened when it is heard of: until then it holds nothing.
             Call::Executed { next: _ } | Call::Exited { status: _ } => self.end(index, at),

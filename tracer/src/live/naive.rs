@@ -287,6 +287,7 @@ impl Naive {
                     }
                 }
             }
+            Call::Mapping(_) => {}
             Call::Forked { child } => {
                 let parent = process.clone();
                 let process = self.meet(child, at);

@@ -96,7 +96,13 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         return_instance_stack: none,
         return_instance_address: none,
         return_instance_next: none,
+        task_status: none,
+        mm_break: none,
     };
+    // Members of members: where the outer one lies, and where in it the inner one.
+    let (mut thread_info, mut thread_status) = (None, None);
+    // Most of `mm_struct` is in a structure without a name, so that the kernel can be built with its members shuffled.
+    let (mut parts_of_mm, mut unnamed_with_break) = (Vec::new(), HashMap::new());
     // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
     let mut alternate_stack = [none; 3];
     let mut functions = HashMap::new();
@@ -120,13 +126,33 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                 | b"signal_struct"
                 | b"vm_unmapped_area_info"
                 | b"uprobe_task"
-                | b"return_instance"),
+                | b"return_instance"
+                | b"thread_info"
+                | b"mm_struct"
+                | b""),
             ) => {
                 for member in 0..count {
                     let entry = body + 12 * member;
                     let bits = word(types, entry + 8)?;
                     let offset = if flag { bits & 0xff_ffff } else { bits } / 8;
                     let field = match (structure, name(word(types, entry)?)) {
+                        (b"task_struct", b"thread_info") => {
+                            thread_info = Some(offset);
+                            continue;
+                        }
+                        (b"thread_info", b"status") => {
+                            thread_status = Some(offset);
+                            continue;
+                        }
+                        (b"mm_struct", b"") => {
+                            parts_of_mm.push((word(types, entry + 4)?, offset));
+                            continue;
+                        }
+                        (b"", b"brk") => {
+                            unnamed_with_break.insert(id, offset);
+                            continue;
+                        }
+                        (b"mm_struct", b"brk") => &mut offsets.mm_break,
                         (b"task_struct", b"pid") => &mut offsets.task_pid,
                         (b"task_struct", b"tgid") => &mut offsets.task_tgid,
                         (b"task_struct", b"mm") => &mut offsets.task_mm,
@@ -169,6 +195,14 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
     if sp.checked_add(8) == Some(size) && sp.checked_add(16) == Some(flags) {
         offsets.task_alternate_stack = sp;
     }
+    if let (Some(outer), Some(inner)) = (thread_info, thread_status) {
+        offsets.task_status = outer.saturating_add(inner);
+    }
+    for (part, outer) in parts_of_mm {
+        if let Some(inner) = unnamed_with_break.get(&part) {
+            offsets.mm_break = outer.saturating_add(*inner);
+        }
+    }
     Ok(KernelTypes { offsets, functions })
 }
 
@@ -196,6 +230,8 @@ mod tests {
             return_instance_stack,
             return_instance_address,
             return_instance_next,
+            task_status,
+            mm_break,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -212,6 +248,8 @@ mod tests {
             return_instance_stack,
             return_instance_address,
             return_instance_next,
+            task_status,
+            mm_break,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

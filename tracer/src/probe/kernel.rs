@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::CStr,
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
@@ -88,7 +89,8 @@ pub struct Kernel {
     calls: PerCpuArray<MapData, u64>,
     scan: Array<MapData, u64>,
     tables: Tables,
-    remapping: Option<OwnedFd>,
+    /// Links of tracepoints that aya does not hold.
+    links: Vec<OwnedFd>,
     memory_bytes: u64,
 }
 
@@ -155,7 +157,7 @@ impl Kernel {
             calls,
             scan,
             tables,
-            remapping: None,
+            links: Vec::new(),
             memory_bytes,
         })
     }
@@ -233,14 +235,31 @@ impl Kernel {
     /// stays attached as long as `self`. Without it (a kernel without this tracepoint), stacks through such code may be
     /// wrong for the moment until the user side has heard of it.
     pub fn follow_remapping(&mut self) -> Result<(), ProbeError> {
-        // Not by aya: its programs have no callbacks.
-        let program = self.load_program("hw_remap", Purpose::RawTracepoint)?;
-        let attached = sys::attach_tracepoint(program.as_fd(), c"vm_unmapped_area");
-        self.remapping = Some(attached.map_err(|source| ProbeError::Verifier {
-            program: "hw_remap".to_owned(),
-            source,
-            log: String::new(),
-        })?);
+        self.link_tracepoint("hw_remap", c"vm_unmapped_area")
+    }
+
+    /// Starts to follow the system calls that change address spaces. It stays attached as long as `self`, and makes every
+    /// system call on the machine a little slower.
+    pub fn follow_mappings(&mut self) -> Result<(), ProbeError> {
+        self.link_tracepoint("hw_call_begins", c"sys_enter")?;
+        self.link_tracepoint("hw_call_ends", c"sys_exit")
+    }
+
+    /// Not by aya: its programs have no callbacks.
+    fn link_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &'static CStr,
+    ) -> Result<(), ProbeError> {
+        let program = self.load_program(name, Purpose::RawTracepoint)?;
+        let link = sys::attach_tracepoint(program.as_fd(), tracepoint).map_err(|source| {
+            ProbeError::Verifier {
+                program: name.to_owned(),
+                source,
+                log: String::new(),
+            }
+        })?;
+        self.links.push(link);
         Ok(())
     }
 

@@ -9,10 +9,10 @@ pub enum Damage {
     /// The file header does not match its checksum.
     #[error("the checksum of the file header does not match")]
     FileHeader,
-    /// The file header asks for something that version 1 does not know.
+    /// The file header asks for something that this version does not know.
     #[error("unknown flags {0:#06x} in the file header")]
     FileFlags(u16),
-    /// Flags of a chunk that version 1 does not know.
+    /// Flags of a chunk that this version does not know.
     #[error("unknown flags {0:#08x} of a chunk")]
     ChunkFlags(u32),
     /// A type of chunk that may not be skipped.
@@ -30,7 +30,7 @@ pub enum Damage {
     /// More events in a chunk than there may be.
     #[error("{0} events in one chunk, more than a chunk may have")]
     EventCount(usize),
-    /// Fewer columns than version 1 has.
+    /// Fewer columns than any version has.
     #[error("{0} columns in a chunk, fewer than there have to be")]
     ColumnCount(u32),
     /// Something reaches past the end of what holds it.

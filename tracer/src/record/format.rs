@@ -7,8 +7,11 @@ use super::damage::Damage;
 /// at once when something took the file for text and changed it.
 pub(super) const MAGIC: [u8; 8] = *b"\x89HWM\r\n\x1a\n";
 
-/// The version of the format that is written and read here.
-pub const VERSION: u16 = 1;
+/// The version of the format that is written here. Version 2 added the calls about the address space.
+pub const VERSION: u16 = 2;
+
+/// The oldest version that is read here: what it lacks does not occur in it, and all else is the same.
+pub(super) const OLDEST_VERSION: u16 = 1;
 
 /// Bytes of the file header, in every version.
 pub(super) const FILE_HEADER: usize = 16;

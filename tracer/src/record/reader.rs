@@ -15,7 +15,8 @@ use super::Entry;
 use super::content::Content;
 use super::damage::Damage;
 use super::format::{
-    CHUNK_HEADER, ChunkHeader, ENTRIES, FILE_HEADER, MAGIC, OPTIONAL, VERSION, checksum,
+    CHUNK_HEADER, ChunkHeader, ENTRIES, FILE_HEADER, MAGIC, OLDEST_VERSION, OPTIONAL, VERSION,
+    checksum,
 };
 
 /// Reads a recording, entry by entry, in the order in which they were written. Only the grouping of events may differ:
@@ -210,7 +211,7 @@ fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), Read
         return Err(damaged(Damage::FileHeader));
     }
     let version = u16::from_le_bytes([v0, v1]);
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(ReadError::OtherVersion {
             found: version,
             supported: VERSION,
@@ -283,14 +284,14 @@ pub enum ReadError {
     },
     /// A highwater of another version wrote it.
     #[error(
-        "the recording has format version {found}, this highwater reads version {supported}; read it with the version of \
+        "the recording has format version {found}, this highwater reads versions up to {supported}; read it with the version of \
          highwater that wrote it, or {}",
         if found > supported { "a newer one" } else { "record again" }
     )]
     OtherVersion {
         /// Its version.
         found: u16,
-        /// The one that is read here.
+        /// The newest one that is read here.
         supported: u16,
     },
     /// It ends inside a chunk.

@@ -32,7 +32,7 @@ pub(super) use unpack::EventUnpacker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(in crate::record) enum Column {
-    /// What happened: low half the call, high half the function, or 0.
+    /// What happened: low half the call, high half the function, or 0; of mappings, what of them.
     Tags,
     /// Nanoseconds since the event before.
     Times,
@@ -46,11 +46,11 @@ pub(in crate::record) enum Column {
     NewAddresses,
     /// glibc's chunk headers.
     Headers,
-    /// Requested sizes.
+    /// Requested sizes, lengths of ranges.
     Sizes,
     /// Stack indices.
     Stacks,
-    /// Slots, identities of children, wait statuses.
+    /// Slots, identities of children, wait statuses, what mappings are.
     Rest,
 }
 
@@ -70,6 +70,26 @@ const FORKED: u8 = 8;
 const EXECUTED: u8 = 9;
 const EXITED: u8 = 10;
 const OOM_VICTIM: u8 = 11;
+/// Something about the address space; the high half of the tag says what, one of the following.
+const MAPPING: u8 = 12;
+
+const MAPPED: u8 = 1;
+const UNMAP_BEGAN: u8 = 2;
+const UNMAP_FAILED: u8 = 3;
+const REMAP_BEGAN: u8 = 4;
+const REMAPPED: u8 = 5;
+const REMAP_FAILED: u8 = 6;
+const BREAK_MOVED: u8 = 7;
+const PROTECTED: u8 = 8;
+const DISCARDED: u8 = 9;
+
+/// Bits of what a mapping is, in the column of the rest.
+const IS_COMMITTED: u8 = 1;
+const IS_FILE: u8 = 2;
+const IS_SHARED: u8 = 4;
+const IS_STACK: u8 = 8;
+const IS_BY_ALLOCATOR: u8 = 16;
+const KEEPS_OLD: u8 = 32;
 
 /// Stacks whose last sizes are remembered, by the low bits of their index.
 const SIZE_SLOTS: usize = 256;

@@ -3,9 +3,12 @@
 use hashbrown::HashMap;
 
 use super::{
-    ALLOCATED, Column, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses, Mention, OOM_VICTIM,
-    RESIZE_BEGAN, RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, glibc_header,
+    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses,
+    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD, MAPPED, MAPPING,
+    Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, RESIZE_BEGAN,
+    RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
 };
+use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::format::MAX_EVENTS;
 use crate::record::varint::{put, put_difference};
@@ -123,6 +126,7 @@ impl EventPacker {
                 self.address(thread, address);
                 self.rest(slot.into());
             }
+            Call::Mapping(mapping) => self.mapping(thread, mapping),
             Call::Forked { child } => {
                 self.tag(FORKED, None);
                 self.rest(child.0);
@@ -137,6 +141,98 @@ impl EventPacker {
             }
             Call::OomVictim => self.tag(OOM_VICTIM, None),
         }
+    }
+
+    fn mapping(&mut self, thread: usize, mapping: Mapping) {
+        match mapping {
+            Mapping::Mapped {
+                range,
+                traits,
+                stack,
+            } => {
+                let Traits {
+                    committed,
+                    file,
+                    shared,
+                    stack: of_thread,
+                    by_allocator,
+                } = traits;
+                self.mapping_tag(MAPPED);
+                self.range_of(thread, range, stack);
+                self.flags(&[
+                    (committed, IS_COMMITTED),
+                    (file, IS_FILE),
+                    (shared, IS_SHARED),
+                    (of_thread, IS_STACK),
+                    (by_allocator, IS_BY_ALLOCATOR),
+                ]);
+            }
+            Mapping::UnmapBegan { range } => {
+                self.mapping_tag(UNMAP_BEGAN);
+                self.range(thread, range);
+            }
+            Mapping::UnmapFailed => self.mapping_tag(UNMAP_FAILED),
+            Mapping::RemapBegan { range } => {
+                self.mapping_tag(REMAP_BEGAN);
+                self.range(thread, range);
+            }
+            Mapping::Remapped {
+                range,
+                keeps_old,
+                by_allocator,
+                stack,
+            } => {
+                self.mapping_tag(REMAPPED);
+                self.range_of(thread, range, stack);
+                self.flags(&[(by_allocator, IS_BY_ALLOCATOR), (keeps_old, KEEPS_OLD)]);
+            }
+            Mapping::RemapFailed => self.mapping_tag(REMAP_FAILED),
+            Mapping::BreakMoved {
+                old,
+                new,
+                by_allocator,
+                stack,
+            } => {
+                self.mapping_tag(BREAK_MOVED);
+                self.address(thread, old);
+                self.address(thread, new);
+                self.stack(stack);
+                self.flags(&[(by_allocator, IS_BY_ALLOCATOR)]);
+            }
+            Mapping::Protected {
+                range,
+                committed,
+                stack,
+            } => {
+                self.mapping_tag(PROTECTED);
+                self.range_of(thread, range, stack);
+                self.flags(&[(committed, IS_COMMITTED)]);
+            }
+            Mapping::Discarded { range } => {
+                self.mapping_tag(DISCARDED);
+                self.range(thread, range);
+            }
+        }
+    }
+
+    fn mapping_tag(&mut self, what: u8) {
+        self.column(Column::Tags).push(what << 4 | MAPPING);
+    }
+
+    fn range(&mut self, thread: usize, range: Range) {
+        self.address(thread, range.start);
+        self.size(StackIndex::NONE, range.length);
+    }
+
+    fn range_of(&mut self, thread: usize, range: Range, stack: StackIndex) {
+        self.address(thread, range.start);
+        self.stack(stack);
+        self.size(stack, range.length);
+    }
+
+    fn flags(&mut self, flags: &[(bool, u8)]) {
+        let set = flags.iter().filter(|(is, _)| *is);
+        self.rest(set.fold(0, |bits, (_, bit)| bits | u32::from(*bit)));
     }
 
     fn column(&mut self, column: Column) -> &mut Vec<u8> {

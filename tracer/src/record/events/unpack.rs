@@ -1,9 +1,12 @@
 //! Unpacking, by the same steps as packing.
 
 use super::{
-    ALLOCATED, Column, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses, Mention, OOM_VICTIM,
-    RESIZE_BEGAN, RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, glibc_header,
+    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses,
+    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD, MAPPED, MAPPING,
+    Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, RESIZE_BEGAN,
+    RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
 };
+use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::damage::Damage;
 use crate::record::varint::Span;
@@ -78,6 +81,7 @@ impl EventUnpacker {
                 status: self.rest(content)?,
             },
             OOM_VICTIM => Call::OomVictim,
+            _ if tag & 15 == MAPPING => Call::Mapping(self.mapping(content, thread, tag)?),
             _ => self.call_of_function(content, thread, tag)?,
         };
         let Thread { process, tid, .. } = self.guesses.threads[thread];
@@ -121,6 +125,91 @@ impl EventUnpacker {
             }
             _ => Err(Damage::Call(tag)),
         }
+    }
+
+    fn mapping(&mut self, content: &[u8], thread: usize, tag: u8) -> Result<Mapping, Damage> {
+        Ok(match tag >> 4 {
+            MAPPED => {
+                let (range, stack) = self.range_of(content, thread)?;
+                let known = IS_COMMITTED | IS_FILE | IS_SHARED | IS_STACK | IS_BY_ALLOCATOR;
+                let flags = self.flags(content, known)?;
+                Mapping::Mapped {
+                    range,
+                    traits: Traits {
+                        committed: flags & IS_COMMITTED != 0,
+                        file: flags & IS_FILE != 0,
+                        shared: flags & IS_SHARED != 0,
+                        stack: flags & IS_STACK != 0,
+                        by_allocator: flags & IS_BY_ALLOCATOR != 0,
+                    },
+                    stack,
+                }
+            }
+            UNMAP_BEGAN => Mapping::UnmapBegan {
+                range: self.range(content, thread)?,
+            },
+            UNMAP_FAILED => Mapping::UnmapFailed,
+            REMAP_BEGAN => Mapping::RemapBegan {
+                range: self.range(content, thread)?,
+            },
+            REMAPPED => {
+                let (range, stack) = self.range_of(content, thread)?;
+                let flags = self.flags(content, IS_BY_ALLOCATOR | KEEPS_OLD)?;
+                Mapping::Remapped {
+                    range,
+                    keeps_old: flags & KEEPS_OLD != 0,
+                    by_allocator: flags & IS_BY_ALLOCATOR != 0,
+                    stack,
+                }
+            }
+            REMAP_FAILED => Mapping::RemapFailed,
+            BREAK_MOVED => {
+                let (old, _) = self.address(content, thread)?;
+                let (new, _) = self.address(content, thread)?;
+                let stack = self.stack(content)?;
+                let by_allocator = self.flags(content, IS_BY_ALLOCATOR)? != 0;
+                Mapping::BreakMoved {
+                    old,
+                    new,
+                    by_allocator,
+                    stack,
+                }
+            }
+            PROTECTED => {
+                let (range, stack) = self.range_of(content, thread)?;
+                Mapping::Protected {
+                    range,
+                    committed: self.flags(content, IS_COMMITTED)? != 0,
+                    stack,
+                }
+            }
+            DISCARDED => Mapping::Discarded {
+                range: self.range(content, thread)?,
+            },
+            _ => return Err(Damage::Call(tag)),
+        })
+    }
+
+    fn range(&mut self, content: &[u8], thread: usize) -> Result<Range, Damage> {
+        let (start, _) = self.address(content, thread)?;
+        let length = self.size(content, StackIndex::NONE)?;
+        Ok(Range { start, length })
+    }
+
+    fn range_of(&mut self, content: &[u8], thread: usize) -> Result<(Range, StackIndex), Damage> {
+        let (start, _) = self.address(content, thread)?;
+        let stack = self.stack(content)?;
+        let length = self.size(content, stack)?;
+        Ok((Range { start, length }, stack))
+    }
+
+    fn flags(&mut self, content: &[u8], known: u8) -> Result<u8, Damage> {
+        let flags = self.rest(content)?;
+        let value = u8::try_from(flags).ok().filter(|bits| bits & !known == 0);
+        value.ok_or(Damage::Field {
+            field: "mapping",
+            value: flags.into(),
+        })
     }
 
     fn column(&mut self, column: Column) -> &mut Span {

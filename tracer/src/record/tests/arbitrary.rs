@@ -7,12 +7,64 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Function, Tid};
 use crate::record::*;
 
 /// Addresses and sizes come back in real programs, so most are of a few here.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..64u64, 1 => any::<u64>(), 1 => Just(u64::MAX)]
+}
+
+fn mapping() -> impl Strategy<Value = Mapping> {
+    let address = || number().prop_map(Address);
+    let range = || (address(), number()).prop_map(|(start, length)| Range { start, length });
+    let stack = || number().prop_map(|number| StackIndex(number as u32));
+    prop_oneof![
+        (range(), any::<[bool; 5]>(), stack()).prop_map(|(range, traits, stack)| {
+            let [committed, file, shared, of_thread, by_allocator] = traits;
+            let traits = Traits {
+                committed,
+                file,
+                shared,
+                stack: of_thread,
+                by_allocator,
+            };
+            Mapping::Mapped {
+                range,
+                traits,
+                stack,
+            }
+        }),
+        range().prop_map(|range| Mapping::UnmapBegan { range }),
+        Just(Mapping::UnmapFailed),
+        range().prop_map(|range| Mapping::RemapBegan { range }),
+        (range(), any::<[bool; 2]>(), stack()).prop_map(
+            |(range, [keeps_old, by_allocator], stack)| Mapping::Remapped {
+                range,
+                keeps_old,
+                by_allocator,
+                stack,
+            }
+        ),
+        Just(Mapping::RemapFailed),
+        (address(), address(), any::<bool>(), stack()).prop_map(
+            |(old, new, by_allocator, stack)| Mapping::BreakMoved {
+                old,
+                new,
+                by_allocator,
+                stack,
+            }
+        ),
+        (range(), any::<bool>(), stack()).prop_map(|(range, committed, stack)| {
+            Mapping::Protected {
+                range,
+                committed,
+                stack,
+            }
+        }),
+        range().prop_map(|range| Mapping::Discarded { range }),
+    ]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -56,6 +108,7 @@ fn event() -> impl Strategy<Value = Event> {
             slot
         }),
         (address(), any::<u8>()).prop_map(|(address, slot)| Call::ResizeFreed { address, slot }),
+        mapping().prop_map(Call::Mapping),
         process().prop_map(|child| Call::Forked { child }),
         process().prop_map(|next| Call::Executed { next }),
         any::<u32>().prop_map(|status| Call::Exited { status }),

@@ -159,7 +159,7 @@ fn other_files_are_told_apart() {
         error(&newer),
         ReadError::OtherVersion {
             found: 7,
-            supported: 1
+            supported: 2
         }
     ));
     assert!(error(&newer).to_string().contains("a newer one"));

@@ -269,4 +269,10 @@ fn the_example_of_the_documentation_is_what_is_written() {
     ];
     assert_eq!(written(&entries), documented);
     assert_eq!(read(&documented).0, entries);
+
+    // The same in version 1.
+    let mut older = documented;
+    older[8] = 1;
+    older[12..16].copy_from_slice(&[0x73, 0x06, 0x11, 0xf1]);
+    assert_eq!(read(&older).0, entries);
 }

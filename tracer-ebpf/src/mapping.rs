@@ -1,0 +1,373 @@
+//! The system calls by which an address space changes, whoever makes them: libc, the allocator, or a program's own
+//! `syscall` instruction.
+//!
+//! The kernel has one tracepoint for the beginnings of all system calls of all processes and one for their ends, so both
+//! programs look at the call's number first, and at nothing else where it is none of ours.
+//!
+//! **When it is told.** What gives addresses back (`munmap`, `mremap`) is told as it begins, because another thread may
+//! be given these addresses before it ends; and again if it failed. What takes or changes addresses is told when it has
+//! succeeded: nobody else can be given them before. A call that was not seen to begin says nothing at its end: it began
+//! before the process was traced, or never did (a seccomp filter answers in the kernel's place, and then only the end
+//! is seen).
+//!
+//! **Whose doing.** What the allocator maps for a call that is followed is flagged: [`call::is_of_latest_call`].
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    },
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use highwater_common::{
+    counter::Counter,
+    event::{
+        EventKind, FLAG_BY_ALLOCATOR, MAPPING_COMMITTED, MAPPING_FILE, MAPPING_KEEPS_OLD,
+        MAPPING_SHARED, MAPPING_STACK, RawEvent,
+    },
+    process::{PROCESS_HELD, TracedProcess},
+};
+
+use crate::{
+    call, emit,
+    lifecycle::member,
+    maps::{KERNEL_OFFSETS, PROCESSES},
+    thread::Thread,
+    walk,
+};
+
+/// Numbers of x86-64's system calls
+/// (<https://github.com/torvalds/linux/blob/v6.18/arch/x86/entry/syscalls/syscall_64.tbl>). Those of x32 have a bit that
+/// these have not.
+const MMAP: u64 = 9;
+const MPROTECT: u64 = 10;
+const MUNMAP: u64 = 11;
+const BRK: u64 = 12;
+const MREMAP: u64 = 25;
+const MADVISE: u64 = 28;
+const PKEY_MPROTECT: u64 = 329;
+
+/// `TS_COMPAT` of `thread_info.status`: a system call by the 32-bit interface, which has other numbers.
+const COMPAT: u32 = 2;
+
+const PAGE: u64 = 4096;
+/// `-MAX_ERRNO`: results from here on are errors.
+const FIRST_ERROR: u64 = -4095i64 as u64;
+
+// Of <asm-generic/mman-common.h> and <linux/mman.h>.
+const PROT_ANY: u64 = 7;
+const MAP_TYPE: u64 = 0xf;
+const MAP_SHARED: u64 = 1;
+const MAP_SHARED_VALIDATE: u64 = 3;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_GROWSDOWN: u64 = 0x100;
+const MAP_STACK: u64 = 0x2_0000;
+const MAP_HUGETLB: u64 = 0x4_0000;
+const MAP_HUGE_SHIFT: u64 = 26;
+const MREMAP_DONTUNMAP: u64 = 4;
+const MADV_DONTNEED: u64 = 4;
+const MADV_FREE: u64 = 8;
+const MADV_REMOVE: u64 = 9;
+
+/// `sys_enter(regs, number)`: after seccomp and ptrace have let the call pass.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn hw_call_begins(ctx: RawTracePointContext) -> i32 {
+    let number: u64 = ctx.arg(1);
+    if changes_mappings(number) {
+        begins(ctx.arg(0), number);
+    }
+    0
+}
+
+/// `sys_exit(regs, result)`: before any signal is delivered, so that what a thread began it ends before its handlers run.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn hw_call_ends(ctx: RawTracePointContext) -> i32 {
+    let regs: *const pt_regs = ctx.arg(0);
+    if let Ok(number) = unsafe { bpf_probe_read_kernel(&raw const (*regs).orig_rax) }
+        && changes_mappings(number)
+    {
+        ends(regs, number, ctx.arg(1));
+    }
+    0
+}
+
+/// Whether a call of this number is one of ours.
+#[inline(always)]
+fn changes_mappings(number: u64) -> bool {
+    const NUMBERS: u64 =
+        1 << MMAP | 1 << MPROTECT | 1 << MUNMAP | 1 << BRK | 1 << MREMAP | 1 << MADVISE;
+    number < 64 && NUMBERS >> number & 1 != 0 || number == PKEY_MPROTECT
+}
+
+/// The process, if its calls are to be told.
+#[inline(always)]
+fn followed(tgid: u32) -> Option<&'static TracedProcess> {
+    let process = unsafe { PROCESSES.get(tgid) }?;
+    (process.flags & PROCESS_HELD == 0).then_some(process)
+}
+
+#[inline(always)]
+fn begins(regs: *const pt_regs, number: u64) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let Some(process) = followed(tgid) else {
+        return;
+    };
+    let task = unsafe { bpf_get_current_task() };
+    let offsets = KERNEL_OFFSETS.load();
+    if member::<u32>(task as *const _, offsets.task_status).unwrap_or(0) & COMPAT != 0 {
+        return;
+    }
+    let Some(thread) = Thread::current(tgid, tid) else {
+        return;
+    };
+    thread.system_call = number as u32;
+    thread.retired = 0;
+    thread.program_break = 0;
+    match number {
+        MUNMAP | MREMAP => {
+            let Some(range) = Range::given(regs, number) else {
+                return;
+            };
+            let kind = if number == MUNMAP {
+                EventKind::UnmapBegan
+            } else {
+                EventKind::RemapBegan
+            };
+            thread.retired = tell(process, tid, kind, range, &Said::NOTHING) as u32;
+        }
+        BRK => {
+            let space: Option<u64> = member(task as *const _, offsets.task_mm);
+            if let Some(space) = space
+                && let Some(now) = member(space as *const _, offsets.mm_break)
+            {
+                thread.program_break = now;
+            }
+        }
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn ends(regs: *const pt_regs, number: u64, result: u64) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    let Some(process) = followed(tgid) else {
+        return;
+    };
+    let Some(thread) = Thread::current(tgid, tid) else {
+        return;
+    };
+    if thread.system_call as u64 != number {
+        return;
+    }
+    thread.system_call = 0;
+    let failed = result >= FIRST_ERROR;
+    let (kind, range, traits) = match number {
+        MUNMAP | MREMAP if failed => {
+            let (kind, Some(range)) = (
+                if number == MUNMAP {
+                    EventKind::UnmapFailed
+                } else {
+                    EventKind::RemapFailed
+                },
+                Range::given(regs, number),
+            ) else {
+                return;
+            };
+            // A failure whose beginning found no room would be taken for that of an earlier one.
+            if thread.retired != 0 {
+                tell(process, tid, kind, range, &Said::NOTHING);
+            }
+            return;
+        }
+        _ if failed => return,
+        MMAP => {
+            let Some((length, traits)) = asked_for(regs) else {
+                return;
+            };
+            let range = Range {
+                start: result,
+                length,
+            };
+            (EventKind::Mapped, range, traits)
+        }
+        MREMAP => {
+            let (Some(old), Some(new), Some(flags)) =
+                (argument(regs, 1), argument(regs, 2), argument(regs, 3))
+            else {
+                return;
+            };
+            let range = Range {
+                start: result,
+                length: whole_pages(new),
+            };
+            // From no length at all it makes a second mapping of the same shared pages.
+            let keeps_old = flags & MREMAP_DONTUNMAP != 0 || old == 0;
+            let traits = if keeps_old { MAPPING_KEEPS_OLD } else { 0 };
+            (EventKind::Remapped, range, traits)
+        }
+        BRK => {
+            let before = thread.program_break;
+            if before == 0 || before == result {
+                return;
+            }
+            let breaks = Range {
+                start: result,
+                length: before,
+            };
+            (EventKind::BreakMoved, breaks, 0)
+        }
+        MPROTECT | PKEY_MPROTECT => {
+            let (Some(range), Some(protection)) = (Range::given(regs, number), argument(regs, 2))
+            else {
+                return;
+            };
+            (EventKind::Protected, range, committed(protection))
+        }
+        MADVISE => {
+            let (Some(range), Some(advice)) = (Range::given(regs, number), argument(regs, 2))
+            else {
+                return;
+            };
+            if matches!(advice, MADV_DONTNEED | MADV_FREE | MADV_REMOVE) {
+                tell(process, tid, EventKind::Discarded, range, &Said::NOTHING);
+            }
+            return;
+        }
+        _ => return,
+    };
+    let sp = unsafe { bpf_probe_read_kernel(&raw const (*regs).rsp) }.unwrap_or(0);
+    let by_allocator = if call::is_of_latest_call(thread, sp) {
+        FLAG_BY_ALLOCATOR
+    } else {
+        0
+    };
+    let (stack, cut) = walk::take_of_system_call(process, tid, regs);
+    let said = Said {
+        stack,
+        flags: by_allocator | cut,
+        traits,
+    };
+    tell(process, tid, kind, range, &said);
+}
+
+/// An argument of the call.
+#[inline(always)]
+fn argument(regs: *const pt_regs, index: usize) -> Option<u64> {
+    let place = unsafe {
+        match index {
+            0 => &raw const (*regs).rdi,
+            1 => &raw const (*regs).rsi,
+            2 => &raw const (*regs).rdx,
+            _ => &raw const (*regs).r10,
+        }
+    };
+    unsafe { bpf_probe_read_kernel(place) }.ok()
+}
+
+/// A range of whole pages; of `BreakMoved`, the break after and before.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u64,
+    length: u64,
+}
+
+impl Range {
+    /// The range that the first two arguments give; `None` where the kernel takes none.
+    #[inline(always)]
+    fn given(regs: *const pt_regs, number: u64) -> Option<Self> {
+        let (start, length) = (argument(regs, 0)?, whole_pages(argument(regs, 1)?));
+        // `mremap` from no length: what lies at the address is what the new mapping will be like.
+        let length = if length == 0 && number == MREMAP {
+            PAGE
+        } else {
+            length
+        };
+        (start & (PAGE - 1) == 0 && length != 0).then_some(Self { start, length })
+    }
+}
+
+/// A length, rounded up as the kernel does; what overflows it refuses.
+#[inline(always)]
+fn whole_pages(length: u64) -> u64 {
+    length.wrapping_add(PAGE - 1) & !(PAGE - 1)
+}
+
+/// Length and `MAPPING_*` of what `mmap` was asked for.
+#[inline(always)]
+fn asked_for(regs: *const pt_regs) -> Option<(u64, u8)> {
+    let (length, protection, flags) = (argument(regs, 1)?, argument(regs, 2)?, argument(regs, 3)?);
+    let mut traits = committed(protection);
+    let mut length = whole_pages(length);
+    if flags & MAP_ANONYMOUS == 0 {
+        traits |= MAPPING_FILE;
+    } else if flags & MAP_HUGETLB != 0 {
+        // The flags say the size of its pages, or nothing for that of most machines, 2 MiB.
+        let shift = flags >> MAP_HUGE_SHIFT & 63;
+        let page = 1 << if shift == 0 { 21 } else { shift };
+        length = length.wrapping_add(page - 1) & !(page - 1);
+    }
+    if matches!(flags & MAP_TYPE, MAP_SHARED | MAP_SHARED_VALIDATE) {
+        traits |= MAPPING_SHARED;
+    }
+    if flags & (MAP_STACK | MAP_GROWSDOWN) != 0 {
+        traits |= MAPPING_STACK;
+    }
+    Some((length, traits))
+}
+
+#[inline(always)]
+fn committed(protection: u64) -> u8 {
+    if protection & PROT_ANY != 0 {
+        MAPPING_COMMITTED
+    } else {
+        0
+    }
+}
+
+/// What an event says besides its range.
+struct Said {
+    stack: u64,
+    flags: u8,
+    /// `MAPPING_*`
+    traits: u8,
+}
+
+impl Said {
+    const NOTHING: Self = Self {
+        stack: 0,
+        flags: 0,
+        traits: 0,
+    };
+}
+
+/// Sends an event; says whether there was room.
+#[inline(always)]
+fn tell(process: &TracedProcess, tid: u32, kind: EventKind, range: Range, said: &Said) -> bool {
+    let lost = match kind {
+        EventKind::Mapped | EventKind::Remapped | EventKind::BreakMoved | EventKind::Protected => {
+            Counter::LostAllocations
+        }
+        _ => Counter::LostFrees,
+    };
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    emit::send(
+        &RawEvent {
+            at_ns,
+            address: range.start,
+            size: range.length,
+            stack: said.stack,
+            process: process.identity,
+            tid,
+            epoch: process.epoch,
+            kind: kind as u8,
+            flags: said.flags,
+            function: said.traits,
+            slot: 0,
+        },
+        lost,
+        emit::is_worth_waking(at_ns),
+    )
+}

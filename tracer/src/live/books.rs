@@ -22,6 +22,40 @@ impl Held {
     }
 }
 
+/// How an amount of live memory changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shift {
+    pub(super) bytes: i128,
+    pub(super) ranges: i64,
+}
+
+impl Shift {
+    /// Whether something is lost, and not made up for by something larger.
+    pub(super) fn is_loss(self) -> bool {
+        (self.bytes, self.ranges) < (0, 0)
+    }
+
+    /// Whether nothing changes.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl AddAssign for Shift {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.ranges += other.ranges;
+    }
+}
+
+impl AddAssign<Shift> for Held {
+    fn add_assign(&mut self, shift: Shift) {
+        // What is taken away was there: sums of far fewer than 2⁶³ ranges of less than 2⁶⁴ bytes.
+        self.bytes = self.bytes.wrapping_add_signed(shift.bytes);
+        self.blocks = self.blocks.wrapping_add_signed(shift.ranges);
+    }
+}
+
 impl AddAssign for Held {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
@@ -39,7 +73,7 @@ impl SubAssign for Held {
 /// What is held as a whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Balance {
-    /// Blocks that were seen allocated.
+    /// Blocks that were seen allocated, and ranges of the kinds that make the peak.
     pub(super) live: Held,
     /// Of what was held before attach, given back since, bytes.
     pub(super) freed_baseline: u128,
@@ -86,6 +120,20 @@ impl Books {
         self.at_peak.save(&self.clock, self.now);
         self.now.live -= held;
         self.now.freed_baseline += u128::from(baseline);
+    }
+
+    /// Ranges went, by one event; `shift` is what those that make the peak come to. Others alone are a fall by nothing.
+    pub(super) fn shrink(&mut self, shift: Shift) {
+        self.clock.fall(shift.bytes.unsigned_abs());
+        self.at_peak.save(&self.clock, self.now);
+        self.now.live += shift;
+    }
+
+    /// Ranges came, as in [`shrink`](Self::shrink).
+    pub(super) fn grow(&mut self, shift: Shift, at: Nanos) {
+        self.clock.rise(shift.bytes.unsigned_abs(), at);
+        self.at_peak.save(&self.clock, self.now);
+        self.now.live += shift;
     }
 
     /// Part of the baseline was not given back after all.

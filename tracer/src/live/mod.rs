@@ -1,4 +1,4 @@
-//! The live set: which blocks are live, and who holds them. Pure: no I/O, and no clock but that of the events.
+//! The live set: which blocks and ranges of addresses are live, and who holds them. Pure: no I/O, and no clock but that of the events.
 //!
 //! What each call does:
 //!
@@ -12,12 +12,28 @@
 //! | `Resized` | the new block, as in `Allocated` | a free, or unmatched free, of the old block and an allocation |
 //! | `ResizeFailed` | the old block lives on; if its address is another block's by now, that one survives | a failed allocation, perhaps a replaced block |
 //! | `ResizeFreed` | | a free, or unmatched free, of the old block |
+//! | `Mapped` | the range is live, of the kind that its traits make it; what lay there is retired first | an mmap |
+//! | `UnmapBegan` | what lies in the range is retired, tentatively: heads, tails and middles too | an unmap; what we did not see mapped is unmatched |
+//! | `RemapBegan` | as `UnmapBegan` | |
+//! | `UnmapFailed`, `RemapFailed` | what the thread's last call retired lives on, where nothing newer has come | what was counted at the beginning is taken back |
+//! | `Remapped` | the new range is what the old one was, held by the caller; more of it is as the old one's end | |
+//! | `BreakMoved` | the pages between are live, or retired | |
+//! | `Protected` | private memory turns from reserved to committed, held by the caller from here on, or back | |
+//! | `Discarded` | | a discard |
 //! | `Forked` | the child gets a copy | |
 //! | `Executed`, `Exited` | ends | |
 //!
 //! An end of a resize without its beginning is an unpaired one: `Resized` adds its block all the same, `ResizeFreed`
 //! retires what lies at the address, `ResizeFailed` leaves all as it is. So is a beginning without an end, found when
 //! the same slot of the same thread begins the next one: its old block is taken to be gone.
+//!
+//! Of mappings it is the same with `mremap`: a lone `Remapped` adds its range. A beginning is over at the next call of its
+//! thread about mappings, whichever that is, since the success of `munmap` says nothing. What the allocator maps is
+//! followed but of no kind, and `munmap` of what we never saw mapped leaves the baseline alone: how much of it was
+//! memory is not known.
+//!
+//! Heap blocks and committed private mappings make the level that decides on the peak. The other kinds are followed
+//! beside it: to a peak they come or go as so many bytes of nothing, so what each of them was at the peak is as exact.
 //!
 //! A process that is not known is opened by its first event, without a baseline. One that has ended stays so: what is
 //! said of it later changes nothing.
@@ -30,25 +46,32 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use crate::event::{Call, Event, Nanos, ProcessId, StackIndex};
+use crate::event::{Call, Event, Nanos, ProcessId};
 
 mod books;
+mod holdings;
+mod kind;
+mod mappings;
 #[cfg(test)]
 mod naive;
 mod process;
+mod ranges;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod totals;
 
 use books::{Balance, Books, Held};
+use holdings::Holding;
+pub use kind::{Kind, Kinds};
 use process::Process;
-pub use snapshot::{Holder, Moment, Scope, Snapshot};
+pub use snapshot::{Amount, Holder, Moment, Scope, Snapshot};
 pub use totals::Totals;
 
-/// The live blocks of all traced processes, who holds them, and the peak of each and of all together.
+/// The live blocks and ranges of all traced processes, who holds them, and the peak of each and of all together.
 ///
-/// Each event costs O(1), but for a fork (one copy of the live set) and an end (one pass over the holders).
+/// Each event costs O(1), but for a fork (one copy of the live set), an end (one pass over the holders), and those about
+/// mappings: O(log n) of n ranges, for each range that they touch.
 #[derive(Debug)]
 pub struct LiveSet {
     all: Books,
@@ -145,7 +168,7 @@ impl LiveSet {
             Call::ResizeFreed { address, slot } => {
                 process.free_by_resize(all, (thread, slot), address);
             }
-            Call::Mapping(_) => {}
+            Call::Mapping(mapping) => process.map(all, at, thread, mapping),
             Call::Forked { child } => self.fork(index, child, at),
             // The next program is opened when it is heard of: until then it holds nothing.
             Call::Executed { next: _ } | Call::Exited { status: _ } => self.end(index, at),
@@ -160,17 +183,17 @@ impl LiveSet {
         }
     }
 
-    /// Bytes live in all traced processes now.
+    /// Bytes live in all traced processes now, of the kinds that make the peak.
     pub fn live_bytes(&self) -> u64 {
         saturate(self.all.now().live.bytes)
     }
 
-    /// Blocks live in all traced processes now.
+    /// Blocks and mappings live in all traced processes now.
     pub fn live_blocks(&self) -> u64 {
         self.all.now().live.blocks
     }
 
-    /// Bytes that were seen allocated and live at the peak of all.
+    /// Bytes that were seen asked for and live at the peak of all.
     pub fn peak_bytes(&self) -> u64 {
         saturate(self.all.at_peak().live.bytes)
     }
@@ -296,30 +319,40 @@ fn empty_snapshot(at: Nanos, balance: Balance) -> Snapshot {
         at,
         bytes: saturate(balance.live.bytes),
         blocks: balance.live.blocks,
+        by_kind: Default::default(),
         freed_baseline_bytes: saturate(balance.freed_baseline),
         holders: Vec::new(),
     }
 }
 
-fn add_holders(
+fn add_holders<'a>(
     snapshot: &mut Snapshot,
     process: &Process,
-    held: impl Iterator<Item = (StackIndex, Held)>,
+    held: impl Iterator<Item = (&'a Holding, Held)>,
 ) {
-    let held = held.filter(|(_, held)| held.blocks > 0);
-    snapshot.holders.extend(held.map(|(stack, held)| Holder {
-        process: process.id,
-        stack,
-        bytes: saturate(held.bytes),
-        blocks: held.blocks,
-    }));
+    for (holding, held) in held.filter(|(_, held)| held.blocks > 0) {
+        let Holding { stack, kind, .. } = *holding;
+        let bytes = saturate(held.bytes);
+        let blocks = held.blocks;
+        let of_kind = &mut snapshot.by_kind[kind as usize];
+        of_kind.bytes = of_kind.bytes.saturating_add(bytes);
+        of_kind.blocks = of_kind.blocks.saturating_add(blocks);
+        snapshot.holders.push(Holder {
+            process: process.id,
+            stack,
+            kind,
+            bytes,
+            blocks,
+        });
+    }
 }
 
-/// Largest bytes first, then most blocks, then by process and stack: the same order whatever order they came in.
+/// Largest bytes first, then most blocks, then by process, stack and kind: the same order whatever order they came in.
 fn sorted(mut snapshot: Snapshot) -> Snapshot {
     snapshot.holders.sort_unstable_by(|one, other| {
         let by_amount = (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks));
-        by_amount.then((one.process, one.stack).cmp(&(other.process, other.stack)))
+        let key = |holder: &Holder| (holder.process, holder.stack, holder.kind);
+        by_amount.then(key(one).cmp(&key(other)))
     });
     snapshot
 }

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Holder, Moment, Scope, Snapshot, Totals};
+use super::{Amount, Holder, Kind, Moment, Scope, Snapshot, Totals};
+use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
+
+const PAGE: u64 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Block {
@@ -20,8 +23,53 @@ enum Old {
     Unmatched(u64),
 }
 
+/// What a page of the address space was asked for as, and by whom.
+type Page = (StackIndex, Traits);
+
+fn kind((_, traits): Page) -> Option<Kind> {
+    let Traits {
+        committed,
+        file,
+        shared,
+        stack,
+        by_allocator,
+    } = traits;
+    match (by_allocator, file, shared, committed, stack) {
+        (true, ..) => None,
+        (_, true, ..) => Some(Kind::File),
+        (_, _, true, ..) => Some(Kind::Shared),
+        (_, _, _, false, _) => Some(Kind::Reserved),
+        (.., true) => Some(Kind::ThreadStack),
+        (.., false) => Some(Kind::Mapping),
+    }
+}
+
+/// What `munmap` or `mremap` retired: where it began, how many pages, and those that were there.
+#[derive(Clone, Debug)]
+struct Retired {
+    remap: bool,
+    first: u64,
+    count: u64,
+    pages: BTreeMap<u64, Page>,
+    grows_as: Option<Page>,
+}
+
+/// The twin knows whole pages only.
+fn pages(range: Range) -> std::ops::Range<u64> {
+    let first = range.start.0 / PAGE;
+    first..first + range.length / PAGE
+}
+
+/// Bytes of those that are not the allocator's.
+fn counted<'a>(pages: impl IntoIterator<Item = &'a Page>) -> u64 {
+    let pages = pages.into_iter().filter(|page| kind(**page).is_some());
+    pages.count() as u64 * PAGE
+}
+
 #[derive(Clone, Debug, Default)]
 struct Process {
+    pages: BTreeMap<u64, Page>,
+    retired: BTreeMap<Tid, Retired>,
     blocks: BTreeMap<Address, Block>,
     resizes: BTreeMap<(Tid, u8), (Address, Old)>,
     /// What it held when tracing began; `None` until we are told.
@@ -50,10 +98,187 @@ impl Process {
     }
 
     fn live_bytes(&self) -> i128 {
-        self.blocks
-            .values()
-            .map(|block| i128::from(block.size))
-            .sum()
+        let blocks = self.blocks.values().map(|block| i128::from(block.size));
+        let mappings = self.pages.values();
+        let mappings = mappings.filter(|page| kind(**page) == Some(Kind::Mapping));
+        blocks.sum::<i128>() + mappings.count() as i128 * i128::from(PAGE)
+    }
+
+    /// What each stack holds of each kind. Pages that follow each other and are alike are one range.
+    fn sums(&self) -> BTreeMap<(StackIndex, Kind), (i128, u64)> {
+        let mut sums: BTreeMap<(StackIndex, Kind), (i128, u64)> = BTreeMap::new();
+        for block in self.blocks.values() {
+            let (bytes, blocks) = sums.entry((block.stack, Kind::Heap)).or_default();
+            *bytes += i128::from(block.size);
+            *blocks += 1;
+        }
+        for (number, page) in &self.pages {
+            let Some(kind) = kind(*page) else { continue };
+            let (bytes, ranges) = sums.entry((page.0, kind)).or_default();
+            *bytes += i128::from(PAGE);
+            if number
+                .checked_sub(1)
+                .and_then(|before| self.pages.get(&before))
+                != Some(page)
+            {
+                *ranges += 1;
+            }
+        }
+        sums
+    }
+
+    fn put(&mut self, number: u64, page: Page) {
+        let old = self.pages.insert(number, page);
+        self.totals.unmapped_bytes += counted(&old);
+        self.totals.mapped_bytes += counted([&page]);
+    }
+
+    fn remove_pages(&mut self, range: std::ops::Range<u64>) -> BTreeMap<u64, Page> {
+        let gone = range.filter_map(|number| Some((number, self.pages.remove(&number)?)));
+        let gone: BTreeMap<u64, Page> = gone.collect();
+        self.totals.unmapped_bytes += counted(gone.values());
+        gone
+    }
+
+    fn begin(&mut self, remap: bool, range: Range) -> Retired {
+        let range = pages(range);
+        let last = if range.is_empty() {
+            range.start
+        } else {
+            range.end - 1
+        };
+        let grows_as = self.pages.get(&last).copied();
+        let (first, count) = (range.start, range.end - range.start);
+        Retired {
+            remap,
+            first,
+            count,
+            pages: self.remove_pages(range),
+            grows_as,
+        }
+    }
+
+    fn reinstate(&mut self, retired: &Retired) {
+        for (number, page) in &retired.pages {
+            if !self.pages.contains_key(number) {
+                self.pages.insert(*number, *page);
+                self.totals.unmapped_bytes -= counted([page]);
+            }
+        }
+    }
+
+    fn map(&mut self, thread: Tid, mapping: Mapping) {
+        let mut last = self.retired.remove(&thread);
+        let ends_remap = matches!(mapping, Mapping::Remapped { .. } | Mapping::RemapFailed);
+        if last.as_ref().is_some_and(|last| last.remap) != ends_remap {
+            self.totals.unpaired_resizes += 1;
+            last = None;
+        }
+        let private = |by_allocator| Traits {
+            committed: true,
+            file: false,
+            shared: false,
+            stack: false,
+            by_allocator,
+        };
+        match mapping {
+            Mapping::Mapped {
+                range,
+                traits,
+                stack,
+            } => {
+                for page in pages(range) {
+                    self.put(page, (stack, traits));
+                }
+                self.totals.mmaps += u64::from(range.length > 0 && !traits.by_allocator);
+            }
+            Mapping::UnmapBegan { range } if range.length == 0 => {}
+            Mapping::UnmapBegan { range } => {
+                let began = self.begin(false, range);
+                let unknown = (began.count - began.pages.len() as u64) * PAGE;
+                self.totals.unmaps += u64::from(counted(began.pages.values()) > 0);
+                self.totals.unmatched_unmaps += u64::from(unknown > 0);
+                self.totals.unmatched_unmapped_bytes += unknown;
+                self.retired.insert(thread, began);
+            }
+            Mapping::UnmapFailed => {
+                let Some(began) = last else { return };
+                let unknown = (began.count - began.pages.len() as u64) * PAGE;
+                self.totals.unmaps -= u64::from(counted(began.pages.values()) > 0);
+                self.totals.unmatched_unmaps -= u64::from(unknown > 0);
+                self.totals.unmatched_unmapped_bytes -= unknown;
+                self.reinstate(&began);
+            }
+            Mapping::RemapBegan { range } => {
+                let began = self.begin(true, range);
+                self.retired.insert(thread, began);
+            }
+            Mapping::RemapFailed => {
+                if let Some(began) = last {
+                    self.reinstate(&began);
+                }
+            }
+            Mapping::Remapped {
+                range,
+                keeps_old,
+                by_allocator,
+                stack,
+            } => {
+                let new = (stack, private(by_allocator));
+                let Some(old) = last else {
+                    for page in pages(range) {
+                        self.put(page, new);
+                    }
+                    return;
+                };
+                if keeps_old {
+                    self.reinstate(&old);
+                }
+                self.remove_pages(pages(range));
+                for (index, page) in (0..).zip(pages(range)) {
+                    if index >= old.count {
+                        let traits = old.grows_as.map_or(new.1, |(_, traits)| traits);
+                        self.put(page, (stack, traits));
+                    } else if let Some((_, traits)) = old.pages.get(&(old.first + index)) {
+                        self.put(page, (stack, *traits));
+                    }
+                }
+            }
+            Mapping::BreakMoved {
+                old,
+                new,
+                by_allocator,
+                stack,
+            } => {
+                let (old, new) = (old.0.div_ceil(PAGE), new.0.div_ceil(PAGE));
+                for page in old..new {
+                    self.put(page, (stack, private(by_allocator)));
+                }
+                self.remove_pages(new..old);
+            }
+            Mapping::Protected {
+                range,
+                committed,
+                stack,
+            } => {
+                for number in pages(range) {
+                    if let Some(page) = self.pages.get_mut(&number) {
+                        let was = kind(*page);
+                        let traits = Traits {
+                            committed,
+                            ..page.1
+                        };
+                        if kind((stack, traits)) != was {
+                            *page = (stack, traits);
+                        }
+                    }
+                }
+            }
+            Mapping::Discarded { range } => {
+                self.totals.discards += 1;
+                self.totals.discarded_bytes += range.length;
+            }
+        }
     }
 
     fn remove(&mut self, address: Address, header: u64) -> Old {
@@ -116,7 +341,7 @@ fn saturate(bytes: i128) -> u64 {
 }
 
 fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
-    let mut sums: BTreeMap<(ProcessId, StackIndex), (i128, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<(ProcessId, StackIndex, Kind), (i128, u64)> = BTreeMap::new();
     let mut freed_baseline = 0;
     for (&id, process) in state {
         match scope {
@@ -126,27 +351,40 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
             }
             Scope::Process(_) => continue,
         }
-        for block in process.blocks.values() {
-            let (bytes, blocks) = sums.entry((id, block.stack)).or_default();
-            *bytes += i128::from(block.size);
-            *blocks += 1;
+        for ((stack, kind), sum) in process.sums() {
+            sums.insert((id, stack, kind), sum);
         }
     }
+    let of = |kind: Kind| {
+        let of_kind = sums.iter().filter(move |((.., other), _)| *other == kind);
+        of_kind.fold((0_i128, 0), |(bytes, blocks), (_, more)| {
+            (bytes + more.0, blocks + more.1)
+        })
+    };
+    let of_the_peak = [of(Kind::Heap), of(Kind::Mapping)];
     let mut holders: Vec<Holder> = sums
         .iter()
-        .map(|(&(process, stack), &(bytes, blocks))| Holder {
+        .map(|(&(process, stack, kind), &(bytes, blocks))| Holder {
             process,
             stack,
+            kind,
             bytes: saturate(bytes),
             blocks,
         })
         .collect();
-    // The sort is stable, and they are in the order of process and stack.
+    // The sort is stable, and they are in the order of process, stack and kind.
     holders.sort_by_key(|holder| (u64::MAX - holder.bytes, u64::MAX - holder.blocks));
     Snapshot {
         at,
-        bytes: saturate(sums.values().map(|(bytes, _)| bytes).sum()),
-        blocks: sums.values().map(|(_, blocks)| blocks).sum(),
+        bytes: saturate(of_the_peak.iter().map(|(bytes, _)| bytes).sum()),
+        blocks: of_the_peak.iter().map(|(_, blocks)| blocks).sum(),
+        by_kind: Kind::ALL.map(|kind| {
+            let (bytes, blocks) = of(kind);
+            Amount {
+                bytes: saturate(bytes),
+                blocks,
+            }
+        }),
         freed_baseline_bytes: saturate(freed_baseline),
         holders,
     }
@@ -195,6 +433,7 @@ impl Naive {
         self.ends.push((id, at, state));
         process.ended = true;
         process.blocks.clear();
+        process.pages.clear();
         self.now = self.now.max(at);
     }
 
@@ -287,13 +526,24 @@ impl Naive {
                     }
                 }
             }
-            Call::Mapping(_) => {}
+            Call::Mapping(mapping) => {
+                let before = process.sums();
+                process.map(event.thread, mapping);
+                let after = process.sums();
+                let gains = after
+                    .iter()
+                    .any(|(key, sum)| *sum > before.get(key).copied().unwrap_or_default());
+                if gains {
+                    rises = vec![Scope::All, Scope::Process(id)];
+                }
+            }
             Call::Forked { child } => {
                 let parent = process.clone();
                 let process = self.meet(child, at);
                 if !process.begun && !process.ended {
                     let mut left = parent.baseline.unwrap_or(0) - parent.freed_baseline;
                     process.blocks = parent.blocks;
+                    process.pages = parent.pages;
                     for (address, old) in parent.resizes.into_values() {
                         match old {
                             Old::Block(block) => {

@@ -7,10 +7,12 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
-use super::books::{Books, Held};
+use super::books::{Books, Held, Shift};
+use super::holdings::{Holding, Holdings};
+use super::mappings::{Area, Mappings};
+use super::ranges::Change;
 use super::totals::Totals;
-use crate::event::{Address, Nanos, ProcessId, StackIndex, Tid};
-use crate::peak::AtPeak;
+use crate::event::{Address, Mapping, Nanos, ProcessId, StackIndex, Tid};
 
 /// A live block. With its address it takes 24 bytes in the table, of which there may be many millions.
 #[derive(Clone, Copy, Debug)]
@@ -22,32 +24,6 @@ struct Block {
 }
 
 const _: () = assert!(size_of::<(Address, Block)>() == 24, "a block stays small");
-
-/// A stack with what it allocated and is live.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Holding {
-    pub(super) stack: StackIndex,
-    pub(super) now: Held,
-    at_own_peak: AtPeak<Held>,
-    at_peak_of_all: AtPeak<Held>,
-}
-
-impl Holding {
-    fn new(stack: StackIndex, own: &Books, all: &Books) -> Self {
-        Self {
-            stack,
-            now: Held::default(),
-            at_own_peak: AtPeak::new(&own.clock),
-            at_peak_of_all: AtPeak::new(&all.clock),
-        }
-    }
-
-    /// Keeps what is held now, if a peak needs it, before it changes.
-    fn save(&mut self, own: &Books, all: &Books) {
-        self.at_own_peak.save(&own.clock, self.now);
-        self.at_peak_of_all.save(&all.clock, self.now);
-    }
-}
 
 /// The old block of a resize that is under way: retired, but it may live on.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +54,8 @@ enum BaselineSource {
 /// What a child starts with.
 pub(super) struct Legacy {
     blocks: HashMap<Address, Block, FixedState>,
-    holdings: Vec<(StackIndex, Held)>,
-    holding_of: HashMap<StackIndex, u32, FixedState>,
+    holdings: Holdings,
+    mappings: Mappings,
     live: Held,
     resizes: BTreeMap<(Tid, u8), Resize>,
     baseline_left: u64,
@@ -98,8 +74,8 @@ pub(super) struct Process {
     pub(super) begun: bool,
     /// When it was traced no more.
     pub(super) ended: Option<Nanos>,
-    holdings: Vec<Holding>,
-    holding_of: HashMap<StackIndex, u32, FixedState>,
+    holdings: Holdings,
+    mappings: Mappings,
     blocks: HashMap<Address, Block, FixedState>,
     /// Ordered, so that everything that walks it comes out the same each time. It holds as many as threads are inside
     /// `realloc`, so hardly any.
@@ -119,8 +95,8 @@ impl Process {
             totals: Totals::default(),
             begun: false,
             ended: None,
-            holdings: Vec::new(),
-            holding_of: HashMap::default(),
+            holdings: Holdings::default(),
+            mappings: Mappings::default(),
             blocks: HashMap::default(),
             resizes: BTreeMap::new(),
             baseline_left: 0,
@@ -138,29 +114,27 @@ impl Process {
     }
 
     /// What each stack held at the process's own peak.
-    pub(super) fn at_own_peak(&self) -> impl Iterator<Item = (StackIndex, Held)> {
+    pub(super) fn at_own_peak(&self) -> impl Iterator<Item = (&Holding, Held)> {
         let clock = &self.books.clock;
         let holdings = self.holdings.iter();
-        holdings.map(move |holding| (holding.stack, holding.at_own_peak.get(clock, holding.now)))
+        holdings.map(move |holding| (holding, holding.at_own_peak.get(clock, holding.now)))
     }
 
     /// What each stack held at the peak of all processes.
-    pub(super) fn at_peak_of_all(&self, all: &Books) -> impl Iterator<Item = (StackIndex, Held)> {
+    pub(super) fn at_peak_of_all(&self, all: &Books) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(move |holding| {
             // A holding keeps its last state for the process's own end, but by now it is gone for all.
             let now = match self.ended {
                 None => holding.now,
                 Some(_) => Held::default(),
             };
-            (holding.stack, holding.at_peak_of_all.get(&all.clock, now))
+            (holding, holding.at_peak_of_all.get(&all.clock, now))
         })
     }
 
     /// What each stack holds now, or held when the process ended.
-    pub(super) fn now(&self) -> impl Iterator<Item = (StackIndex, Held)> {
-        self.holdings
-            .iter()
-            .map(|holding| (holding.stack, holding.now))
+    pub(super) fn now(&self) -> impl Iterator<Item = (&Holding, Held)> {
+        self.holdings.iter().map(|holding| (holding, holding.now))
     }
 
     /// A call returned a block.
@@ -173,7 +147,7 @@ impl Process {
         stack: StackIndex,
     ) {
         self.totals.allocated(size);
-        let holder = self.holder(all, stack);
+        let holder = self.holdings.of_blocks(stack, &self.books, all);
         let block = Block { size, holder };
         if let Some(replaced) = self.blocks.insert(address, block) {
             self.totals.replaced();
@@ -251,12 +225,74 @@ impl Process {
         }
     }
 
+    /// A system call changed the address space.
+    ///
+    /// What it changed is summed up by holding first: a range that is split or joined leaves and enters the map, but
+    /// nothing was held less in between, and no peak was left or reached. Then the losses go through the books, and
+    /// after them the gains, so that what replaces something never counts beside it.
+    pub(super) fn map(&mut self, all: &mut Books, at: Nanos, thread: Tid, mapping: Mapping) {
+        let mut changes = Vec::new();
+        self.mappings
+            .apply(thread, mapping, &mut self.totals, &mut changes);
+        let shifts = self.shifts(all, &changes);
+        let (losses, gains): (Vec<_>, Vec<_>) =
+            shifts.into_iter().partition(|(_, shift)| shift.is_loss());
+        if !losses.is_empty() {
+            let shift = self.of_the_peak(&losses);
+            all.shrink(shift);
+            self.books.shrink(shift);
+            self.shift(all, &losses);
+        }
+        if !gains.is_empty() {
+            let shift = self.of_the_peak(&gains);
+            all.grow(shift, at);
+            self.books.grow(shift, at);
+            self.shift(all, &gains);
+        }
+    }
+
+    /// What the changes come to for each holding that they concern.
+    fn shifts(&mut self, all: &Books, changes: &[Change<Area>]) -> Vec<(u32, Shift)> {
+        let mut shifts: BTreeMap<u32, Shift> = BTreeMap::new();
+        for change in changes {
+            let Some(kind) = change.value.kind() else {
+                continue;
+            };
+            let stack = change.value.stack;
+            let holder = self.holdings.of_ranges(stack, kind, &self.books, all);
+            *shifts.entry(holder).or_default() += Shift {
+                bytes: change.bytes,
+                ranges: change.ranges,
+            };
+        }
+        shifts.retain(|_, shift| !shift.is_none());
+        shifts.into_iter().collect()
+    }
+
+    fn of_the_peak(&mut self, shifts: &[(u32, Shift)]) -> Shift {
+        let mut sum = Shift::default();
+        for (holder, shift) in shifts {
+            if self.holdings.get_mut(*holder).kind.makes_the_peak() {
+                sum += *shift;
+            }
+        }
+        sum
+    }
+
+    fn shift(&mut self, all: &Books, shifts: &[(u32, Shift)]) {
+        for (holder, shift) in shifts {
+            let holding = self.holdings.get_mut(*holder);
+            holding.save(&self.books, all);
+            holding.now += *shift;
+        }
+    }
+
     /// What a child that is made now starts with.
     pub(super) fn legacy(&self) -> Legacy {
         Legacy {
             blocks: self.blocks.clone(),
-            holdings: self.now().collect(),
-            holding_of: self.holding_of.clone(),
+            holdings: self.holdings.copy(),
+            mappings: self.mappings.copy(),
             live: self.books.now().live,
             resizes: self.resizes.clone(),
             baseline_left: self.baseline_left,
@@ -273,12 +309,9 @@ impl Process {
         self.baseline_source = BaselineSource::Inherited;
         all.admit(legacy.live, at);
         self.books.admit(legacy.live, at);
-        for (stack, now) in legacy.holdings {
-            let mut holding = Holding::new(stack, &self.books, all);
-            holding.now = now;
-            self.holdings.push(holding);
-        }
-        self.holding_of = legacy.holding_of;
+        self.holdings = legacy.holdings;
+        self.holdings.begin(&self.books, all);
+        self.mappings = legacy.mappings;
         self.blocks = legacy.blocks;
         for resize in legacy.resizes.into_values() {
             self.inherit_resize(all, at, resize);
@@ -304,12 +337,13 @@ impl Process {
             BaselineSource::Unknown | BaselineSource::Inherited => 0,
         };
         all.retire(self.books.now().live, baseline);
-        for holding in &mut self.holdings {
+        for holding in self.holdings.iter_mut() {
             holding.at_peak_of_all.save(&all.clock, holding.now);
         }
         // The table may be huge, and nothing can ask for it any more.
         drop(mem::take(&mut self.blocks));
-        self.holding_of = HashMap::default();
+        self.holdings.close();
+        self.mappings = Mappings::default();
         self.resizes.clear();
     }
 
@@ -386,24 +420,11 @@ impl Process {
         true
     }
 
-    /// Index of the holding of this stack.
-    fn holder(&mut self, all: &Books, stack: StackIndex) -> u32 {
-        match self.holding_of.entry(stack) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                // One for each stack, and a stack's index is a u32 itself.
-                let index = self.holdings.len() as u32;
-                self.holdings.push(Holding::new(stack, &self.books, all));
-                *entry.insert(index)
-            }
-        }
-    }
-
     fn hold_block(&mut self, all: &mut Books, at: Nanos, block: Block) {
         let held = Held::block(block.size);
         all.admit(held, at);
         self.books.admit(held, at);
-        let holding = &mut self.holdings[block.holder as usize];
+        let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now += held;
     }
@@ -412,7 +433,7 @@ impl Process {
         let held = Held::block(block.size);
         all.retire(held, 0);
         self.books.retire(held, 0);
-        let holding = &mut self.holdings[block.holder as usize];
+        let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;
     }

@@ -1,5 +1,6 @@
 //! Who held what at one moment.
 
+use super::kind::{Kind, Kinds};
 use crate::event::{Nanos, ProcessId, StackIndex};
 
 /// Whose memory.
@@ -27,29 +28,61 @@ pub enum Moment {
 pub struct Snapshot {
     /// When.
     pub at: Nanos,
-    /// Requested bytes of the blocks that were live and had been seen allocated.
+    /// What was seen asked for and was live, of the kinds that make the peak: requested bytes of blocks, lengths of
+    /// mappings.
     pub bytes: u64,
-    /// How many blocks.
+    /// How many blocks and mappings.
     pub blocks: u64,
+    /// What was live of each kind, in the order of [`Kind::ALL`].
+    pub by_kind: [Amount; Kind::ALL.len()],
     /// Of what was held before attach, given back by this moment, bytes.
     ///
     /// For [`Scope::All`], a process that has ended has given back all that it held before attach. What a forked child
     /// frees of its copy of its parent's memory counts for the child alone: the parent holds that memory still.
     pub freed_baseline_bytes: u64,
-    /// Who held the blocks; largest bytes first, then most blocks, then by process and stack. Who held no block is not
-    /// among them.
+    /// Who held it, of all kinds; largest bytes first, then most blocks, then by process, stack and kind. Who held no
+    /// block is not among them.
     pub holders: Vec<Holder>,
 }
 
-/// A stack of one process, with what it allocated and was live at that moment.
+impl Snapshot {
+    /// What was live of this kind.
+    pub fn of(&self, kind: Kind) -> Amount {
+        self.by_kind[kind as usize]
+    }
+
+    /// Leaves only the holders of these kinds among [`holders`](Self::holders).
+    pub fn keep(&mut self, kinds: Kinds) {
+        self.holders.retain(|holder| kinds.contains(holder.kind));
+    }
+
+    /// What those that are listed hold together, bytes.
+    pub fn listed_bytes(&self) -> u64 {
+        let held = self.holders.iter().map(|holder| holder.bytes);
+        held.fold(0, u64::saturating_add)
+    }
+}
+
+/// So much of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes.
+    pub bytes: u64,
+    /// Blocks, or ranges. Ranges that touch and are alike are one.
+    pub blocks: u64,
+}
+
+/// A stack of one process, with what of one kind it asked for and was live at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
     pub process: ProcessId,
-    /// The stack that allocated the blocks (in a forked child perhaps still as its parent).
+    /// The stack that asked for it (in a forked child perhaps still as its parent).
     pub stack: StackIndex,
-    /// Their requested bytes.
+    /// Of which kind.
+    pub kind: Kind,
+    /// Requested bytes of blocks, lengths of ranges.
     pub bytes: u64,
-    /// How many blocks.
+    /// How many blocks, or ranges.
     pub blocks: u64,
 }

@@ -1,11 +1,12 @@
 //! One sentence for each rule.
 
 use super::*;
-use crate::event::{Address, Function, Tid};
+use crate::event::{Address, Function, StackIndex, Tid};
 
 mod allocation;
 mod fork;
 mod free;
+mod mapping;
 mod peak;
 mod process;
 mod resize;
@@ -161,6 +162,7 @@ fn holder(process: ProcessId, stack: StackIndex, bytes: u64, blocks: u64) -> Hol
     Holder {
         process,
         stack,
+        kind: Kind::Heap,
         bytes,
         blocks,
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::naive::Naive;
 use super::*;
+use crate::event::mapping::{Mapping, Range, Traits};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -64,11 +65,80 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+/// Of a few pages, so that ranges meet.
+fn mapping() -> impl Strategy<Value = Mapping> {
+    let page = || 0..12_u64;
+    let range = || {
+        (page(), 0..6_u64).prop_map(|(first, count)| Range {
+            start: Address(first * 4096),
+            length: count * 4096,
+        })
+    };
+    let stack = || (0..3_u32).prop_map(StackIndex);
+    let traits = prop_oneof![
+        6 => Just([true, false, false, false, false]),
+        2 => Just([false, false, false, false, false]),
+        2 => any::<bool>().prop_map(|committed| [committed, false, false, true, false]),
+        2 => any::<bool>().prop_map(|committed| [committed, false, false, false, true]),
+        2 => any::<[bool; 5]>(),
+    ];
+    let mapped = (range(), traits, stack()).prop_map(|(range, traits, stack)| {
+        let [committed, file, shared, of_thread, by_allocator] = traits;
+        let traits = Traits {
+            committed,
+            file,
+            shared,
+            stack: of_thread,
+            by_allocator,
+        };
+        Mapping::Mapped {
+            range,
+            traits,
+            stack,
+        }
+    });
+    let remapped = (range(), any::<bool>(), any::<bool>(), stack());
+    let end = || (page(), prop_oneof![4 => Just(0), 1 => 0..4096_u64]);
+    let moved = (end(), end(), any::<bool>(), stack());
+    prop_oneof![
+        10 => mapped,
+        6 => range().prop_map(|range| Mapping::UnmapBegan { range }),
+        4 => Just(Mapping::UnmapFailed),
+        4 => range().prop_map(|range| Mapping::RemapBegan { range }),
+        3 => remapped.prop_map(|(range, keeps_old, by_allocator, stack)| Mapping::Remapped {
+            range,
+            keeps_old,
+            by_allocator,
+            stack,
+        }),
+        2 => Just(Mapping::RemapFailed),
+        3 => moved.prop_map(|(old, new, by_allocator, stack)| Mapping::BreakMoved {
+            old: Address(old.0 * 4096 + old.1),
+            new: Address(new.0 * 4096 + new.1),
+            by_allocator,
+            stack,
+        }),
+        6 => (range(), any::<bool>(), stack()).prop_map(|(range, committed, stack)| {
+            Mapping::Protected {
+                range,
+                committed,
+                stack,
+            }
+        }),
+        1 => range().prop_map(|range| Mapping::Discarded { range }),
+    ]
+}
+
+/// A third of what happens is about mappings.
+fn any_call() -> impl Strategy<Value = Call> {
+    prop_oneof![2 => call(), 1 => mapping().prop_map(Call::Mapping)]
+}
+
 fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
     let step = prop_oneof![
         2 => (process(), 0..400_u64).prop_map(|(id, baseline)| Step::Open(id, baseline)),
         1 => (1..=PROCESSES).prop_map(|id| Step::Close(ProcessId(id))),
-        60 => (process(), (1..4_u32).prop_map(Tid), call())
+        60 => (process(), (1..4_u32).prop_map(Tid), any_call())
             .prop_map(|(id, thread, call)| Step::Apply(id, thread, call)),
     ];
     let step = (0..1000_u64, step);

@@ -65,6 +65,14 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         allocated_bytes: _,
         frees: _,
         freed_bytes: _,
+        unmatched_unmaps,
+        unmatched_unmapped_bytes,
+        mmaps: _,
+        mapped_bytes: _,
+        unmaps: _,
+        unmapped_bytes: _,
+        discards: _,
+        discarded_bytes: _,
     } = &profile.totals;
     let mut said = Sentences::default();
     let lost = lost_allocations.saturating_add(*lost_frees);

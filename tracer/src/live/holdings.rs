@@ -1,0 +1,125 @@
+//! Who holds memory in one process.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+
+use super::books::{Books, Held};
+use super::kind::Kind;
+use crate::event::StackIndex;
+use crate::peak::AtPeak;
+
+/// A stack with what of one kind it asked for and is live.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding {
+    pub(super) stack: StackIndex,
+    pub(super) kind: Kind,
+    pub(super) now: Held,
+    pub(super) at_own_peak: AtPeak<Held>,
+    pub(super) at_peak_of_all: AtPeak<Held>,
+}
+
+impl Holding {
+    fn new(stack: StackIndex, kind: Kind, own: &Books, all: &Books) -> Self {
+        Self {
+            stack,
+            kind,
+            now: Held::default(),
+            at_own_peak: AtPeak::new(&own.clock),
+            at_peak_of_all: AtPeak::new(&all.clock),
+        }
+    }
+
+    /// Keeps what is held now, if a peak needs it, before it changes.
+    pub(super) fn save(&mut self, own: &Books, all: &Books) {
+        self.at_own_peak.save(&own.clock, self.now);
+        self.at_peak_of_all.save(&all.clock, self.now);
+    }
+}
+
+type Index<K> = HashMap<K, u32, FixedState>;
+
+/// The holdings of one process, by a dense index. Those of blocks are found by their stack alone: they are looked up at
+/// each allocation.
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    list: Vec<Holding>,
+    of_blocks: Index<StackIndex>,
+    of_ranges: Index<(StackIndex, Kind)>,
+}
+
+impl Holdings {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Holding> {
+        self.list.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Holding> {
+        self.list.iter_mut()
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Holding {
+        &mut self.list[index as usize]
+    }
+
+    /// Index of the holding of the blocks of this stack.
+    pub(super) fn of_blocks(&mut self, stack: StackIndex, own: &Books, all: &Books) -> u32 {
+        let list = &mut self.list;
+        find(list, self.of_blocks.entry(stack), || {
+            Holding::new(stack, Kind::Heap, own, all)
+        })
+    }
+
+    /// Index of the holding of the ranges of this stack and kind.
+    pub(super) fn of_ranges(
+        &mut self,
+        stack: StackIndex,
+        kind: Kind,
+        own: &Books,
+        all: &Books,
+    ) -> u32 {
+        let list = &mut self.list;
+        find(list, self.of_ranges.entry((stack, kind)), || {
+            Holding::new(stack, kind, own, all)
+        })
+    }
+
+    /// The same holdings, each with what it holds now, for a process with these books.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            list: self.list.clone(),
+            of_blocks: self.of_blocks.clone(),
+            of_ranges: self.of_ranges.clone(),
+        }
+    }
+
+    /// As [`copy`](Self::copy) made them, they come into being now.
+    pub(super) fn begin(&mut self, own: &Books, all: &Books) {
+        for holding in &mut self.list {
+            let now = holding.now;
+            *holding = Holding::new(holding.stack, holding.kind, own, all);
+            holding.now = now;
+        }
+    }
+
+    /// No more are looked up from here on.
+    pub(super) fn close(&mut self) {
+        self.of_blocks = HashMap::default();
+        self.of_ranges = HashMap::default();
+    }
+}
+
+fn find<K: std::hash::Hash + Eq>(
+    list: &mut Vec<Holding>,
+    entry: Entry<'_, K, u32, FixedState>,
+    new: impl FnOnce() -> Holding,
+) -> u32 {
+    match entry {
+        Entry::Occupied(entry) => *entry.get(),
+        Entry::Vacant(entry) => {
+            // Six for each stack at most, of which far fewer than 2²⁹ fit in memory.
+            let index = list.len() as u32;
+            list.push(new());
+            *entry.insert(index)
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Which ranges of addresses carry what: an interval map.
+//!
+//! Ranges are half-open, never empty, and never overlap. They are kept by their first address in an ordered map, so what
+//! touches a range of interest is a run of neighbours there: the last one that begins at or before it, if it reaches
+//! that far, and all that begin inside. Finding the first of them costs O(log n), and so does everything that is then
+//! done to each.
+//!
+//! Two ranges that touch and carry the same are always one, as in the kernel. This holds because a range enters the map
+//! in one place only, which looks at both neighbours; taking a part out of a range leaves parts that do not touch. So what the map
+//! looks like follows from what each address carries, not from the history.
+//!
+//! Whoever keeps books on the ranges passes in a list of changes. Each range that leaves the map and each that enters
+//! it is added there, parts and joined ones too; the sum over the list is what has changed.
+
+use std::collections::BTreeMap;
+
+/// Addresses `start..end`, at least one. The very last address there is cannot be part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl Span {
+    /// So many bytes from `start`, as far as there are addresses; `None` without any.
+    pub(super) fn new(start: u64, length: u64) -> Option<Self> {
+        Self::between(start, start.saturating_add(length))
+    }
+
+    pub(super) fn between(start: u64, end: u64) -> Option<Self> {
+        (start < end).then_some(Self { start, end })
+    }
+
+    pub(super) fn length(self) -> u64 {
+        self.end - self.start
+    }
+
+    fn overlap(self, other: Self) -> Option<Self> {
+        Self::between(self.start.max(other.start), self.end.min(other.end))
+    }
+}
+
+/// A range, or part of one, and what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece<T> {
+    pub(super) span: Span,
+    pub(super) value: T,
+}
+
+/// A range entered the map or left it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change<T> {
+    /// What it carries.
+    pub(super) value: T,
+    /// Its length, below zero if it left.
+    pub(super) bytes: i128,
+    /// One, or minus one.
+    pub(super) ranges: i64,
+}
+
+/// The map; see the [module](self).
+#[derive(Clone, Debug)]
+pub(super) struct Ranges<T> {
+    /// Start → end and value.
+    by_start: BTreeMap<u64, (u64, T)>,
+}
+
+impl<T> Default for Ranges<T> {
+    fn default() -> Self {
+        Self {
+            by_start: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T: Copy + Eq> Ranges<T> {
+    /// What the address carries.
+    pub(super) fn at(&self, address: u64) -> Option<T> {
+        let (_, (end, value)) = self.by_start.range(..=address).next_back()?;
+        (address < *end).then_some(*value)
+    }
+
+    /// The parts of ranges that lie in `span`, in order.
+    pub(super) fn within(&self, span: Span) -> impl Iterator<Item = Piece<T>> {
+        self.touching(span)
+            .filter_map(move |Piece { span: whole, value }| {
+                let span = whole.overlap(span)?;
+                Some(Piece { span, value })
+            })
+    }
+
+    /// Takes out what lies in `span`, and says what that was.
+    pub(super) fn take(&mut self, span: Span, changes: &mut Vec<Change<T>>) -> Vec<Piece<T>> {
+        let whole: Vec<Piece<T>> = self.touching(span).collect();
+        let mut taken = whole;
+        for piece in &mut taken {
+            self.unlink(*piece, changes);
+            let Span { start, end } = piece.span;
+            let value = piece.value;
+            if let Some(head) = Span::between(start, span.start) {
+                self.link(Piece { span: head, value }, changes);
+            }
+            if let Some(tail) = Span::between(span.end, end) {
+                self.link(Piece { span: tail, value }, changes);
+            }
+            piece.span = Span {
+                start: start.max(span.start),
+                end: end.min(span.end),
+            };
+        }
+        taken
+    }
+
+    /// Lets a piece replace what lies there, and says what that was.
+    pub(super) fn insert(
+        &mut self,
+        piece: Piece<T>,
+        changes: &mut Vec<Change<T>>,
+    ) -> Vec<Piece<T>> {
+        let replaced = self.take(piece.span, changes);
+        self.join(piece, changes);
+        replaced
+    }
+
+    /// Lets a piece have the addresses that carry nothing, and says how many those were.
+    pub(super) fn fill(&mut self, piece: Piece<T>, changes: &mut Vec<Change<T>>) -> u64 {
+        let there: Vec<Span> = self.within(piece.span).map(|there| there.span).collect();
+        let mut filled = 0;
+        let mut from = piece.span.start;
+        let end = Span {
+            start: piece.span.end,
+            end: piece.span.end,
+        };
+        for next in there.into_iter().chain([end]) {
+            if let Some(span) = Span::between(from, next.start) {
+                filled += span.length();
+                let value = piece.value;
+                self.join(Piece { span, value }, changes);
+            }
+            from = next.end;
+        }
+        filled
+    }
+
+    /// The ranges that have a part in `span`.
+    fn touching(&self, span: Span) -> impl Iterator<Item = Piece<T>> {
+        let before = self.by_start.range(..=span.start).next_back();
+        let inside = self.by_start.range(span.start + 1..span.end);
+        let all = before.into_iter().chain(inside);
+        all.map(|(&start, &(end, value))| Piece {
+            span: Span { start, end },
+            value,
+        })
+        .filter(move |piece| piece.span.end > span.start)
+    }
+
+    /// Puts a piece where nothing lies, and makes it one with neighbours that carry the same.
+    fn join(&mut self, piece: Piece<T>, changes: &mut Vec<Change<T>>) {
+        let Piece { mut span, value } = piece;
+        let before = self.by_start.range(..span.start).next_back();
+        if let Some((&start, &(end, _))) =
+            before.filter(|(_, other)| **other == (span.start, value))
+        {
+            let other = Span { start, end };
+            self.unlink(Piece { span: other, value }, changes);
+            span.start = start;
+        }
+        if let Some(&(end, other)) = self.by_start.get(&span.end)
+            && other == value
+        {
+            let start = span.end;
+            let other = Span { start, end };
+            self.unlink(Piece { span: other, value }, changes);
+            span.end = end;
+        }
+        self.link(Piece { span, value }, changes);
+    }
+
+    fn link(&mut self, piece: Piece<T>, changes: &mut Vec<Change<T>>) {
+        let Piece { span, value } = piece;
+        self.by_start.insert(span.start, (span.end, value));
+        changes.push(Change {
+            value,
+            bytes: span.length().into(),
+            ranges: 1,
+        });
+    }
+
+    fn unlink(&mut self, piece: Piece<T>, changes: &mut Vec<Change<T>>) {
+        let Piece { span, value } = piece;
+        self.by_start.remove(&span.start);
+        changes.push(Change {
+            value,
+            bytes: -i128::from(span.length()),
+            ranges: -1,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNITS: usize = 24;
+    const VALUES: usize = 3;
+
+    fn span(start: u64, end: u64) -> Span {
+        Span::between(start, end).expect("not empty")
+    }
+
+    fn piece(start: u64, end: u64, value: u8) -> Piece<u8> {
+        let span = span(start, end);
+        Piece { span, value }
+    }
+
+    fn all(ranges: &Ranges<u8>) -> Vec<Piece<u8>> {
+        ranges.within(span(0, u64::MAX)).collect()
+    }
+
+    fn with(pieces: &[Piece<u8>]) -> Ranges<u8> {
+        let mut ranges = Ranges::default();
+        for piece in pieces {
+            ranges.insert(*piece, &mut Vec::new());
+        }
+        ranges
+    }
+
+    #[test]
+    fn what_is_taken_from_the_middle_leaves_a_head_and_a_tail() {
+        let mut ranges = with(&[piece(10, 20, 1)]);
+        let taken = ranges.take(span(13, 15), &mut Vec::new());
+        assert_eq!(taken, [piece(13, 15, 1)]);
+        assert_eq!(all(&ranges), [piece(10, 13, 1), piece(15, 20, 1)]);
+    }
+
+    #[test]
+    fn several_ranges_are_taken_at_once_and_gaps_between_them_do_not_matter() {
+        let mut ranges = with(&[piece(0, 4, 1), piece(6, 8, 2), piece(8, 12, 1)]);
+        let taken = ranges.take(span(2, 9), &mut Vec::new());
+        assert_eq!(taken, [piece(2, 4, 1), piece(6, 8, 2), piece(8, 9, 1)]);
+        assert_eq!(all(&ranges), [piece(0, 2, 1), piece(9, 12, 1)]);
+    }
+
+    #[test]
+    fn ranges_that_touch_and_carry_the_same_are_one() {
+        let ranges = with(&[piece(0, 4, 1), piece(8, 12, 1), piece(4, 8, 1)]);
+        assert_eq!(all(&ranges), [piece(0, 12, 1)]);
+        let ranges = with(&[piece(0, 4, 1), piece(4, 8, 2)]);
+        assert_eq!(all(&ranges), [piece(0, 4, 1), piece(4, 8, 2)]);
+    }
+
+    #[test]
+    fn the_whole_address_space_is_a_range_like_any_other() {
+        let whole = Span::new(0, u64::MAX).expect("not empty");
+        let mut ranges = with(&[piece(5, 6, 1)]);
+        let value = 2;
+        ranges.insert(Piece { span: whole, value }, &mut Vec::new());
+        assert_eq!(all(&ranges), [piece(0, u64::MAX, 2)]);
+        assert_eq!(ranges.take(whole, &mut Vec::new()).len(), 1);
+        assert_eq!(all(&ranges), []);
+    }
+
+    #[test]
+    fn a_range_that_would_wrap_ends_where_addresses_end_and_one_of_nothing_is_none() {
+        assert_eq!(
+            Span::new(u64::MAX - 5, 100),
+            Some(span(u64::MAX - 5, u64::MAX))
+        );
+        assert_eq!(Span::new(7, 0), None);
+        assert_eq!(Span::new(u64::MAX, u64::MAX), None);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(Piece<u8>),
+        Take(Span),
+        Fill(Piece<u8>),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let span = || {
+            let unit = || 0..=UNITS as u64;
+            (unit(), unit()).prop_filter_map("empty", |(one, other)| {
+                Span::between(one.min(other), one.max(other))
+            })
+        };
+        let piece = || (span(), 0..VALUES as u8).prop_map(|(span, value)| Piece { span, value });
+        let step = prop_oneof![
+            piece().prop_map(Step::Insert),
+            span().prop_map(Step::Take),
+            piece().prop_map(Step::Fill),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    /// The naive twin: what each address carries.
+    type Units = [Option<u8>; UNITS];
+
+    fn pieces_of(units: &Units) -> Vec<Piece<u8>> {
+        let mut pieces: Vec<Piece<u8>> = Vec::new();
+        for (at, value) in units.iter().enumerate() {
+            let Some(value) = *value else { continue };
+            let at = at as u64;
+            match pieces.last_mut() {
+                Some(last) if last.span.end == at && last.value == value => last.span.end += 1,
+                _ => pieces.push(piece(at, at + 1, value)),
+            }
+        }
+        pieces
+    }
+
+    fn units(span: Span) -> std::ops::Range<usize> {
+        span.start as usize..span.end as usize
+    }
+
+    /// What `pieces` say within `span`, unit by unit, and nothing outside.
+    fn spread(pieces: &[Piece<u8>]) -> Units {
+        let mut spread = [None; UNITS];
+        for piece in pieces {
+            for unit in &mut spread[units(piece.span)] {
+                assert_eq!(*unit, None, "pieces do not overlap");
+                *unit = Some(piece.value);
+            }
+        }
+        spread
+    }
+
+    fn cut(whole: &Units, span: Span) -> Units {
+        let mut cut = [None; UNITS];
+        cut[units(span)].copy_from_slice(&whole[units(span)]);
+        cut
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_what_each_address_carries(steps in steps()) {
+            let mut ranges = Ranges::default();
+            let mut twin: Units = [None; UNITS];
+            let mut sums = [(0_i128, 0_i64); VALUES];
+            for step in steps {
+                let mut changes = Vec::new();
+                match step {
+                    Step::Insert(piece) => {
+                        let replaced = ranges.insert(piece, &mut changes);
+                        prop_assert_eq!(spread(&replaced), cut(&twin, piece.span));
+                        twin[units(piece.span)].fill(Some(piece.value));
+                    }
+                    Step::Take(span) => {
+                        let taken = ranges.take(span, &mut changes);
+                        prop_assert_eq!(spread(&taken), cut(&twin, span));
+                        twin[units(span)].fill(None);
+                    }
+                    Step::Fill(piece) => {
+                        let free = twin[units(piece.span)].iter().filter(|unit| unit.is_none());
+                        let free = free.count() as u64;
+                        prop_assert_eq!(ranges.fill(piece, &mut changes), free);
+                        for unit in &mut twin[units(piece.span)] {
+                            unit.get_or_insert(piece.value);
+                        }
+                    }
+                }
+                let pieces = pieces_of(&twin);
+                prop_assert_eq!(&all(&ranges), &pieces);
+                for change in changes {
+                    let (bytes, count) = &mut sums[usize::from(change.value)];
+                    *bytes += change.bytes;
+                    *count += change.ranges;
+                }
+                for (value, sum) in sums.iter().enumerate() {
+                    let of_value = pieces.iter().filter(|piece| usize::from(piece.value) == value);
+                    let bytes = of_value.clone().map(|piece| i128::from(piece.span.length())).sum();
+                    prop_assert_eq!(*sum, (bytes, of_value.count() as i64));
+                }
+                for (address, value) in twin.iter().enumerate() {
+                    prop_assert_eq!(ranges.at(address as u64), *value);
+                }
+            }
+        }
+    }
+}

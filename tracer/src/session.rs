@@ -9,6 +9,7 @@ mod code;
 mod company;
 mod epochs;
 mod follow;
+mod governor;
 mod launch;
 mod life;
 mod memory;
@@ -28,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use highwater_common::{event::RawEvent, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -41,6 +43,8 @@ pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
 
+use governor::{Governor, ProcessorTime};
+
 use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
@@ -52,7 +56,7 @@ use crate::{
         ProbeError, calibrate::CalibrationError, kernel::Kernel, link::LinkKind, sideband::Sideband,
     },
     record::{
-        Closing, EndReason, Entry, Opening, ProcessEnd,
+        Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses,
         writer::{WriteError, Writer},
     },
     symbol::{FrameInterner, Symbols},
@@ -72,6 +76,9 @@ const END_GRACE: Duration = Duration::from_millis(500);
 
 /// The reason of a session that a signal ended.
 const INTERRUPTED: &str = "interrupted";
+
+/// The reason of a session that slowed its target more than was allowed.
+pub const OVER_LIMIT: &str = "it slowed the target more than --max-overhead allows";
 
 /// The reason of a session whose probes were taken out by somebody else.
 pub const PROBES_LOST: &str = "the probes were lost";
@@ -104,6 +111,10 @@ pub struct Options {
     pub children: bool,
     /// Follow the system calls that change address spaces.
     pub mappings: bool,
+    /// Allocations are samples: log2 of the mean number of bytes from one to the next.
+    pub sample: Option<u32>,
+    /// The most that the target may be slowed: 0.05 is 5 %.
+    pub max_overhead: Option<f64>,
     /// Size of the event ring, bytes.
     pub ring_bytes: u32,
     /// A kind of link instead of the best that works.
@@ -168,6 +179,27 @@ pub enum SessionError {
     },
 }
 
+/// Calls whose events were sent.
+#[derive(Debug, Default)]
+struct Sent {
+    allocations: u64,
+    frees: u64,
+}
+
+impl Sent {
+    fn count(&mut self, call: &Call) {
+        match call {
+            Call::Allocated { .. }
+            | Call::Failed { .. }
+            | Call::Resized { .. }
+            | Call::ResizeFailed { .. }
+            | Call::ResizeFreed { .. } => self.allocations += 1,
+            Call::Freed { .. } => self.frees += 1,
+            _ => {}
+        }
+    }
+}
+
 /// A session under way.
 struct Session {
     options: Options,
@@ -196,6 +228,11 @@ struct Session {
     company: company::Company,
     started: Instant,
     events: u64,
+    /// log2 of the mean distance of samples in the latest sampled event; 0: every call is seen.
+    exponent: u8,
+    sent: Sent,
+    processor_time: ProcessorTime,
+    governor: Option<Governor>,
 }
 
 /// Records until the target ends, `duration` has passed, or a signal says so.
@@ -219,10 +256,16 @@ pub async fn record(
     kernel.follow_processes()?;
     let mut rings = kernel.take_rings()?;
     let mut kinds = HashMap::new();
+    let sampling = Sampling {
+        exponent: options.sample.unwrap_or(0),
+        all_frees: 0,
+    };
+    kernel.set_sampling(sampling)?;
+    let mut forecast = None;
     if let Subject::Running { pid } = options.subject
         && !options.preflight.window.is_zero()
     {
-        preflight::run(
+        let found = preflight::run(
             &mut kernel,
             &mut rings,
             &mut kinds,
@@ -231,7 +274,18 @@ pub async fn record(
             &mut signals,
         )
         .await?;
+        forecast = Some(found);
     }
+    let governor = match options.max_overhead {
+        Some(limit) => {
+            let cost = match forecast {
+                Some(forecast) => forecast.cost,
+                None => preflight::cost(&mut kernel, &mut rings, &mut kinds, &options)?,
+            };
+            Some(Governor::new(limit, cost, sampling))
+        }
+        None => None,
+    };
     let symbols = Symbols::start().map_err(|source| SessionError::Start {
         what: "start the symbol thread",
         source,
@@ -288,6 +342,10 @@ pub async fn record(
         company,
         started: Instant::now(),
         events: 0,
+        exponent: 0,
+        sent: Sent::default(),
+        processor_time: ProcessorTime::default(),
+        governor,
         options,
     };
     eprintln!(
@@ -396,6 +454,10 @@ impl Session {
                 },
                 _ = sampling.tick() => {
                     self.sample_all();
+                    if let Some(reason) = self.govern() {
+                        progress.end();
+                        return reason;
+                    }
                     progress.draw(self);
                     if flushed.elapsed() > Duration::from_secs(1) {
                         self.flush();
@@ -448,6 +510,7 @@ impl Session {
                 self.quality.malformed_events += 1;
                 continue;
             };
+            self.follow_sampling(&raw, process);
             match decode::decode(&raw, |identity| self.stacks.index(identity)) {
                 Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
                 Some(Decoded::Lifecycle { at, change, .. }) => self.change(at, process, change),
@@ -466,9 +529,26 @@ impl Session {
         }
     }
 
+    /// Says how allocations are sampled, where that has changed.
+    fn follow_sampling(&mut self, raw: &RawEvent, process: ProcessId) {
+        let Some(exponent) = decode::sampling(raw) else {
+            return;
+        };
+        if exponent != self.exponent {
+            self.exponent = exponent;
+            self.book(Event {
+                at: Nanos(raw.at_ns),
+                process,
+                thread: Tid(raw.tid),
+                call: Call::Sampling { exponent },
+            });
+        }
+    }
+
     /// Books an event, and keeps it for the recording.
     fn book(&mut self, event: Event) {
         self.events += 1;
+        self.sent.count(&event.call);
         self.live.apply(&event);
         self.pending.push(event);
     }
@@ -603,9 +683,10 @@ impl Session {
             self.quality.note_symbols(&counters);
         }
         self.note_tables();
+        let losses = self.losses();
         let quality = self
             .quality
-            .sum(&self.kernel, &self.stacks, self.frames.folded());
+            .sum(&self.kernel, &self.stacks, self.frames.folded(), losses);
         self.write(&Entry::Quality(quality));
         self.write(&Entry::Closing(Closing {
             ended_ns: at.0,
@@ -617,6 +698,30 @@ impl Session {
             None => self.writer.finish().map(drop),
         };
         written.map_err(|source| SessionError::Write { path, source })
+    }
+}
+
+impl Session {
+    /// What each process lost, by its identity in the recording.
+    fn losses(&mut self) -> Vec<ProcessLosses> {
+        let known = self.kernel.losses().into_iter();
+        let mut losses: Vec<_> = known
+            .filter_map(|(kernel, losses)| {
+                let process = self.ordinals.identity(kernel.0)?;
+                Some(ProcessLosses {
+                    process,
+                    allocations: losses.allocations,
+                    allocated_bytes: losses.allocated_bytes,
+                    frees: losses.frees,
+                    freed_bytes: losses.freed_bytes,
+                    over_share: losses.over_share,
+                    spilled: losses.spilled,
+                })
+            })
+            .filter(|losses| (losses.allocations, losses.frees, losses.spilled) != (0, 0, 0))
+            .collect();
+        losses.sort_by_key(|losses| losses.process);
+        losses
     }
 }
 

@@ -43,6 +43,14 @@ pub(super) struct Arguments {
     /// Only heap blocks, no memory mappings: following those slows every system call on the machine by some NUMBER ns
     #[arg(long)]
     no_mappings: bool,
+    /// Follow only a sample of allocations: of so many bytes asked for, one on average (512KiB; a power of two). Cheaper, and
+    /// reports give estimates with their error
+    #[arg(long, value_name = "SIZE", value_parser = parse_sample)]
+    sample: Option<u32>,
+    /// The most that tracing may slow the process (5%): beyond that, allocations are sampled where that helps, else the
+    /// probes are taken out
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_overhead: Option<f64>,
     /// Size of the event ring in kernel memory
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring)]
     ring: u32,
@@ -115,6 +123,24 @@ fn parse_ring(text: &str) -> Result<u32, String> {
     }
 }
 
+/// log2 of a power of two, or of the nearest.
+fn parse_sample(text: &str) -> Result<u32, String> {
+    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    match bytes {
+        1024..=0x8000_0000 => Ok((bytes as f64).log2().round() as u32),
+        _ => Err("from 1 KiB to 2 GiB".to_owned()),
+    }
+}
+
+/// A share: 0.05 for `5%`.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 10_000.0 => Ok(percent / 100.0),
+        _ => Err("a number of percent above 0, such as 5%".to_owned()),
+    }
+}
+
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let Arguments {
         pid,
@@ -122,6 +148,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         duration,
         no_children,
         no_mappings,
+        sample,
+        max_overhead,
         ring,
         preflight,
         yes,
@@ -152,6 +180,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         duration,
         children: !no_children,
         mappings: !no_mappings,
+        sample,
+        max_overhead,
         ring_bytes: ring,
         link,
         preflight: Preflight {
@@ -179,6 +209,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
             "the recording ended early: hw-guard, the process that held the probes, was killed; the target runs on. Record \
              again, and leave that process alone"
         );
+    }
+    if reason == session::OVER_LIMIT {
+        eprintln!("highwater: {reason}: the probes are out, and what was seen until then is above");
     }
     Ok(match status {
         Some(status) => status

@@ -5,7 +5,7 @@ use highwater_common::{
     event::{
         EventKind, FLAG_BY_ALLOCATOR, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY,
         MAPPING_COMMITTED, MAPPING_FILE, MAPPING_KEEPS_OLD, MAPPING_SHARED, MAPPING_STACK,
-        RawEvent,
+        RawEvent, SAMPLING_SHIFT,
     },
     stack::{CUT_NO_CODE, CUT_NOT, CUT_PENDING, MAX_FRAMES, StackHead},
 };
@@ -150,23 +150,23 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
         EventKind::ResizeBegan => Call::ResizeBegan {
             address,
             header: raw.size,
-            slot: raw.slot,
+            slot: slot(raw),
         },
         EventKind::Resized => Call::Resized {
             function: function()?,
             address,
             size: raw.size,
             stack: stack(raw.stack),
-            slot: raw.slot,
+            slot: slot(raw),
         },
         EventKind::ResizeFailed => Call::ResizeFailed {
             address,
             size: raw.size,
-            slot: raw.slot,
+            slot: slot(raw),
         },
         EventKind::ResizeFreed => Call::ResizeFreed {
             address,
-            slot: raw.slot,
+            slot: slot(raw),
         },
         kind @ (EventKind::Mapped
         | EventKind::UnmapBegan
@@ -258,6 +258,20 @@ fn mapping(
         EventKind::Discarded => Mapping::Discarded { range },
         _ => return None,
     })
+}
+
+/// How a call came to be sampled; `None` of events that are no samples.
+pub fn sampling(raw: &RawEvent) -> Option<u8> {
+    use EventKind as K;
+    let sampled = [K::Allocated, K::Failed, K::Resized].map(|kind| kind as u8);
+    sampled
+        .contains(&raw.kind)
+        .then_some(raw.slot >> SAMPLING_SHIFT)
+}
+
+/// Which of its thread's calls under way an event is about.
+fn slot(raw: &RawEvent) -> u8 {
+    raw.slot & ((1 << SAMPLING_SHIFT) - 1)
 }
 
 fn kind(byte: u8) -> Option<EventKind> {

@@ -138,4 +138,9 @@ pub enum Call {
     },
     /// The kernel chose the process as victim of an out-of-memory kill.
     OomVictim,
+    /// From here on, allocations of all processes are samples: of so many bytes asked for, one on average.
+    Sampling {
+        /// log2 of that many bytes; 0: every call is seen.
+        exponent: u8,
+    },
 }

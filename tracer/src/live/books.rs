@@ -10,6 +10,8 @@ use crate::peak::{AtPeak, PeakClock};
 pub(super) struct Held {
     pub(super) bytes: u128,
     pub(super) blocks: u64,
+    /// Of an estimate: the variance of `bytes`.
+    pub(super) variance: u128,
 }
 
 impl Held {
@@ -18,6 +20,7 @@ impl Held {
         Self {
             bytes: size.into(),
             blocks: 1,
+            variance: 0,
         }
     }
 }
@@ -60,6 +63,7 @@ impl AddAssign for Held {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.blocks += other.blocks;
+        self.variance += other.variance;
     }
 }
 
@@ -67,6 +71,7 @@ impl SubAssign for Held {
     fn sub_assign(&mut self, other: Self) {
         self.bytes -= other.bytes;
         self.blocks -= other.blocks;
+        self.variance -= other.variance;
     }
 }
 

@@ -22,6 +22,7 @@
 //! | `Discarded` | | a discard |
 //! | `Forked` | the child gets a copy | |
 //! | `Executed`, `Exited` | ends | |
+//! | `Sampling` | from here on a block stands for more than itself: [`sampling`] | |
 //!
 //! An end of a resize without its beginning is an unpaired one: `Resized` adds its block all the same, `ResizeFreed`
 //! retires what lies at the address, `ResizeFailed` leaves all as it is. So is a beginning without an end, found when
@@ -56,6 +57,7 @@ mod mappings;
 mod naive;
 mod process;
 mod ranges;
+mod sampling;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -65,6 +67,7 @@ use books::{Balance, Books, Held};
 use holdings::Holding;
 pub use kind::{Kind, Kinds};
 use process::Process;
+use sampling::Sampling;
 pub use snapshot::{Amount, Holder, Moment, Scope, Snapshot};
 pub use totals::Totals;
 
@@ -83,6 +86,8 @@ pub struct LiveSet {
     now: Nanos,
     /// Just before the process ended that was the last to be traced.
     last_end: LastEnd,
+    /// How allocations are sampled now.
+    sampling: Sampling,
 }
 
 /// The state of all just before a process ended and left none.
@@ -110,6 +115,7 @@ impl LiveSet {
             open: 0,
             now: Nanos(0),
             last_end: LastEnd::default(),
+            sampling: Sampling::default(),
         }
     }
 
@@ -172,7 +178,16 @@ impl LiveSet {
             Call::Forked { child } => self.fork(index, child, at),
             // The next program is opened when it is heard of: until then it holds nothing.
             Call::Executed { next: _ } | Call::Exited { status: _ } => self.end(index, at),
+            Call::Sampling { exponent } => self.sample(Sampling(exponent)),
             Call::OomVictim => {}
+        }
+    }
+
+    /// Allocations are sampled so from here on, in all processes.
+    fn sample(&mut self, sampling: Sampling) {
+        self.sampling = sampling;
+        for process in &mut self.processes {
+            process.sample(sampling);
         }
     }
 
@@ -278,7 +293,9 @@ impl LiveSet {
             return index;
         }
         let index = self.processes.len();
-        self.processes.push(Process::new(id, &mut self.all, at));
+        let mut process = Process::new(id, &mut self.all, at);
+        process.sample(self.sampling);
+        self.processes.push(process);
         self.index_of.insert(id, index);
         self.open += 1;
         index
@@ -318,6 +335,7 @@ fn empty_snapshot(at: Nanos, balance: Balance) -> Snapshot {
     Snapshot {
         at,
         bytes: saturate(balance.live.bytes),
+        error_bytes: sampling::error(balance.live.variance),
         blocks: balance.live.blocks,
         by_kind: Default::default(),
         freed_baseline_bytes: saturate(balance.freed_baseline),
@@ -342,6 +360,7 @@ fn add_holders<'a>(
             stack,
             kind,
             bytes,
+            error_bytes: sampling::error(held.variance),
             blocks,
         });
     }

@@ -11,6 +11,7 @@ use super::books::{Books, Held, Shift};
 use super::holdings::{Holding, Holdings};
 use super::mappings::{Area, Mappings};
 use super::ranges::Change;
+use super::sampling::Sampling;
 use super::totals::Totals;
 use crate::event::{Address, Mapping, Nanos, ProcessId, StackIndex, Tid};
 
@@ -21,6 +22,15 @@ struct Block {
     size: u64,
     /// Index of its holder in the process.
     holder: u32,
+    /// How it came to be seen.
+    sampling: Sampling,
+}
+
+impl Block {
+    /// What it stands for.
+    fn weigh(self, address: Address) -> Held {
+        self.sampling.weigh(address, self.size)
+    }
 }
 
 const _: () = assert!(size_of::<(Address, Block)>() == 24, "a block stays small");
@@ -83,6 +93,10 @@ pub(super) struct Process {
     /// Of what it held before it was traced, not given back yet, bytes.
     baseline_left: u64,
     baseline_source: BaselineSource,
+    /// How its calls are sampled now.
+    sampling: Sampling,
+    /// They were sampled at some time.
+    is_sampled: bool,
 }
 
 impl Process {
@@ -101,6 +115,8 @@ impl Process {
             resizes: BTreeMap::new(),
             baseline_left: 0,
             baseline_source: BaselineSource::Unknown,
+            sampling: Sampling::default(),
+            is_sampled: false,
         }
     }
 
@@ -146,20 +162,30 @@ impl Process {
         size: u64,
         stack: StackIndex,
     ) {
-        self.totals.allocated(size);
         let holder = self.holdings.of_blocks(stack, &self.books, all);
-        let block = Block { size, holder };
+        let block = Block {
+            size,
+            holder,
+            sampling: self.sampling,
+        };
+        self.totals.allocated(block.weigh(address));
         if let Some(replaced) = self.blocks.insert(address, block) {
             self.totals.replaced();
-            self.drop_block(all, replaced);
+            self.drop_block(all, address, replaced);
         }
-        self.hold_block(all, at, block);
+        self.hold_block(all, at, address, block);
+    }
+
+    /// Calls are sampled so from here on.
+    pub(super) fn sample(&mut self, sampling: Sampling) {
+        self.sampling = sampling;
+        self.is_sampled |= sampling != Sampling::default();
     }
 
     /// A block was handed back.
     pub(super) fn free(&mut self, all: &mut Books, address: Address, header: Option<u64>) {
         let old = self.retire(all, address, header);
-        self.count_free(old);
+        self.count_free(address, old);
     }
 
     /// A resize began.
@@ -188,7 +214,7 @@ impl Process {
         stack: StackIndex,
     ) {
         match self.resizes.remove(&call) {
-            Some(resize) => self.count_free(resize.old),
+            Some(resize) => self.count_free(resize.address, resize.old),
             None => self.totals.unpaired_resize(),
         }
         self.allocate(all, at, address, size, stack);
@@ -219,7 +245,7 @@ impl Process {
     /// A resize to zero bytes freed the block.
     pub(super) fn free_by_resize(&mut self, all: &mut Books, call: (Tid, u8), address: Address) {
         match self.end_of_resize(call, address) {
-            Some(resize) => self.count_free(resize.old),
+            Some(resize) => self.count_free(resize.address, resize.old),
             // The beginning was lost, so what lies at the address is most likely the old block still.
             None => self.free(all, address, None),
         }
@@ -368,12 +394,14 @@ impl Process {
     /// The end of a resize will not be seen any more. Most succeed, so the old block is taken to be gone.
     fn abandon(&mut self, resize: Resize) {
         self.totals.unpaired_resize();
-        self.count_free(resize.old);
+        self.count_free(resize.address, resize.old);
     }
 
-    fn count_free(&mut self, old: Old) {
+    fn count_free(&mut self, address: Address, old: Old) {
         match old {
-            Old::Known(block) => self.totals.freed(block.size),
+            Old::Known(block) => self.totals.freed(block.weigh(address)),
+            // Of what was not sampled, nothing is known.
+            Old::Unmatched(_) if self.is_sampled => {}
             Old::Unmatched(bytes) => self.totals.freed_unmatched(bytes),
         }
     }
@@ -381,12 +409,13 @@ impl Process {
     /// Takes what lies at the address out of the live set, or out of the baseline if we never saw it allocated.
     fn retire(&mut self, all: &mut Books, address: Address, header: Option<u64>) -> Old {
         if let Some(block) = self.blocks.remove(&address) {
-            self.drop_block(all, block);
+            self.drop_block(all, address, block);
             return Old::Known(block);
         }
+        // With sampling, a block that is not known is most likely one that was not sampled.
         let bytes = header
             .and_then(chunk_size)
-            .filter(|bytes| *bytes <= self.baseline_left)
+            .filter(|bytes| *bytes <= self.baseline_left && !self.is_sampled)
             .unwrap_or(0);
         if bytes > 0 {
             self.baseline_left -= bytes;
@@ -406,7 +435,7 @@ impl Process {
         match resize.old {
             Old::Known(block) => {
                 entry.insert(block);
-                self.hold_block(all, at, block);
+                self.hold_block(all, at, resize.address, block);
             }
             Old::Unmatched(0) => {}
             Old::Unmatched(bytes) => {
@@ -420,8 +449,8 @@ impl Process {
         true
     }
 
-    fn hold_block(&mut self, all: &mut Books, at: Nanos, block: Block) {
-        let held = Held::block(block.size);
+    fn hold_block(&mut self, all: &mut Books, at: Nanos, address: Address, block: Block) {
+        let held = block.weigh(address);
         all.admit(held, at);
         self.books.admit(held, at);
         let holding = self.holdings.get_mut(block.holder);
@@ -429,8 +458,8 @@ impl Process {
         holding.now += held;
     }
 
-    fn drop_block(&mut self, all: &mut Books, block: Block) {
-        let held = Held::block(block.size);
+    fn drop_block(&mut self, all: &mut Books, address: Address, block: Block) {
+        let held = block.weigh(address);
         all.retire(held, 0);
         self.books.retire(held, 0);
         let holding = self.holdings.get_mut(block.holder);

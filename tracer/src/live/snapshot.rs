@@ -31,6 +31,8 @@ pub struct Snapshot {
     /// What was seen asked for and was live, of the kinds that make the peak: requested bytes of blocks, lengths of
     /// mappings.
     pub bytes: u64,
+    /// With sampling, by how much `bytes` may be off (two standard deviations); else 0.
+    pub error_bytes: u64,
     /// How many blocks and mappings.
     pub blocks: u64,
     /// What was live of each kind, in the order of [`Kind::ALL`].
@@ -83,6 +85,8 @@ pub struct Holder {
     pub kind: Kind,
     /// Requested bytes of blocks, lengths of ranges.
     pub bytes: u64,
+    /// With sampling, by how much `bytes` may be off (two standard deviations); else 0.
+    pub error_bytes: u64,
     /// How many blocks, or ranges.
     pub blocks: u64,
 }

@@ -1,5 +1,8 @@
 //! What was counted on the way.
 
+use super::books::Held;
+use super::saturate;
+
 /// Counts of what happened, whether or not it is live still. All of them saturate.
 ///
 /// A `realloc` counts as the `malloc` and the `free` that it stands for: one allocation of the new size and one free of
@@ -44,14 +47,14 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(super) fn allocated(&mut self, size: u64) {
-        add(&mut self.allocations, 1);
-        add(&mut self.allocated_bytes, size);
+    pub(super) fn allocated(&mut self, held: Held) {
+        add(&mut self.allocations, held.blocks);
+        add(&mut self.allocated_bytes, saturate(held.bytes));
     }
 
-    pub(super) fn freed(&mut self, size: u64) {
-        add(&mut self.frees, 1);
-        add(&mut self.freed_bytes, size);
+    pub(super) fn freed(&mut self, held: Held) {
+        add(&mut self.frees, held.blocks);
+        add(&mut self.freed_bytes, saturate(held.bytes));
     }
 
     pub(super) fn freed_unmatched(&mut self, bytes: u64) {

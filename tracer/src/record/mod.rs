@@ -286,10 +286,33 @@ pub struct Quality {
     pub stack_collisions: u64,
     /// Events that made no sense.
     pub malformed_events: u64,
+    /// Sampled blocks not followed: the table of sampled blocks had no room for them.
+    pub dropped_samples: u64,
     /// Children whose probes could not be placed.
     pub unfollowed_children: u64,
+    /// What each process lost; those that lost nothing are not among them.
+    pub losses: Vec<ProcessLosses>,
     /// Notes for the reader, such as an interposed allocator.
     pub notes: Vec<String>,
+}
+
+/// What one process lost to a ring that was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLosses {
+    /// Which process.
+    pub process: ProcessId,
+    /// Allocations, failed ones included.
+    pub allocations: u64,
+    /// What they asked for, bytes.
+    pub allocated_bytes: u64,
+    /// Frees.
+    pub frees: u64,
+    /// How large the blocks were by glibc's chunk headers, at most, bytes.
+    pub freed_bytes: u64,
+    /// Of both, those that were refused so that other processes found room.
+    pub over_share: u64,
+    /// Frees that found no room in their ring and were sent by another way; not lost.
+    pub spilled: u64,
 }
 
 /// How a recording was finished.

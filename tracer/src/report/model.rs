@@ -231,6 +231,8 @@ impl Profile {
             // Calls under way as we attached: what they return counts as held before attach.
             unpaired_returns: _,
             stack_collisions: _,
+            dropped_samples,
+            losses: _,
             notes: _,
         } = &self.quality;
         let missed = [
@@ -244,6 +246,7 @@ impl Profile {
             unreadable_results,
             malformed_events,
             unfollowed_children,
+            dropped_samples,
         ];
         matches!(self.completion, Completion::Closed(_)) && missed.iter().all(|count| **count == 0)
     }

@@ -84,7 +84,7 @@ pub(super) fn kind_for(
 }
 
 /// The best kind of link in a situation, tried once.
-fn kind_in(
+pub(super) fn kind_in(
     kernel: &mut Kernel,
     kinds: &mut HashMap<Situation, LinkKind>,
     forced: Option<LinkKind>,

@@ -1,7 +1,13 @@
 //! What the kernel says of the traced processes' memory.
 
-use super::{PROBES_LOST, Session, clock};
+use highwater_common::counter::Counter;
+
+use super::{
+    OVER_LIMIT, PROBES_LOST, Session, clock,
+    governor::{Seen, Verdict},
+};
 use crate::{
+    event::Nanos,
     record::{Entry, MemorySample},
     target::cgroup::MemoryCgroup,
 };
@@ -20,6 +26,51 @@ impl Session {
         for tgid in all {
             self.sample(tgid);
             self.check_end(tgid);
+        }
+    }
+
+    /// Keeps tracing within what it may cost; gives a reason to end it.
+    pub(super) fn govern(&mut self) -> Option<&'static str> {
+        let mut governor = self.governor.take()?;
+        let seen = self.seen();
+        let verdict = governor.look(seen);
+        let limit = governor.limit() * 100.0;
+        self.governor = Some(governor);
+        let at = crate::report::time::offset(Nanos(self.started.elapsed().as_nanos() as u64));
+        match verdict {
+            Verdict::GoOn => None,
+            Verdict::Sample { sampling, slowdown } => {
+                if let Err(error) = self.kernel.set_sampling(sampling) {
+                    log::error!("sampling could not be set: {error}");
+                    return Some(OVER_LIMIT);
+                }
+                self.quality.note(format!(
+                    "at {at} tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed: from then on one allocation in {} was followed",
+                    slowdown * 100.0,
+                    crate::report::size::short(1 << sampling.exponent),
+                ));
+                None
+            }
+            Verdict::Stop { slowdown } => {
+                self.quality.note(format!(
+                    "at {at} tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed, and sampling would not have helped: the probes were taken out",
+                    slowdown * 100.0,
+                ));
+                Some(OVER_LIMIT)
+            }
+        }
+    }
+
+    fn seen(&mut self) -> Seen {
+        let now = self.processes.iter();
+        let now = now.map(|(tgid, followed)| (*tgid, followed.target.cpu_ns()));
+        let cpu = self.processor_time.advance(now);
+        Seen {
+            hits: self.kernel.counter(Counter::Hits),
+            allocations: self.sent.allocations,
+            frees: self.sent.frees,
+            cpu,
+            at: self.started.elapsed(),
         }
     }
 

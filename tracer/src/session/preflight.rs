@@ -78,6 +78,21 @@ impl Forecast {
     }
 }
 
+/// What a hit costs, where there is no process yet to look at.
+pub(super) fn cost(
+    kernel: &mut Kernel,
+    rings: &mut Rings,
+    kinds: &mut HashMap<Situation, LinkKind>,
+    options: &Options,
+) -> Result<HitCost, SessionError> {
+    let situation = Situation {
+        leader_gone: false,
+        seccomp: false,
+    };
+    let kind = attach::kind_in(kernel, kinds, options.link, situation)?;
+    Ok(calibrate::measure(kernel, kind, rings)?)
+}
+
 /// Looks, says, and asks where that is called for.
 pub(super) async fn run(
     kernel: &mut Kernel,

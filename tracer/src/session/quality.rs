@@ -3,7 +3,11 @@
 use highwater_common::counter::Counter;
 
 use super::stacks::Stacks;
-use crate::{probe::kernel::Kernel, record::Quality, symbol::SymbolCounters};
+use crate::{
+    probe::kernel::Kernel,
+    record::{ProcessLosses, Quality},
+    symbol::SymbolCounters,
+};
 
 /// What the session itself counts.
 #[derive(Debug, Default)]
@@ -66,7 +70,13 @@ impl Tally {
     }
 
     /// Everything so far.
-    pub(super) fn sum(&self, kernel: &Kernel, stacks: &Stacks, folded_frames: u64) -> Quality {
+    pub(super) fn sum(
+        &self,
+        kernel: &Kernel,
+        stacks: &Stacks,
+        folded_frames: u64,
+        losses: Vec<ProcessLosses>,
+    ) -> Quality {
         let Self {
             malformed_events,
             unfollowed_children,
@@ -99,7 +109,9 @@ impl Tally {
             unreadable_results: kernel.counter(Counter::UnreadableResults),
             stack_collisions: stacks.collisions(),
             malformed_events: *malformed_events,
+            dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
+            losses,
             notes,
         }
     }

@@ -73,6 +73,11 @@ const OOM_VICTIM: u8 = 11;
 /// Something about the address space; the high half of the tag says what, one of the following.
 const MAPPING: u8 = 12;
 
+/// `FREED` and `RESIZE_BEGAN` without a chunk header: none was read, for the block was seen allocated.
+const FREED_KNOWN: u8 = 13;
+const RESIZE_BEGAN_KNOWN: u8 = 14;
+const SAMPLING: u8 = 15;
+
 const MAPPED: u8 = 1;
 const UNMAP_BEGAN: u8 = 2;
 const UNMAP_FAILED: u8 = 3;

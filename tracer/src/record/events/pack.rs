@@ -3,10 +3,11 @@
 use hashbrown::HashMap;
 
 use super::{
-    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses,
-    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD, MAPPED, MAPPING,
-    Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, RESIZE_BEGAN,
-    RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
+    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED,
+    FREED_KNOWN, Guesses, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
+    MAPPED, MAPPING, Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED,
+    RESIZE_BEGAN, RESIZE_BEGAN_KNOWN, RESIZE_FAILED, RESIZE_FREED, RESIZED, SAMPLING, Thread,
+    UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
 };
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
@@ -86,6 +87,23 @@ impl EventPacker {
                 self.tag(FAILED, Some(function));
                 self.size(stack, size);
                 self.stack(stack);
+            }
+            Call::Freed { address, header: 0 } => {
+                self.tag(FREED_KNOWN, None);
+                self.retired_unread(thread, address);
+            }
+            Call::ResizeBegan {
+                address,
+                header: 0,
+                slot,
+            } => {
+                self.tag(RESIZE_BEGAN_KNOWN, None);
+                self.retired_unread(thread, address);
+                self.rest(slot.into());
+            }
+            Call::Sampling { exponent } => {
+                self.tag(SAMPLING, None);
+                self.rest(exponent.into());
             }
             Call::Freed { address, header } => {
                 self.tag(FREED, None);
@@ -284,6 +302,11 @@ impl EventPacker {
         self.guesses.expect(glibc_header(size));
         self.size(stack, size);
         self.stack(stack);
+    }
+
+    fn retired_unread(&mut self, thread: usize, address: Address) {
+        self.address(thread, address);
+        self.guesses.expect(0);
     }
 
     fn retired(&mut self, thread: usize, address: Address, header: u64) {

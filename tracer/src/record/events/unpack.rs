@@ -1,10 +1,11 @@
 //! Unpacking, by the same steps as packing.
 
 use super::{
-    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED, Guesses,
-    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD, MAPPED, MAPPING,
-    Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, RESIZE_BEGAN,
-    RESIZE_FAILED, RESIZE_FREED, RESIZED, Thread, UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
+    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED,
+    FREED_KNOWN, Guesses, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
+    MAPPED, MAPPING, Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED,
+    RESIZE_BEGAN, RESIZE_BEGAN_KNOWN, RESIZE_FAILED, RESIZE_FREED, RESIZED, SAMPLING, Thread,
+    UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
 };
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
@@ -50,6 +51,18 @@ impl EventUnpacker {
         let tag = self.column(Column::Tags).byte(content)?;
         // Calls that tell no function have none in their tag.
         let call = match tag {
+            FREED_KNOWN => Call::Freed {
+                address: self.retired_unread(content, thread)?,
+                header: 0,
+            },
+            RESIZE_BEGAN_KNOWN => Call::ResizeBegan {
+                address: self.retired_unread(content, thread)?,
+                header: 0,
+                slot: self.slot(content)?,
+            },
+            SAMPLING => Call::Sampling {
+                exponent: self.slot(content)?,
+            },
             FREED => {
                 let (address, header) = self.retired(content, thread)?;
                 Call::Freed { address, header }
@@ -91,6 +104,12 @@ impl EventUnpacker {
             thread: tid,
             call,
         })
+    }
+
+    fn retired_unread(&mut self, content: &[u8], thread: usize) -> Result<Address, Damage> {
+        let (address, _) = self.address(content, thread)?;
+        self.guesses.expect(0);
+        Ok(address)
     }
 
     fn call_of_function(&mut self, content: &[u8], thread: usize, tag: u8) -> Result<Call, Damage> {

@@ -52,7 +52,9 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         unreadable_results,
         stack_collisions,
         malformed_events,
+        dropped_samples,
         unfollowed_children,
+        losses,
         notes,
     } = &profile.quality;
     let Totals {
@@ -83,6 +85,12 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         counted(*lost_frees, "free", "frees")
     );
     said.warn(lost, "event was", "events were", &lost_in_words);
+    said.warn(
+        *dropped_samples,
+        "sampled block was",
+        "sampled blocks were",
+        "left out: their table was full; what is reported is less than what was held",
+    );
     said.warn(
         *lost_process_events,
         "fork, exec or exit was",

@@ -1,6 +1,7 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
 mod flamegraph;
+mod kind;
 mod output;
 mod record;
 mod report;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{output::Usage, report};
+use super::{kind::OfKind, output::Usage, report};
 use crate::{live::Moment, report::flamegraph};
 
 /// Draw who held the memory as a flame graph
@@ -23,6 +23,8 @@ pub(super) struct Arguments {
     /// Which moment
     #[arg(long, value_enum, default_value_t = At::Peak)]
     at: At,
+    #[command(flatten)]
+    of_kind: OfKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,7 +36,7 @@ enum At {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let profile = report::read(&arguments.file)?;
+    let profile = report::read(&arguments.file, arguments.of_kind.kinds())?;
     let moment = match arguments.at {
         At::Peak => Moment::Peak,
         At::End => Moment::End,

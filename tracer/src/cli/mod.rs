@@ -2,6 +2,7 @@
 
 mod flamegraph;
 mod floor;
+mod kind;
 mod output;
 mod record;
 mod report;

@@ -8,7 +8,9 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
+use super::kind::OfKind;
 use crate::{
+    live::Kinds,
     record::reader,
     report::{Profile, json, text},
 };
@@ -25,10 +27,12 @@ pub(super) struct Arguments {
     /// Show this many holders (default: 10 as text, all as JSON)
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    #[command(flatten)]
+    of_kind: OfKind,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let profile = read(&arguments.file)?;
+    let profile = read(&arguments.file, arguments.of_kind.kinds())?;
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
         json::write(&profile, arguments.top, &mut out)?;
@@ -43,15 +47,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads a recording; what is wrong with it beyond some point is told in the report itself.
-pub(super) fn read(path: &Path) -> anyhow::Result<Profile> {
+/// Reads a recording, with the holders of these kinds; what is wrong with it beyond some point is told in the report itself.
+pub(super) fn read(path: &Path, kinds: Kinds) -> anyhow::Result<Profile> {
     let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Profile::replay(reader).with_context(|| format!("cannot report {}", path.display()))
+    let profile = Profile::replay(reader);
+    let mut profile = profile.with_context(|| format!("cannot report {}", path.display()))?;
+    profile.keep(kinds);
+    Ok(profile)
 }
 
 /// What `record` says at its end, on stderr: the first screen, the recording, the next command to type.
 pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
-    let profile = read(path)?;
+    let profile = read(path, Kinds::OF_THE_PEAK)?;
     let mut err = BufWriter::new(io::stderr().lock());
     text::write(
         &profile,

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
 use super::{size, time};
-use crate::live::{Holder, Moment, Snapshot};
+use crate::live::{Holder, Kind, Moment, Snapshot};
 
 /// Where stacks whose root end is missing begin.
 const TRUNCATED: &str = "(truncated)";
@@ -105,7 +105,10 @@ fn title(profile: &Profile, snapshot: &Snapshot, words: &str) -> String {
         ),
         None => "nothing".to_owned(),
     };
-    format!("{whose}: {} {words}", size::headline(snapshot.bytes))
+    format!(
+        "{whose}: {} {words}",
+        size::headline(snapshot.listed_bytes())
+    )
 }
 
 fn subtitle(profile: &Profile, snapshot: &Snapshot) -> String {
@@ -113,7 +116,19 @@ fn subtitle(profile: &Profile, snapshot: &Snapshot) -> String {
     if let Some(clock) = time::rfc3339_seconds(profile.unix_ns(snapshot.at)) {
         text = format!("{text} ({clock})");
     }
-    format!("{text}, {} blocks", size::thousands(snapshot.blocks))
+    let count = |is_heap: bool| {
+        let holders = snapshot.holders.iter();
+        let of = holders.filter(|holder| (holder.kind == Kind::Heap) == is_heap);
+        of.fold(0_u64, |sum, holder| sum.saturating_add(holder.blocks))
+    };
+    let (blocks, ranges) = (size::thousands(count(true)), count(false));
+    match ranges {
+        0 => format!("{text}, {blocks} blocks"),
+        _ => format!(
+            "{text}, {blocks} blocks, {} ranges",
+            size::thousands(ranges)
+        ),
+    }
 }
 
 /// A holder's boxes, root first.

@@ -4,6 +4,9 @@
 //! 0. Sizes are bytes, moments `at_ns` are nanoseconds since the start of the recording, wall clock times are RFC 3339
 //! UTC. The output is the same for the same recording, byte by byte.
 //!
+//! `bytes` and `blocks` of a moment are what the peak is made of: heap and mappings. `by_kind` has each kind at that
+//! moment, of address space its length. `holders` are of the kinds that were asked for.
+//!
 //! `stacks` are arrays of indices into `frames`, leaf first. An inlined function is a frame of its own (`inlined`), before
 //! the function it was inlined into and with the same `offset`. A holder whose stack is not known has `stack: null`.
 
@@ -17,7 +20,7 @@ use super::model::{ProcessProfile, Profile};
 use super::name::NamedFrame;
 use super::time;
 use crate::event::{Nanos, ProcessId, StackIndex};
-use crate::live::{Snapshot, Totals};
+use crate::live::{Kind, Snapshot, Totals};
 use crate::record::{EndReason, Origin};
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all.
@@ -51,7 +54,7 @@ pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::
             .iter()
             .map(|process| JsonProcess::of(profile, process))
             .collect(),
-        totals: JsonTotals::of(&profile.totals),
+        totals: JsonTotals::of(profile, &profile.totals),
         memory: JsonMemory::of(profile),
         peak,
         end,
@@ -123,6 +126,13 @@ struct JsonTotals {
     failed_allocations: u64,
     unmatched_frees: u64,
     unmatched_freed_bytes: u64,
+    mmaps: Option<u64>,
+    mapped_bytes: Option<u64>,
+    unmaps: Option<u64>,
+    unmapped_bytes: Option<u64>,
+    unmatched_unmaps: Option<u64>,
+    unmatched_unmapped_bytes: Option<u64>,
+    discarded_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -326,26 +336,39 @@ impl JsonMoment {
             .map(|holder| JsonHolder {
                 stack: stacks.number(holder.stack),
                 process: holder.process,
-                kind: "heap",
+                kind: kind_name(holder.kind),
                 bytes: holder.bytes,
                 blocks: holder.blocks,
                 error_bytes: 0,
                 growth_bytes_per_s: None,
             });
+        let of = |kind| profile.mappings.then(|| snapshot.of(kind).bytes);
         Self {
             at_ns: profile.since_start(snapshot.at).0,
             bytes: snapshot.bytes,
             blocks: snapshot.blocks,
             by_kind: JsonKinds {
-                heap: snapshot.bytes,
-                mapping: None,
-                thread_stack: None,
-                reserved: None,
-                file: None,
-                shared: None,
+                heap: snapshot.of(Kind::Heap).bytes,
+                mapping: of(Kind::Mapping),
+                thread_stack: of(Kind::ThreadStack),
+                reserved: of(Kind::Reserved),
+                file: of(Kind::File),
+                shared: of(Kind::Shared),
             },
             holders: holders.collect(),
         }
+    }
+}
+
+/// As the members of `by_kind`.
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Heap => "heap",
+        Kind::Mapping => "mapping",
+        Kind::ThreadStack => "thread_stack",
+        Kind::Reserved => "reserved",
+        Kind::File => "file",
+        Kind::Shared => "shared",
     }
 }
 
@@ -369,7 +392,7 @@ impl<'a> JsonProcess<'a> {
             origin,
             missed_ns,
             traced_from_ns: profile.since_start(Nanos(known.from_ns)).0,
-            totals: JsonTotals::of(&process.totals),
+            totals: JsonTotals::of(profile, &process.totals),
             exit: process.ended.as_ref().map(|end| {
                 let (reason, code, signal) = match end.reason {
                     EndReason::Exited { code } => ("exited", Some(code), None),
@@ -391,7 +414,9 @@ impl<'a> JsonProcess<'a> {
 }
 
 impl JsonTotals {
-    fn of(totals: &Totals) -> Self {
+    /// Of a recording without mappings, what they come to is not known.
+    fn of(profile: &Profile, totals: &Totals) -> Self {
+        let of_mappings = |count| profile.mappings.then_some(count);
         Self {
             allocations: totals.allocations,
             allocated_bytes: totals.allocated_bytes,
@@ -400,6 +425,13 @@ impl JsonTotals {
             failed_allocations: totals.failed_allocations,
             unmatched_frees: totals.unmatched_frees,
             unmatched_freed_bytes: totals.unmatched_freed_bytes,
+            mmaps: of_mappings(totals.mmaps),
+            mapped_bytes: of_mappings(totals.mapped_bytes),
+            unmaps: of_mappings(totals.unmaps),
+            unmapped_bytes: of_mappings(totals.unmapped_bytes),
+            unmatched_unmaps: of_mappings(totals.unmatched_unmaps),
+            unmatched_unmapped_bytes: of_mappings(totals.unmatched_unmapped_bytes),
+            discarded_bytes: of_mappings(totals.discarded_bytes),
         }
     }
 }

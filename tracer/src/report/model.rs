@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::memory::Moments;
 use super::name::NamedFrame;
 use crate::event::{Nanos, ProcessId, StackIndex};
-use crate::live::{Snapshot, Totals};
+use crate::live::{Kinds, Snapshot, Totals};
 use crate::record::reader::ReadError;
 use crate::record::{
     Closing, EndReason, Frame, FrameIndex, FunctionName, Module, ModuleIndex, Opening, Origin,
@@ -21,6 +21,8 @@ pub struct Profile {
     pub opening: Opening,
     /// Every process traced, in the order in which they came under trace.
     pub processes: Vec<ProcessProfile>,
+    /// Whether system calls about the address space were seen: of a recording without any, only the heap is known.
+    pub mappings: bool,
     /// Counts over all processes.
     pub totals: Totals,
     /// All processes together, at the high-water mark.
@@ -89,6 +91,16 @@ pub(super) struct Locations {
 }
 
 impl Profile {
+    /// Leaves only the holders of these kinds in every list. The sums stay what they are.
+    pub fn keep(&mut self, kinds: Kinds) {
+        self.peak.keep(kinds);
+        self.end.keep(kinds);
+        for process in &mut self.processes {
+            process.peak.keep(kinds);
+            process.end.keep(kinds);
+        }
+    }
+
     /// A moment as its distance from the start of the recording.
     pub fn since_start(&self, at: Nanos) -> Nanos {
         Nanos(at.0.saturating_sub(self.opening.started_ns))

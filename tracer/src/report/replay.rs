@@ -72,6 +72,7 @@ struct Tracked {
 struct Replay {
     opening: Opening,
     live: LiveSet,
+    mappings: bool,
     tracked: Vec<Tracked>,
     by_id: HashMap<ProcessId, usize>,
     locations: Locations,
@@ -86,6 +87,7 @@ impl Replay {
             latest: Nanos(opening.started_ns),
             opening,
             live: LiveSet::new(),
+            mappings: false,
             tracked: Vec::new(),
             by_id: HashMap::new(),
             locations: Locations::default(),
@@ -177,6 +179,10 @@ impl Replay {
         let (reason, at) = match event.call {
             Call::Exited { status } => (exit_reason(status), event.at),
             Call::Executed { .. } => (EndReason::Executed, event.at),
+            Call::Mapping(_) => {
+                self.mappings = true;
+                return;
+            }
             Call::OomVictim => {
                 if let Some(tracked) = self.tracked(event.process) {
                     tracked.oom_at = Some(event.at);
@@ -242,7 +248,8 @@ impl Replay {
             .collect();
 
         let mut live_at_peak: HashMap<ProcessId, u64> = HashMap::new();
-        for holder in &peak.holders {
+        let of_the_peak = peak.holders.iter();
+        for holder in of_the_peak.filter(|holder| holder.kind.makes_the_peak()) {
             let live = live_at_peak.entry(holder.process).or_default();
             *live = live.saturating_add(holder.bytes);
         }
@@ -282,6 +289,7 @@ impl Replay {
         };
         Profile {
             opening: self.opening,
+            mappings: self.mappings,
             totals: self.live.totals(),
             processes,
             peak,

@@ -1,6 +1,7 @@
 //! Recordings written by hand, for tests.
 
 use super::model::Profile;
+use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::reader::ReadError;
 use crate::record::{
@@ -100,6 +101,23 @@ impl Script {
             stack: StackIndex(stack),
         };
         self.event(process, ms, call);
+    }
+
+    /// Maps private memory, or only reserves it.
+    pub(super) fn map(&mut self, process: u32, ms: u64, stack: u32, length: u64, committed: bool) {
+        let start = Address(0x7f00_0000_0000 + (ms << 32));
+        let mapped = Mapping::Mapped {
+            range: Range { start, length },
+            traits: Traits {
+                committed,
+                file: false,
+                shared: false,
+                stack: false,
+                by_allocator: false,
+            },
+            stack: StackIndex(stack),
+        };
+        self.event(process, ms, Call::Mapping(mapped));
     }
 
     /// Frees the newest block.

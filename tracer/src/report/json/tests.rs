@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::script::{MIB, Script};
 use super::*;
+use crate::live::Kinds;
 use crate::record::Quality;
 use crate::record::reader::ReadError;
 
@@ -49,7 +50,8 @@ fn the_report_says_everything_that_is_known() {
             "cgroup": "/app.slice/server", "started": "2026-01-02T03:03:20Z",
             "origin": "launched", "missed_ns": 0, "traced_from_ns": 0,
             "totals": { "allocations": 3, "allocated_bytes": 3520, "frees": 1, "freed_bytes": 20,
-                        "failed_allocations": 0, "unmatched_frees": 0, "unmatched_freed_bytes": 0 },
+                        "failed_allocations": 0, "unmatched_frees": 0, "unmatched_freed_bytes": 0, "mmaps": null, "mapped_bytes": null, "unmaps": null, "unmapped_bytes": null,
+                "unmatched_unmaps": null, "unmatched_unmapped_bytes": null, "discarded_bytes": null },
             "exit": { "reason": "signal", "code": null, "signal": 9, "at_ns": 1_000_000_000 },
         })
     );
@@ -172,4 +174,31 @@ fn what_an_empty_recording_does_not_know_is_null() {
     assert_eq!(report["memory"]["peak"]["before_attach"], Value::Null);
     assert_eq!(report["peak"]["bytes"], 0);
     assert_eq!(report["quality"]["complete"], false);
+}
+
+#[test]
+fn each_kind_is_told_apart_and_address_space_is_no_part_of_the_peak() {
+    let mut script = Script::launched("server");
+    script.memory(0, 0, MIB);
+    script.stack(1, &["load"]);
+    script.allocate(0, 1, 1, 3000);
+    script.map(0, 2, 1, 2 * MIB, true);
+    script.map(0, 3, 1, 64 * MIB, false);
+    let mut profile = script.closed();
+    let all = report(&profile, None);
+    let peak = &all["peak"];
+    assert_eq!(peak["bytes"], 2 * MIB + 3000);
+    assert_eq!(
+        peak["by_kind"],
+        json!({ "heap": 3000, "mapping": 2 * MIB, "thread_stack": 0, "reserved": 64 * MIB, "file": 0, "shared": 0 })
+    );
+    assert_eq!(all["totals"]["mapped_bytes"], 66 * MIB);
+    assert_eq!(all["memory"]["peak"]["live"], 2 * MIB + 3000);
+    let kinds = |report: &Value| -> Vec<Value> {
+        let holders = report["peak"]["holders"].as_array().unwrap().iter();
+        holders.map(|holder| holder["kind"].clone()).collect()
+    };
+    assert_eq!(kinds(&all), ["reserved", "mapping", "heap"]);
+    profile.keep(Kinds::OF_THE_PEAK);
+    assert_eq!(kinds(&report(&profile, None)), ["mapping", "heap"]);
 }

@@ -8,6 +8,7 @@ use super::super::name::printable;
 use super::super::size::ColumnUnit;
 use super::super::{size, time};
 use super::page::{Page, Style};
+use crate::live::Kind;
 use crate::record::Origin;
 
 /// A peak sample further than this from the peak is said to be so, nanoseconds.
@@ -117,6 +118,9 @@ fn notes(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         let text = match unexplained {
             0.. => {
                 "Unexplained: the allocator's own overhead, thread stacks, code and mapped files."
+            }
+            _ if profile.peak.of(Kind::Mapping).bytes > 0 => {
+                "Unexplained is below zero where blocks or mappings were asked for but their pages not touched yet, or given back since."
             }
             _ => {
                 "Unexplained is below zero where blocks were allocated but their pages not touched yet."

@@ -5,8 +5,8 @@ use std::io;
 use super::super::model::{ProcessProfile, Profile};
 use super::super::name::{UNKNOWN_STACK, most_telling, printable};
 use super::super::{size, time};
-use super::blocks;
 use super::page::{Page, Style, cut};
+use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
 
 /// Lines for one stack at the peak.
@@ -37,7 +37,7 @@ pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> 
         let text = format!(
             "Live at the end: {} in {}, at {}",
             size::headline(end.bytes),
-            blocks(end.blocks),
+            held_in(end),
             time::offset(profile.since_start(end.at))
         );
         page.heading(&text)?;
@@ -61,7 +61,10 @@ fn list(
         .iter()
         .map(|holder| size::short(holder.bytes))
         .collect();
-    let counts: Vec<String> = shown.iter().map(|holder| blocks(holder.blocks)).collect();
+    let counts: Vec<String> = shown
+        .iter()
+        .map(|holder| amount(holder.kind, holder.blocks))
+        .collect();
     let widest = |texts: &[String]| {
         texts
             .iter()
@@ -69,9 +72,10 @@ fn list(
             .max()
             .unwrap_or(0)
     };
+    let whole = snapshot.listed_bytes();
     let (size_width, count_width) = (widest(&sizes), widest(&counts));
     for ((holder, size), count) in shown.iter().zip(&sizes).zip(&counts) {
-        let share = size::percent(holder.bytes, snapshot.bytes);
+        let share = size::percent(holder.bytes, whole);
         let front = format!("  {size:>size_width$}  {share:>7}  {count:>count_width$}  ");
         let mut stack = stack_lines(
             profile,
@@ -100,7 +104,7 @@ fn list(
         "  and {} more stacks with {} ({}) together",
         size::thousands(rest.len() as u64),
         size::short(bytes),
-        size::percent(bytes, snapshot.bytes)
+        size::percent(bytes, whole)
     );
     page.line(&[(Style::Dim, &text)])
 }

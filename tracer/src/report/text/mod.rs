@@ -13,6 +13,7 @@ use self::page::{Page, Style};
 use super::model::{Completion, Profile};
 use super::name::printable;
 use super::{size, time};
+use crate::live::{Kind, Snapshot};
 use crate::record::Origin;
 
 /// The table of the books does not get narrower.
@@ -51,6 +52,7 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
         colour: options.colour,
     };
     headline(&mut page, profile)?;
+    kinds(&mut page, &profile.peak)?;
     subject(&mut page, profile)?;
     ending::write(&mut page, profile)?;
     if let Some(reason) = profile.completion.cut_reason() {
@@ -93,11 +95,11 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         Some(before) if peak.blocks == 0 => (size::headline(before), format!(" {at}")),
         Some(_) => (
             size::headline(peak.bytes),
-            format!(" traced in {}, {at}", blocks(peak.blocks)),
+            format!(" traced in {}, {at}", held_in(peak)),
         ),
         None => (
             size::headline(peak.bytes),
-            format!(" in {}, {at}", blocks(peak.blocks)),
+            format!(" in {}, {at}", held_in(peak)),
         ),
     };
     page.line(&[
@@ -156,11 +158,58 @@ fn moment(profile: &Profile, at: crate::event::Nanos) -> String {
     }
 }
 
-fn blocks(count: u64) -> String {
+/// `12 blocks`, `1 mapping`.
+fn amount(kind: Kind, count: u64) -> String {
+    let (one, many) = match kind {
+        Kind::Heap => ("block", "blocks"),
+        Kind::Mapping => ("mapping", "mappings"),
+        Kind::ThreadStack => ("thread stack", "thread stacks"),
+        Kind::Reserved => ("reserved range", "reserved ranges"),
+        Kind::File => ("range of a file", "ranges of files"),
+        Kind::Shared => ("shared range", "shared ranges"),
+    };
     match count {
-        1 => "1 block".to_owned(),
-        count => format!("{} blocks", size::thousands(count)),
+        1 => format!("1 {one}"),
+        count => format!("{} {many}", size::thousands(count)),
     }
+}
+
+/// In how many blocks and mappings it was held.
+fn held_in(snapshot: &Snapshot) -> String {
+    let blocks = amount(Kind::Heap, snapshot.of(Kind::Heap).blocks);
+    match snapshot.of(Kind::Mapping).blocks {
+        0 => blocks,
+        mappings => format!("{blocks} and {}", amount(Kind::Mapping, mappings)),
+    }
+}
+
+/// What the peak was made of, if not of blocks alone, and what address space there was beside it.
+fn kinds(page: &mut Page<'_>, peak: &Snapshot) -> io::Result<()> {
+    let short = |kind| size::short(peak.of(kind).bytes);
+    if peak.of(Kind::Mapping).bytes > 0 {
+        let text = format!(
+            "heap {}, mappings {}",
+            short(Kind::Heap),
+            short(Kind::Mapping)
+        );
+        page.prose(Style::Plain, (6, 6), &text)?;
+    }
+    let apart = [
+        (Kind::ThreadStack, "thread stacks"),
+        (Kind::Reserved, "reserved"),
+        (Kind::File, "files"),
+        (Kind::Shared, "shared"),
+    ];
+    let apart: Vec<String> = apart
+        .into_iter()
+        .filter(|(kind, _)| peak.of(*kind).bytes > 0)
+        .map(|(kind, name)| format!("{name} {}", short(kind)))
+        .collect();
+    if apart.is_empty() {
+        return Ok(());
+    }
+    let text = format!("address space apart from that: {}", apart.join(", "));
+    page.prose(Style::Dim, (6, 6), &text)
 }
 
 /// Whether the recording was finished in order.

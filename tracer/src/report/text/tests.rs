@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::super::script::{MIB, Script};
 use super::*;
+use crate::live::Kinds;
 use crate::record::reader::ReadError;
 use crate::record::{FrameIndex, Quality};
 
@@ -440,4 +441,26 @@ proptest! {
             prop_assert!(!line.chars().any(char::is_control), "{line:?}");
         }
     }
+}
+
+#[test]
+fn the_first_screen_tells_heap_and_mappings_apart_and_address_space_beside_them() {
+    let mut script = Script::launched("server");
+    stacks(&mut script);
+    script.allocate(0, 1, 1, 3 * MIB);
+    script.map(0, 2, 2, 5 * MIB, true);
+    script.map(0, 3, 3, 64 * MIB, false);
+    let mut profile = script.closed();
+    profile.keep(Kinds::OF_THE_PEAK);
+    let text = text_of(&profile, TextOptions::default());
+    for line in [
+        "Peak: 8.4 MB (8.0 MiB) in 1 block and 1 mapping, at ",
+        "      heap 3.0 MiB, mappings 5.0 MiB\n",
+        "      address space apart from that: reserved 64.0 MiB\n",
+        "  5.0 MiB   62.5 %  1 mapping  ",
+        "  3.0 MiB   37.5 %    1 block  row",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing:\n{text}");
+    }
+    assert!(!text.contains("reserved range"), "{text}");
 }

@@ -249,6 +249,11 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         size::short(*unmatched_freed_bytes)
     );
     said.note(*unmatched_frees, "free was", "frees were", &unmatched);
+    let unmatched = format!(
+        "of ranges that were not seen mapped: {} of address space in all",
+        size::short(*unmatched_unmapped_bytes)
+    );
+    said.note(*unmatched_unmaps, "munmap was", "munmaps were", &unmatched);
     said.0.extend(
         notes
             .iter()

@@ -4,6 +4,7 @@
 //! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
 
 mod attach;
+mod checkup;
 mod clock;
 mod code;
 mod company;
@@ -35,6 +36,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub use checkup::{CheckedTarget, Checkup, checkup};
 pub use clock::{monotonic, wall};
 pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};

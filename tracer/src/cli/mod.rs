@@ -1,5 +1,6 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
+mod doctor;
 mod flamegraph;
 mod output;
 mod record;
@@ -31,6 +32,7 @@ enum Verb {
     Record(record::Arguments),
     Report(report::Arguments),
     Flamegraph(flamegraph::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// Done.
@@ -85,6 +87,7 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => record::run(arguments),
         Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
         Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

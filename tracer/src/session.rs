@@ -4,6 +4,7 @@
 //! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
 
 mod attach;
+mod checkup;
 mod clock;
 mod code;
 mod company;
@@ -38,6 +39,7 @@ use tokio::{
 };
 
 pub(crate) use attach::sites;
+pub use checkup::{CheckedTarget, Checkup, checkup};
 pub use clock::{monotonic, wall};
 pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};

@@ -1,5 +1,6 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
+mod doctor;
 mod flamegraph;
 mod floor;
 mod kind;
@@ -35,6 +36,7 @@ enum Verb {
     Flamegraph(flamegraph::Arguments),
     #[command(name = "__floor", hide = true)]
     Floor(floor::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// Done.
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
         Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
         Verb::Floor(arguments) => floor::run(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -21,7 +21,7 @@ pub struct Counted {
     pub window: Duration,
 }
 
-/// What processes do in a second when nobody counts.
+/// What processes do in a second of being counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     /// Calls that allocate or resize.
@@ -33,10 +33,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The rate that a window shows, less what counting cost in it.
+    /// What a window shows: the calls as they were counted, the processor time less what counting took of it.
     ///
-    /// Time that counting took cannot be used for calls: a process that is never idle would have made so many more of them.
-    /// So the calls belong to the processes' own time, and where they had no idle time left, that fills the window.
+    /// A process that is never idle makes fewer calls while it is counted than it would alone. Where counting took nearly all
+    /// of its time, what is left is no more than the error of the measured cost, and the slowdown is understated.
     pub fn of(counted: &Counted, cost: &HitCost) -> Self {
         let Counted {
             allocations,

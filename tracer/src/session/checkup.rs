@@ -1,0 +1,103 @@
+//! Whether and at what cost this machine, and a process, can be traced: what a session would find out, without one.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Forecast, SessionError, Signals, attach, company::Company, preflight, rate::Rate};
+use crate::{
+    probe::{
+        calibrate::{self, HitCost},
+        kernel::Kernel,
+        link::LinkKind,
+        selftest::{self, Situation},
+    },
+    target::{
+        Target, TargetError,
+        allocator::{self, Allocator},
+        safety::Findings,
+    },
+};
+
+/// Kernel memory for the event ring of a checkup: the child's events are few.
+const RING_BYTES: u32 = 1 << 20;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Checkup {
+    /// The kind of link that a session would use.
+    pub link: LinkKind,
+    /// Better kinds, and why they do not serve.
+    pub unfit: Vec<(LinkKind, String)>,
+    /// What a hit costs.
+    pub cost: HitCost,
+    /// Where probes would go: into the process's allocator, or this machine's own.
+    pub allocator: Allocator,
+    /// The process that was asked for.
+    pub target: Option<CheckedTarget>,
+}
+
+/// What was found of a process.
+#[derive(Debug)]
+pub struct CheckedTarget {
+    /// Which.
+    pub target: Target,
+    /// What is dangerous on some kernels; the link was tried under these conditions.
+    pub findings: Findings,
+    /// What it calls, and what tracing it would cost.
+    pub forecast: Forecast,
+}
+
+/// Looks at this machine and, if asked, at a process, whose calls are counted for at most `window`.
+///
+/// # Errors
+///
+/// What would keep a session from tracing.
+pub async fn checkup(pid: Option<u32>, window: Duration) -> Result<Checkup, SessionError> {
+    let mut signals = Signals::new().map_err(|source| SessionError::Start {
+        what: "await signals",
+        source,
+    })?;
+    let _company = Company::join()?;
+    let examined = pid.map(attach::examine).transpose()?;
+    let mut kernel = Kernel::load(RING_BYTES)?;
+    // The end of the child on which costs are measured is to be heard of.
+    kernel.follow_processes()?;
+    let mut rings = kernel.take_rings()?;
+    let own = || -> Result<Target, TargetError> { Target::open(std::process::id()) };
+    let (target, findings) = match &examined {
+        Some((target, findings)) => (target.clone(), *findings),
+        None => (own()?, Findings::default()),
+    };
+    let link = attach::kind_for(&mut kernel, &mut HashMap::new(), None, &target, &findings)?;
+    let situation = Situation {
+        leader_gone: target.leader_gone,
+        seccomp: findings.seccomp,
+    };
+    let unfit = LinkKind::LADDER
+        .into_iter()
+        .take_while(|kind| *kind != link)
+        .filter_map(|kind| Some((kind, selftest::works(&mut kernel, kind, situation).err()?)))
+        .collect();
+    let cost = calibrate::measure(&mut kernel, link, &mut rings)?;
+    let allocator = allocator::find(&target)?;
+    let target = match examined {
+        None => None,
+        Some((target, findings)) => {
+            let targets = [(target, link)];
+            let counted = preflight::count(&mut kernel, &targets, window, &mut signals).await?;
+            let [(target, _)] = targets;
+            let rate = Rate::of(&counted, &cost);
+            Some(CheckedTarget {
+                target,
+                findings,
+                forecast: Forecast { cost, rate },
+            })
+        }
+    };
+    Ok(Checkup {
+        link,
+        unfit,
+        cost,
+        allocator,
+        target,
+    })
+}

@@ -16,6 +16,7 @@ mod blocks;
 mod figures;
 mod machine;
 mod pairs;
+mod placed_libc;
 mod process;
 mod program;
 mod rate;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::placed_libc;
 use super::process;
 use super::program::Program;
 use super::victim::{PATIENCE, Pairs, Setting, Victim};
@@ -135,7 +136,10 @@ impl Tools {
         if tracer == Tracer::Heaptrack {
             return self.start_heaptrack();
         }
-        let victim = self.victim()?;
+        let victim = match tracer {
+            Tracer::BpftraceSamePlace => self.on_placed_libc()?,
+            _ => self.victim()?,
+        };
         let pid = victim.pid();
         let program = match tracer {
             Tracer::Untraced | Tracer::Heaptrack => None,
@@ -143,10 +147,9 @@ impl Tools {
             Tracer::EntryFloor => Some(self.floor(pid, "entry")?),
             Tracer::Exact => Some((self.record(pid, &[])?, "tracing ")),
             Tracer::Sampled => Some((self.record(pid, &["--sample", "512KiB"])?, "tracing ")),
-            Tracer::BpftraceFirstByte => Some(bpftrace(pid, Placement { malloc: 0, free: 0 })?),
+            Tracer::BpftraceFirstByte => Some(bpftrace(pid, "malloc", "free")?),
             Tracer::BpftraceSamePlace => {
-                let placement = self.placement.context("the floor was not placed")?;
-                Some(bpftrace(pid, placement)?)
+                Some(bpftrace(pid, placed_libc::MALLOC, placed_libc::FREE)?)
             }
         };
         let program = match program {
@@ -167,6 +170,13 @@ impl Tools {
             tracer: program,
             consumers,
         })
+    }
+
+    fn on_placed_libc(&self) -> Result<Victim> {
+        let placement = self.placement.context("the floor was not placed")?;
+        let libc = libc_of(self.victim()?.pid())?;
+        let folder = placed_libc::make(Path::new(&libc), &self.directory, placement)?;
+        Victim::start(Command::new(&self.victim).env("LD_LIBRARY_PATH", folder))
     }
 
     fn floor(&self, pid: u32, mode: &str) -> Result<(Program, &'static str)> {
@@ -271,35 +281,20 @@ fn runs(pid: u32, program: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
 }
 
-/// Size in, address and stack out, the free, by maps: what highwater tells of a pair.
-fn bpftrace(pid: u32, placement: Placement) -> Result<(Program, &'static str)> {
+/// Size in, address and stack out, the free, by maps: what highwater tells of a pair. The functions are symbols of libc.
+fn bpftrace(pid: u32, malloc: &str, free: &str) -> Result<(Program, &'static str)> {
     let libc = libc_of(pid)?;
-    let at = |function: &str, offset: u64| match offset {
-        0 => format!("uprobe:{libc}:{function}"),
-        _ => format!("uprobe:{libc}:{function}+{offset}"),
-    };
     let script = format!(
-        "{malloc} {{ @size[tid] = arg0; }}
-         uretprobe:{libc}:malloc /@size[tid]/ {{ @live[retval] = (@size[tid], ustack); delete(@size[tid]); }}
-         {free} {{ delete(@live[arg0]); }}
+        "uprobe:{libc}:{malloc} {{ @size[tid] = arg0; }}
+         uretprobe:{libc}:{malloc} /@size[tid]/ {{ @live[retval] = (@size[tid], ustack); delete(@size[tid]); }}
+         uprobe:{libc}:{free} {{ delete(@live[arg0]); }}
          interval:ms:200 /@ready == 0/ {{ @ready = 1; printf(\"UP\\n\"); }}
-         END {{ clear(@size); clear(@live); }}",
-        malloc = at("malloc", placement.malloc),
-        free = at("free", placement.free),
+         END {{ clear(@size); clear(@live); }}"
     );
     let program = Program::start(
         Command::new("bpftrace")
-            // What it prints goes to a pipe, and would wait there for more. Debian's cannot tell whether a place past the
-            // first byte is the beginning of an instruction, and takes our word for it only so.
-            .args([
-                "--unsafe",
-                "-B",
-                "line",
-                "-p",
-                &pid.to_string(),
-                "-e",
-                &script,
-            ])
+            // What it prints goes to a pipe, and would wait there for more.
+            .args(["-B", "line", "-p", &pid.to_string(), "-e", &script])
             .stdin(Stdio::null()),
     )?;
     Ok((program, "UP"))

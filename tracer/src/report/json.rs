@@ -21,6 +21,7 @@ use super::name::NamedFrame;
 use super::time;
 use crate::event::{Nanos, ProcessId, StackIndex};
 use crate::live::{Kind, Snapshot, Totals};
+use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all.
@@ -45,8 +46,11 @@ pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::
         schema: 1,
         highwater: env!("CARGO_PKG_VERSION"),
         recorded_by: &profile.opening.highwater,
-        mode: "exact",
-        sample_bytes: None,
+        mode: match profile.sample_bytes() {
+            None => "exact",
+            Some(_) => "sampled",
+        },
+        sample_bytes: profile.sample_bytes(),
         started: time::rfc3339(profile.opening.started_unix_ns),
         duration_ns: profile.duration_ns(),
         processes: profile
@@ -189,6 +193,7 @@ struct JsonFrame<'a> {
 struct JsonMoment {
     at_ns: u64,
     bytes: u64,
+    error_bytes: u64,
     blocks: u64,
     by_kind: JsonKinds,
     holders: Vec<JsonHolder>,
@@ -254,7 +259,9 @@ struct JsonQuality<'a> {
     unreadable_results: u64,
     stack_collisions: u64,
     malformed_events: u64,
+    dropped_samples: u64,
     unfollowed_children: u64,
+    losses: &'a [ProcessLosses],
     replaced_blocks: u64,
     unpaired_resizes: u64,
     notes: &'a [String],
@@ -339,13 +346,14 @@ impl JsonMoment {
                 kind: kind_name(holder.kind),
                 bytes: holder.bytes,
                 blocks: holder.blocks,
-                error_bytes: 0,
+                error_bytes: holder.error_bytes,
                 growth_bytes_per_s: None,
             });
         let of = |kind| profile.mappings.then(|| snapshot.of(kind).bytes);
         Self {
             at_ns: profile.since_start(snapshot.at).0,
             bytes: snapshot.bytes,
+            error_bytes: snapshot.error_bytes,
             blocks: snapshot.blocks,
             by_kind: JsonKinds {
                 heap: snapshot.of(Kind::Heap).bytes,
@@ -507,7 +515,9 @@ impl<'a> JsonQuality<'a> {
             unreadable_results: quality.unreadable_results,
             stack_collisions: quality.stack_collisions,
             malformed_events: quality.malformed_events,
+            dropped_samples: quality.dropped_samples,
             unfollowed_children: quality.unfollowed_children,
+            losses: &quality.losses,
             replaced_blocks: profile.totals.replaced_blocks,
             unpaired_resizes: profile.totals.unpaired_resizes,
             notes: &quality.notes,

@@ -23,6 +23,8 @@ pub struct Profile {
     pub processes: Vec<ProcessProfile>,
     /// Whether system calls about the address space were seen: of a recording without any, only the heap is known.
     pub mappings: bool,
+    /// Allocations were sampled: log2 of the bytes from one sample to the next, the largest there was.
+    pub sampling: Option<u8>,
     /// Counts over all processes.
     pub totals: Totals,
     /// All processes together, at the high-water mark.
@@ -215,6 +217,11 @@ impl Profile {
     pub fn unresolved_frames(&self) -> u64 {
         let named = |frame: &&FrameIndex| !self.locations.names.contains_key(*frame);
         self.locations.frames.keys().filter(named).count() as u64
+    }
+
+    /// Bytes from one sample to the next, on average; `None` where every call was followed.
+    pub fn sample_bytes(&self) -> Option<u64> {
+        self.sampling.map(|exponent| 1 << exponent.min(63))
     }
 
     /// Whether the recording is whole and nothing that changes sizes or counts was missed. Missing names and stacks do

@@ -73,6 +73,7 @@ struct Replay {
     opening: Opening,
     live: LiveSet,
     mappings: bool,
+    sampling: Option<u8>,
     tracked: Vec<Tracked>,
     by_id: HashMap<ProcessId, usize>,
     locations: Locations,
@@ -88,6 +89,7 @@ impl Replay {
             opening,
             live: LiveSet::new(),
             mappings: false,
+            sampling: None,
             tracked: Vec::new(),
             by_id: HashMap::new(),
             locations: Locations::default(),
@@ -181,6 +183,12 @@ impl Replay {
             Call::Executed { .. } => (EndReason::Executed, event.at),
             Call::Mapping(_) => {
                 self.mappings = true;
+                return;
+            }
+            Call::Sampling {
+                exponent: exponent @ 1..,
+            } => {
+                self.sampling = self.sampling.max(Some(exponent));
                 return;
             }
             Call::OomVictim => {
@@ -290,6 +298,7 @@ impl Replay {
         Profile {
             opening: self.opening,
             mappings: self.mappings,
+            sampling: self.sampling,
             totals: self.live.totals(),
             processes,
             peak,

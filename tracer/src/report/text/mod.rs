@@ -102,6 +102,14 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             format!(" in {}, {at}", held_in(peak)),
         ),
     };
+    let (about, off) = match profile.sample_bytes() {
+        Some(_) if peak.bytes > 0 => (
+            "≈ ",
+            format!(" ± {}", size::percent(peak.error_bytes, peak.bytes)),
+        ),
+        _ => ("", String::new()),
+    };
+    let bytes = format!("{about}{bytes}{off}");
     page.line(&[
         (Style::Bold, "Peak: "),
         (Style::Bold, &bytes),

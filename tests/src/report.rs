@@ -44,6 +44,8 @@ pub struct Process {
 pub struct Holder {
     /// The process.
     pub process: u64,
+    /// What kind of memory: `heap`, `mapping`, …
+    pub kind: String,
     /// Names of the functions on its stack, leaf first; unresolved ones are `?`.
     pub functions: Vec<String>,
     /// The frames of its stack, leaf first; an inlined function is none.
@@ -79,10 +81,12 @@ pub struct Frame {
 pub struct Holding {
     /// When, from the start of the recording.
     pub at_ns: u64,
-    /// Bytes held by all.
+    /// Bytes held by all, heap and mappings.
     pub bytes: u64,
-    /// Blocks held by all.
+    /// Blocks held by all, and ranges.
     pub blocks: u64,
+    /// Bytes of every kind of memory.
+    pub by_kind: BTreeMap<String, u64>,
     /// By whom.
     pub holders: Vec<Holder>,
 }
@@ -93,6 +97,35 @@ impl Holding {
         self.holders
             .iter()
             .filter(|holder| holder.functions.iter().any(|name| name == function))
+            .fold((0, 0), |(bytes, blocks), holder| {
+                (bytes + holder.bytes, blocks + holder.blocks)
+            })
+    }
+
+    /// Bytes of a kind of memory.
+    #[track_caller]
+    pub fn of(&self, kind: &str) -> u64 {
+        *self
+            .by_kind
+            .get(kind)
+            .unwrap_or_else(|| panic!("no kind {kind} in {:?}", self.by_kind))
+    }
+
+    /// Bytes of a kind of memory that the stacks through that function hold.
+    pub fn of_through(&self, kind: &str, function: &str) -> u64 {
+        self.holders
+            .iter()
+            .filter(|holder| holder.kind == kind)
+            .filter(|holder| holder.functions.iter().any(|name| name == function))
+            .map(|holder| holder.bytes)
+            .sum()
+    }
+
+    /// Bytes and blocks of the heap.
+    pub fn heap(&self) -> (u64, u64) {
+        self.holders
+            .iter()
+            .filter(|holder| holder.kind == "heap")
             .fold((0, 0), |(bytes, blocks), holder| {
                 (bytes + holder.bytes, blocks + holder.blocks)
             })
@@ -308,6 +341,7 @@ impl Report {
             .iter()
             .map(|holder| Holder {
                 process: number(holder, "process"),
+                kind: holder["kind"].as_str().unwrap_or_default().to_owned(),
                 functions: self.functions(&holder["stack"]),
                 frames: self.frames(&holder["stack"]),
                 truncated: list(&self.0, "truncated_stacks").contains(&holder["stack"]),
@@ -319,6 +353,8 @@ impl Report {
             at_ns: number(value, "at_ns"),
             bytes: number(value, "bytes"),
             blocks: number(value, "blocks"),
+            by_kind: serde_json::from_value(value["by_kind"].clone())
+                .unwrap_or_else(|error| panic!("by_kind of {value:#}: {error}")),
             holders,
         }
     }

@@ -1,0 +1,288 @@
+// Each call by which an address space changes, one row at a time: `mapping_calls libc|raw ROW`. `raw` makes the system
+// calls by an instruction of its own.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "ranges.h"
+
+static int raw;
+
+static long call(long number, long a, long b, long c, long d, long e, long f)
+{
+    if (!raw) {
+        switch (number) {
+        case SYS_mmap:
+            return (long)mmap((void *)a, b, c, d, e, f);
+        case SYS_munmap:
+            return munmap((void *)a, b);
+        case SYS_mremap:
+            return (long)mremap((void *)a, b, c, d, (void *)e);
+        default:
+            return mprotect((void *)a, b, c);
+        }
+    }
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result < 0 && result > -4096 ? -1 : result;
+}
+
+enum { RW = PROT_READ | PROT_WRITE, PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS };
+
+// Addresses that are free: only what a row maps itself lies there.
+static char *room;
+enum { ROOM_PAGES = 1 << 19 };
+#define AT(page) (room + (size_t)(page) * PAGE)
+
+// Maps pages of the room, with flags of its own.
+static void map_as(enum kind kind, size_t page, size_t pages, int protection, int flags, int file)
+{
+    if (call(SYS_mmap, (long)AT(page), pages * PAGE, protection, flags | MAP_FIXED, file, 0) != (long)AT(page))
+        broken("mmap");
+    came(kind, page, pages);
+    books.mmaps++;
+}
+
+static void map(size_t page, size_t pages)
+{
+    map_as(MAPPING, page, pages, RW, PRIVATE, -1);
+}
+
+static void unmap(size_t page, size_t pages)
+{
+    if (call(SYS_munmap, (long)AT(page), pages * PAGE, 0, 0, 0, 0))
+        broken("munmap");
+    unmapped(page, pages);
+}
+
+static void protect(size_t page, size_t pages, int protection)
+{
+    if (call(SYS_mprotect, (long)AT(page), pages * PAGE, protection, 0, 0, 0))
+        broken("mprotect");
+    protected(page, pages, protection != PROT_NONE);
+}
+
+// Moves to `to`, or stays where it is.
+static void remap(size_t page, size_t old_pages, size_t to, size_t pages)
+{
+    int flags = to == page ? 0 : MREMAP_MAYMOVE | MREMAP_FIXED;
+    if (call(SYS_mremap, (long)AT(page), old_pages * PAGE, pages * PAGE, flags, (long)AT(to), 0) != (long)AT(to))
+        broken("mremap");
+    remapped(page, old_pages, to, pages);
+}
+
+static void fails(long result)
+{
+    if (result != -1)
+        broken("a call that must fail succeeded");
+}
+
+FRAME static void whole_ranges(void)
+{
+    map(0, 10);
+    map(20, 300);
+    map(400, 1);
+    unmap(20, 300);
+    map(20, 5);
+}
+
+FRAME static void parts_of_ranges(void)
+{
+    map(0, 64);
+    unmap(0, 3);
+    unmap(60, 4);
+    unmap(20, 10);
+    map(100, 8);
+    unmap(103, 1);
+    // The length is rounded up to a page.
+    if (call(SYS_munmap, (long)AT(105), 1, 0, 0, 0, 0))
+        broken("munmap");
+    unmapped(105, 1);
+}
+
+FRAME static void several_at_once(void)
+{
+    map(0, 4);
+    map(4, 4);
+    map(10, 6);
+    map(30, 5);
+    map(33, 1);
+    // From inside the first to inside the last, over a hole.
+    unmap(2, 30);
+    // Of nothing but a hole.
+    unmap(10, 10);
+}
+
+FRAME static void over_older_ones(void)
+{
+    map(0, 40);
+    map(10, 5);
+    map(38, 10);
+    map_as(RESERVED, 12, 10, PROT_NONE, PRIVATE, -1);
+    map_as(MAPPING, 13, 2, RW, PRIVATE, -1);
+    // And what must not replace anything.
+    fails(call(SYS_mmap, (long)AT(39), 4 * PAGE, RW, PRIVATE | MAP_FIXED_NOREPLACE, -1, 0));
+    fails(call(SYS_mmap, 0, 1L << 47, RW, PRIVATE, -1, 0));
+}
+
+FRAME static void moves(void)
+{
+    map(0, 10);
+    remap(0, 10, 0, 25);
+    remap(0, 25, 0, 7);
+    remap(0, 7, 100, 7);
+    map(200, 30);
+    // Onto another one, longer than it was.
+    remap(100, 7, 205, 9);
+    // A part of one, shorter than it was.
+    remap(220, 6, 300, 2);
+    // The old range stays there, empty.
+    long moved = call(SYS_mremap, (long)AT(300), 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                      (long)AT(400), 0);
+    if (moved != (long)AT(400))
+        broken("mremap");
+    came(MAPPING, 400, 2);
+}
+
+FRAME static void failures(void)
+{
+    map(0, 20);
+    map(20, 5);
+    map_as(RESERVED, 40, 10, PROT_NONE, PRIVATE, -1);
+    fails(call(SYS_munmap, (long)AT(3) + 1, PAGE, 0, 0, 0, 0));
+    fails(call(SYS_munmap, (long)AT(3), 0, 0, 0, 0, 0));
+    fails(call(SYS_munmap, (long)AT(0), 1L << 47, 0, 0, 0, 0));
+    // No room to grow, over a hole, of nothing, onto itself.
+    fails(call(SYS_mremap, (long)AT(0), 20 * PAGE, 30 * PAGE, 0, 0, 0));
+    fails(call(SYS_mremap, (long)AT(21), 10 * PAGE, 40 * PAGE, MREMAP_MAYMOVE, 0, 0));
+    fails(call(SYS_mremap, (long)AT(1000), PAGE, 2 * PAGE, MREMAP_MAYMOVE, 0, 0));
+    fails(call(SYS_mremap, (long)AT(40), 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (long)AT(42), 0));
+    fails(call(SYS_mprotect, (long)AT(40) + 1, PAGE, RW, 0, 0, 0));
+    // The last call of the thread: nothing tells its end but its failure.
+    fails(call(SYS_munmap, (long)AT(0), 1L << 47, 0, 0, 0, 0));
+}
+
+// As a virtual machine does: much is set aside, committed in steps, and partly given back.
+FRAME static void reservations(void)
+{
+    map_as(RESERVED, 0, 1 << 18, PROT_NONE, PRIVATE | MAP_NORESERVE, -1);
+    for (size_t page = 0; page < 4096; page += 16)
+        protect(page, 16, RW);
+    protect(1000, 100, PROT_NONE);
+    protect(1050, 200, PROT_READ);
+    // Go commits by mapping anew.
+    map(100000, 64);
+    map_as(RESERVED, 100010, 4, PROT_NONE, PRIVATE | MAP_NORESERVE, -1);
+    // V8 aligns its cage by unmapping both ends.
+    map_as(RESERVED, 300000, 512, PROT_NONE, PRIVATE, -1);
+    unmap(300000, 100);
+    unmap(300356, 156);
+    protect(300100, 1, RW);
+    // A page that only runs is committed as well.
+    protect(300101, 3, PROT_READ | PROT_EXEC);
+    unmap(2000, 1000);
+}
+
+FRAME static void files_and_shared(void)
+{
+    int file = memfd_create("victim", 0);
+    if (file < 0 || ftruncate(file, 64 * PAGE))
+        broken("memfd_create");
+    map_as(FILES, 0, 64, PROT_READ, MAP_SHARED, file);
+    map_as(FILES, 100, 32, RW, MAP_PRIVATE, file);
+    map_as(SHARED, 200, 16, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
+    map_as(SHARED, 300, 8, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1);
+    unmap(10, 5);
+    unmap(200, 4);
+    remap(100, 32, 400, 16);
+    // They stay what they are.
+    protect(204, 4, PROT_NONE);
+    protect(400, 4, PROT_NONE);
+    protect(300, 8, RW);
+    close(file);
+}
+
+FRAME static void thread_stacks(void)
+{
+    map_as(THREAD_STACK, 0, 256, RW, PRIVATE | MAP_STACK, -1);
+    // As glibc does: all of it set aside, and then all but the guard committed.
+    map_as(RESERVED_STACK, 300, 257, PROT_NONE, PRIVATE | MAP_STACK, -1);
+    protect(301, 256, RW);
+    unmap(0, 256);
+}
+
+FRAME static void program_break(void)
+{
+    // The room is where the break is: pages are those of the heap segment, and only whole ones count.
+    if (sbrk(100 * PAGE) != room)
+        broken("sbrk");
+    came(MAPPING, 0, 100);
+    if (sbrk(PAGE / 2) == (void *)-1 || sbrk(PAGE / 4) == (void *)-1)
+        broken("sbrk");
+    came(MAPPING, 100, 1);
+    if (sbrk(-(50 * PAGE)) == (void *)-1)
+        broken("sbrk");
+    went(51, 50);
+    if (brk(room + 10 * PAGE))
+        broken("brk");
+    went(10, 41);
+    // Refused: the break stays where it is.
+    if (!brk(opaque(room + ((size_t)1 << 46))))
+        broken("brk");
+    unmap(2, 3);
+}
+
+static const struct row {
+    const char *name;
+    void (*run)(void);
+} rows[] = {
+    {"whole_ranges", whole_ranges},
+    {"parts_of_ranges", parts_of_ranges},
+    {"several_at_once", several_at_once},
+    {"over_older_ones", over_older_ones},
+    {"moves", moves},
+    {"failures", failures},
+    {"reservations", reservations},
+    {"files_and_shared", files_and_shared},
+    {"thread_stacks", thread_stacks},
+    {"program_break", program_break},
+};
+
+static void (*row)(void);
+
+static int obey(const char *command, uint64_t number)
+{
+    (void)number;
+    if (strcmp(command, "go"))
+        return 0;
+    row();
+    tell_ranges();
+    return 1;
+}
+
+int main(int count, char **arguments)
+{
+    if (count != 3)
+        broken("there are two arguments");
+    raw = !strcmp(arguments[1], "raw");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (!strcmp(rows[i].name, arguments[2]))
+            row = rows[i].run;
+    if (!row)
+        broken("the argument is no row");
+    if (row == program_break) {
+        char *end = sbrk(0);
+        intptr_t rest = -(uintptr_t)end & (PAGE - 1);
+        room = (char *)sbrk(rest) + rest;
+    } else {
+        room = mmap(NULL, ROOM_PAGES * PAGE, PROT_NONE, PRIVATE | MAP_NORESERVE, -1, 0);
+        if (room == MAP_FAILED || munmap(room, ROOM_PAGES * PAGE))
+            broken("no room");
+    }
+    serve(obey);
+}

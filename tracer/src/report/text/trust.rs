@@ -78,7 +78,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     } = &profile.totals;
     let mut said = Sentences::default();
     let lost = lost_allocations.saturating_add(*lost_frees);
-    let off = how_far_off(losses, lost);
+    let off = how_far_off(profile, losses, lost);
     let lost_in_words = format!(
         "lost ({} and {}): the ring was full{off}",
         counted(*lost_allocations, "allocation", "allocations"),
@@ -275,9 +275,26 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
 
 /// By how much what is reported as live may be off: upwards by blocks whose allocation was lost, downwards by those whose free
 /// was.
-fn how_far_off(losses: &[ProcessLosses], lost: u64) -> String {
+fn how_far_off(profile: &Profile, losses: &[ProcessLosses], lost: u64) -> String {
     if lost == 0 {
         return String::new();
+    }
+    if losses.is_empty() {
+        // Of a recording that has no sizes of what was lost.
+        let Totals {
+            allocations,
+            allocated_bytes,
+            ..
+        } = profile.totals;
+        let off = allocated_bytes
+            .checked_div(allocations)
+            .map(|average| average.saturating_mul(lost));
+        return off.map_or_else(String::new, |off| {
+            format!(
+                " (by the average block, the live set may be off by up to {})",
+                size::short(off)
+            )
+        });
     }
     let sum = |of: fn(&ProcessLosses) -> u64| losses.iter().map(of).fold(0, u64::saturating_add);
     format!(

@@ -85,8 +85,8 @@ pub struct Holding {
     pub bytes: u64,
     /// Blocks held by all, and ranges.
     pub blocks: u64,
-    /// Bytes of every kind of memory.
-    pub by_kind: BTreeMap<String, u64>,
+    /// Bytes of every kind of memory; `None` for what the recording knows nothing of.
+    pub by_kind: BTreeMap<String, Option<u64>>,
     /// By whom.
     pub holders: Vec<Holder>,
 }
@@ -105,9 +105,10 @@ impl Holding {
     /// Bytes of a kind of memory.
     #[track_caller]
     pub fn of(&self, kind: &str) -> u64 {
-        *self
-            .by_kind
+        self.by_kind
             .get(kind)
+            .copied()
+            .flatten()
             .unwrap_or_else(|| panic!("no kind {kind} in {:?}", self.by_kind))
     }
 
@@ -332,6 +333,30 @@ impl Report {
             (peak.bytes, peak.blocks),
             (truth.get("peak_bytes"), truth.get("peak_blocks")),
             "bytes and blocks at the peak"
+        );
+    }
+
+    /// The same of the heap alone, for programs that map memory as well: whatever is loaded anew does.
+    #[track_caller]
+    pub fn assert_heap_at_end(&self, truth: &Truth) {
+        let end = self.end();
+        end.assert_adds_up();
+        assert_eq!(
+            end.heap(),
+            (truth.get("live_bytes"), truth.get("live_blocks")),
+            "bytes and blocks of the heap at the end"
+        );
+    }
+
+    /// The same of the peak.
+    #[track_caller]
+    pub fn assert_heap_at_peak(&self, truth: &Truth) {
+        let peak = self.peak();
+        peak.assert_adds_up();
+        assert_eq!(
+            peak.heap(),
+            (truth.get("peak_bytes"), truth.get("peak_blocks")),
+            "bytes and blocks of the heap at the peak"
         );
     }
 

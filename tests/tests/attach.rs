@@ -200,7 +200,7 @@ fn an_exec_by_a_thread_that_is_not_the_first_begins_a_new_program() {
         exit.reason.as_str()
     });
     assert_eq!(reasons.collect::<Vec<_>>(), ["executed", "detached"]);
-    report.assert_end(&new);
+    report.assert_heap_at_end(&new);
     assert_eq!(
         report.total("allocations"),
         old.get("allocations") + new.get("allocations")
@@ -212,7 +212,7 @@ fn an_exec_by_a_thread_that_is_not_the_first_begins_a_new_program() {
     );
     let second = report.process_peak(processes[1].id);
     assert_eq!(
-        (second.bytes, second.blocks),
+        second.heap(),
         (new.get("peak_bytes"), new.get("peak_blocks"))
     );
 }

@@ -127,8 +127,8 @@ fn a_target_that_becomes_another_program_is_followed_into_it() {
             ("exited".to_owned(), Some(0))
         ]
     );
-    report.assert_peak(&old);
-    report.assert_end(&new);
+    report.assert_heap_at_peak(&old);
+    report.assert_heap_at_end(&new);
 }
 
 #[test]

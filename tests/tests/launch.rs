@@ -33,8 +33,8 @@ fn a_launched_program_is_seen_from_before_main_to_its_end() {
     // Also what its constructor did before main.
     report.assert_totals(&truth);
     assert_eq!(report.total("unmatched_frees"), 0);
-    report.assert_end(&truth);
-    report.assert_peak(&truth);
+    report.assert_heap_at_end(&truth);
+    report.assert_heap_at_peak(&truth);
     let process = report.only_process();
     let exit = process.exit.expect("it has exited");
     assert_eq!((exit.reason.as_str(), exit.code), ("exited", Some(0)));
@@ -75,7 +75,7 @@ fn a_signal_to_the_recorder_reaches_the_program_that_it_launched() {
     let report = Report::of(&file);
     // A program allocates within a millisecond of its exec: stacks from before its code was looked at are cut, and counted.
     report.assert_saw_all_but(&["truncated_stacks"]);
-    report.assert_end(&truth);
+    report.assert_heap_at_end(&truth);
 }
 
 #[test]
@@ -137,5 +137,5 @@ fn a_command_under_sudo_runs_as_who_called_sudo() {
     let report = Report::of(&file);
     // A program allocates within a millisecond of its exec: stacks from before its code was looked at are cut, and counted.
     report.assert_saw_all_but(&["truncated_stacks"]);
-    report.assert_end(&truth);
+    report.assert_heap_at_end(&truth);
 }

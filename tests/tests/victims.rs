@@ -52,6 +52,8 @@ fn victims_that_keep_books_balance_them() {
         ("seccomp", &[], &["hold 100", "work 1000"]),
         ("spawn_children", &[], &["vfork 5", "spawn 5"]),
         ("short_threads", &[], &["go 200"]),
+        ("arenas", &[], &["rise", "threads", "fall"]),
+        ("mapping_races", &[], &["go", "realloc"]),
         ("launched", &[], &["hold 100"]),
         ("go_marked", &[], &["hold 100"]),
         ("deep", &[], &["deep 100000"]),

@@ -126,6 +126,22 @@ fn what_the_allocator_maps_for_blocks_counts_as_these_blocks_alone() {
 }
 
 #[test]
+fn what_the_allocator_maps_is_no_mapping_where_calls_are_sampled() {
+    privileged!();
+    let _alone = alone();
+    let mut victim = Victim::start("arenas");
+    let options = ["--sample", "64KiB"];
+    let (report, truth) = record_while(&mut victim, &options, &["threads", "rise"]);
+    victim.quit();
+    // Few of the calls that map are followed: the others are known by where they come from.
+    let end = report.end();
+    end.assert_adds_up();
+    assert_eq!(end.of("mapping"), truth.get("own_break"), "{end:#?}");
+    assert_eq!(end.of("reserved"), 0, "{end:#?}");
+    assert_eq!(report.total("mapped_bytes"), truth.get("own_break"));
+}
+
+#[test]
 fn a_program_break_that_malloc_and_the_program_move_is_counted_once() {
     privileged!();
     for commands in [&["rise"][..], &["rise", "fall"]] {

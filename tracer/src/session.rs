@@ -41,6 +41,7 @@ use tokio::{
 pub(crate) use attach::sites;
 pub use checkup::{CheckedTarget, Checkup, checkup};
 pub use clock::{monotonic, wall};
+pub(crate) use company::Company;
 pub use company::{Endangered, Endangers};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
@@ -227,7 +228,7 @@ struct Session {
     pending: Vec<Event>,
     undefined: Vec<StackDefinition>,
     quality: quality::Tally,
-    company: company::Company,
+    company: Company,
     started: Instant,
     events: u64,
     /// log2 of the mean distance of samples in the latest sampled event; 0: every call is seen.
@@ -251,7 +252,7 @@ pub async fn record(
         what: "await signals",
         source,
     })?;
-    let company = company::Company::join()?;
+    let company = Company::join()?;
     let mut kernel = Kernel::load(options.ring_bytes)?;
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());

@@ -51,6 +51,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         seccomp: findings.seccomp,
     };
     // Of the other kinds the floor is another one, and record does not use them where this works.
+    // Links on one library reach into the returns of each other's processes.
+    let _company = session::Company::join()?;
     selftest::works(&mut kernel, LinkKind::Session, situation).map_err(|failure| {
         ProbeError::NoWorkingLink {
             tried: format!("session: {failure}"),

@@ -47,7 +47,7 @@ pub struct Endangered {
 }
 
 /// Our place among the recorders of this machine.
-pub(super) struct Company {
+pub(crate) struct Company {
     lock: Option<File>,
     /// A process that must be traced alone.
     lone: Option<ProcessId>,
@@ -55,7 +55,7 @@ pub(super) struct Company {
 
 impl Company {
     /// Joins the others, unless one of them must be alone.
-    pub(super) fn join() -> Result<Self, Endangers> {
+    pub(crate) fn join() -> Result<Self, Endangers> {
         let lock = OpenOptions::new()
             .create(true)
             .append(true)

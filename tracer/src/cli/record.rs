@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// Only this process, not those that it makes or has made
     #[arg(long)]
     no_children: bool,
-    /// Only heap blocks, no memory mappings: following those slows every system call on the machine by some NUMBER ns
+    /// Only heap blocks, no memory mappings: following those slows every system call on the machine by some 350 ns
     #[arg(long)]
     no_mappings: bool,
     /// Follow only a sample of allocations: of so many bytes asked for, one on average (512KiB; a power of two). Cheaper, and

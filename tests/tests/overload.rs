@@ -133,9 +133,10 @@ fn processes_that_flood_the_ring_take_no_room_from_a_quiet_one() {
     let directory = scratch();
     let mut victim = Victim::start("flood");
     let file = directory.path().join("recording.hwm");
-    let recorder = Recorder::attach_with(victim.pid(), &file, SMALL);
+    // What a quiet process may always send must outlast a reader that waits for its turn on the processor.
+    let recorder = Recorder::attach_with(victim.pid(), &file, &["--ring", "256KiB"]);
     victim.tell("noisy 3");
-    victim.tell("quiet 4000");
+    victim.tell("quiet 1000");
     let truth = victim.tell("stop");
     let report = recorder.interrupt();
     let quiet = report

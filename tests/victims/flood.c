@@ -117,7 +117,7 @@ static void stop(void)
 static void quiet(uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
-        usleep(500);
+        usleep(2000);
         replace(&workers[THREADS]);
     }
 }

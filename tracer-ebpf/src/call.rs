@@ -40,6 +40,9 @@ pub const MAX_CALLS: usize = 4;
 /// A nested call's stack pointer lies less than this below its caller's, a signal handler's at least this.
 const NESTED_REACH: u64 = 1024;
 
+/// The frames between the allocator and its system call (`sbrk` and what it calls) take less than this.
+const WRAPPERS_REACH: u64 = 256;
+
 /// A call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -154,6 +157,34 @@ pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
         && slot - sp < NESTED_REACH
         && alternate.holds(sp) == alternate.holds(slot)
         && holds_trampoline(slot)
+}
+
+/// Whether a system call made at `sp` is the doing of a call that was let go at its entry, for it was not sampled.
+///
+/// Nothing tells whether that call still runs. But if it does, what made the system call returns into the allocator's own code,
+/// and the word that says so lies next to `sp`: at most libc's wrappers are in between, whose frames are small. If it is over,
+/// that word could only be there where a frame of the program's left it as it was.
+#[inline(always)]
+pub fn is_of_passed_call(thread: &Thread, sp: u64) -> bool {
+    let reach = thread.passed.wrapping_sub(sp);
+    if reach >= NESTED_REACH {
+        return false;
+    }
+    let (start, end) = (
+        thread.process.allocator_start,
+        thread.process.allocator_end,
+    );
+    for word in 0..WRAPPERS_REACH / 8 {
+        let at = word * 8;
+        if at >= reach {
+            break;
+        }
+        let word = return_address(sp.wrapping_add(at));
+        if word >= start && word < end {
+            return true;
+        }
+    }
+    false
 }
 
 /// Makes room when all places are taken: the oldest call goes if it is over.

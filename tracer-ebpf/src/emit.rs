@@ -9,8 +9,8 @@
 //! that the reader has taken: the more, the emptier the ring is. Who sends least is refused last. (The fuller the ring,
 //! the smaller the quota; the ring settles where the quotas of those who send most add up to what the reader takes, and who
 //! sends less than that is not refused.) Frees count against the same share, four times as large, or a process that does
-//! nothing but free would take the room that others' allocations may have. Of the room that is for frees alone each process
-//! has a small share of its own.
+//! nothing but free would take the room that others' allocations may have. However full it is, each process has a small share of
+//! its own: enough for one that sends little while the reader is kept waiting.
 
 use aya_ebpf::{
     bindings::{
@@ -139,13 +139,9 @@ extern "C" fn room(identity: u32, retires: u64) -> u64 {
         losses.window = window;
         losses.sent = 0;
     }
-    // At `from` an eighth of the ring, at `to` nothing.
+    // At `from` an eighth of the ring, at `to` next to nothing.
     let quota = size / 8 / 64 * (to.saturating_sub(used) * 64 / (to - from).max(1));
-    let quota = if retires != 0 {
-        (quota * 4).max(size / 64)
-    } else {
-        quota
-    };
+    let quota = (quota << (2 * (retires != 0) as u64)).max(size / 64);
     if losses.sent >= quota {
         return 1;
     }

@@ -28,13 +28,19 @@ fn a_target_that_does_nothing_but_allocate_is_let_go_and_runs_on() {
         "it slowed the target more than --max-overhead allows"
     );
     let notes = notes(&report);
-    for words in ["tracing slowed the target by", "5 % allowed", "probes were taken out"] {
+    for words in [
+        "tracing slowed the target by",
+        "5 % allowed",
+        "probes were taken out",
+    ] {
         assert!(notes.contains(words), "{words:?} is not in {notes}");
     }
     let changed = text.changed_bytes().expect("the victim is alive");
     assert_eq!(changed, 0, "every probe is out");
     let before = victim.tell("check").get("rounds");
-    eventually("the victim goes on", || victim.tell("check").get("rounds") > before);
+    eventually("the victim goes on", || {
+        victim.tell("check").get("rounds") > before
+    });
     victim.tell("stop");
     victim.quit();
 }
@@ -53,7 +59,10 @@ fn a_target_that_rarely_allocates_is_traced_to_its_end() {
     report.assert_saw_all();
     report.assert_totals(&truth);
     assert_eq!(report.json()["quality"]["ended_by"], "the target ended");
-    assert!(report.json()["sample_bytes"].is_null(), "every call was seen");
+    assert!(
+        report.json()["sample_bytes"].is_null(),
+        "every call was seen"
+    );
     assert!(!notes(&report).contains("allowed"), "{}", notes(&report));
 }
 
@@ -63,7 +72,14 @@ fn what_is_to_be_expected_is_told_where_there_is_a_limit_too() {
     let directory = scratch();
     let file = directory.path().join("recording.hwm");
     let victim = Victim::start("steady");
-    let options = ["--max-overhead", "5%", "--preflight", "50ms", "--duration", "50ms"];
+    let options = [
+        "--max-overhead",
+        "5%",
+        "--preflight",
+        "50ms",
+        "--duration",
+        "50ms",
+    ];
     let outcome = run(&mut Recorder::command(victim.pid(), &file, &options));
     victim.quit();
     outcome.assert_says(0, &["expects 0 calls/s"]);

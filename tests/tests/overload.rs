@@ -89,7 +89,10 @@ fn what_was_seen_and_what_was_lost_add_up_to_the_truth() {
     privileged!();
     let _alone = alone();
     let (report, truth) = overload(&["flood 100000"]);
-    assert!(report.quality("lost_allocations") > 0, "the ring overflowed");
+    assert!(
+        report.quality("lost_allocations") > 0,
+        "the ring overflowed"
+    );
     assert!(!report.is_complete());
     assert_books_balance(&report, &truth);
 }
@@ -99,7 +102,10 @@ fn frees_that_find_no_room_are_applied_in_their_order_all_the_same() {
     privileged!();
     let _alone = alone();
     let (report, truth) = overload(&["flood 100000"]);
-    assert!(lost(&report, "spilled", None) > 0, "frees took the long way");
+    assert!(
+        lost(&report, "spilled", None) > 0,
+        "frees took the long way"
+    );
     // None was lost, so a block that is reported as live is live: an order that was not kept would leave some behind.
     assert_eq!(report.quality("lost_frees"), 0);
     assert_eq!(report.quality("replaced_blocks"), 0);
@@ -118,7 +124,10 @@ fn a_live_set_heals_once_the_flood_is_over() {
     let _alone = alone();
     // 4096 slots, drawn at random: of 60 000 draws one in two million misses a given slot.
     let (report, truth) = overload(&["flood 100000", "calm 60000"]);
-    assert!(report.quality("lost_allocations") > 0, "the ring overflowed");
+    assert!(
+        report.quality("lost_allocations") > 0,
+        "the ring overflowed"
+    );
     assert_books_balance(&report, &truth);
     if report.quality("lost_frees") == 0 {
         // Every block of the flood has been freed, and those since were all seen.
@@ -145,10 +154,20 @@ fn processes_that_flood_the_ring_take_no_room_from_a_quiet_one() {
         .find(|process| process.pid == victim.pid())
         .expect("the victim is in its recording");
     victim.quit();
-    assert!(report.quality("lost_allocations") > 0, "the ring overflowed");
-    assert!(lost(&report, "over_share", None) > 0, "shares were enforced");
+    assert!(
+        report.quality("lost_allocations") > 0,
+        "the ring overflowed"
+    );
+    assert!(
+        lost(&report, "over_share", None) > 0,
+        "shares were enforced"
+    );
     for name in ["allocations", "frees", "over_share"] {
-        assert_eq!(lost(&report, name, Some(quiet.id)), 0, "{name} of the quiet one");
+        assert_eq!(
+            lost(&report, name, Some(quiet.id)),
+            0,
+            "{name} of the quiet one"
+        );
     }
     let of_quiet = report.json()["processes"].as_array();
     let of_quiet = of_quiet

@@ -30,7 +30,6 @@ fn assert_estimates_are_right(sample: &str, bytes: u64, commands: &[&str]) {
         assert_eq!(report.quality("dropped_samples"), 0);
         let (end, live, error) = (report.end(), truth.get("live_bytes"), error_at_end(&report));
         end.assert_adds_up();
-        eprintln!("seed {seed}: {} ± {error} of {live} bytes", end.bytes);
         // 100 million bytes and more, so that the samples are many.
         assert!(live > 100_000_000 && error > 0 && error < live / 4);
         // Four standard deviations: one estimate in 16 000 is further off.
@@ -42,7 +41,11 @@ fn assert_estimates_are_right(sample: &str, bytes: u64, commands: &[&str]) {
         let blocks = truth.get("live_blocks") as f64;
         let ratio = end.blocks as f64 / blocks;
         // Small blocks are rarely sampled, each for thousands: their count is rough.
-        assert!((0.3..3.0).contains(&ratio), "{} of {blocks} blocks", end.blocks);
+        assert!(
+            (0.3..3.0).contains(&ratio),
+            "{} of {blocks} blocks",
+            end.blocks
+        );
         let deviation = error as f64 / 2.0 / live as f64;
         bias += (end.bytes as f64 / live as f64 - 1.0) / SEEDS as f64;
         variance += (deviation / SEEDS as f64).powi(2);
@@ -81,7 +84,11 @@ fn what_was_sampled_is_retired_as_it_is_freed() {
         report.assert_saw_all();
         assert_eq!(truth.get("live_blocks"), 0);
         let end = report.end();
-        assert_eq!((end.bytes, end.blocks), (0, 0), "nothing is live at the end");
+        assert_eq!(
+            (end.bytes, end.blocks),
+            (0, 0),
+            "nothing is live at the end"
+        );
         assert_eq!(report.total("unmatched_frees"), 0);
         let (peak, held) = (report.peak().bytes, truth.get("peak_bytes"));
         let error = report.json()["peak"]["error_bytes"].as_u64();

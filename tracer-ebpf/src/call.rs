@@ -40,9 +40,6 @@ pub const MAX_CALLS: usize = 4;
 /// A nested call's stack pointer lies less than this below its caller's, a signal handler's at least this.
 const NESTED_REACH: u64 = 1024;
 
-/// The frames between the allocator and its system call (`sbrk` and what it calls) take less than this.
-const WRAPPERS_REACH: u64 = 256;
-
 /// A call under way.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -161,9 +158,10 @@ pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
 
 /// Whether a system call made at `sp` is the doing of a call that was let go at its entry, for it was not sampled.
 ///
-/// Nothing tells whether that call still runs. But if it does, what made the system call returns into the allocator's own code,
-/// and the word that says so lies next to `sp`: at most libc's wrappers are in between, whose frames are small. If it is over,
-/// that word could only be there where a frame of the program's left it as it was.
+/// Nothing tells whether that call still runs. But if it does, some word between `sp` and its slot is a return address in the
+/// allocator's own code: of the function that was called, at the latest. If it is over, such a word could only be there where
+/// a function of the program's left part of its frame as it found it; a mapping of that function's is then taken for the
+/// allocator's.
 #[inline(always)]
 pub fn is_of_passed_call(thread: &Thread, sp: u64) -> bool {
     let reach = thread.passed.wrapping_sub(sp);
@@ -174,7 +172,7 @@ pub fn is_of_passed_call(thread: &Thread, sp: u64) -> bool {
         thread.process.allocator_start,
         thread.process.allocator_end,
     );
-    for word in 0..WRAPPERS_REACH / 8 {
+    for word in 0..NESTED_REACH / 8 {
         let at = word * 8;
         if at >= reach {
             break;

@@ -10,7 +10,8 @@
 //! before the process was traced, or never did (a seccomp filter answers in the kernel's place, and then only the end
 //! is seen).
 //!
-//! **Whose doing.** What the allocator maps for a call that is followed is flagged: [`call::is_of_latest_call`].
+//! **Whose doing.** What the allocator maps is flagged: for a call that is followed by [`call::is_of_latest_call`], for others
+//! by what the stack says.
 
 use aya_ebpf::{
     bindings::pt_regs,

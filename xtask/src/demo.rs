@@ -100,6 +100,8 @@ fn record(highwater: &Path, program: &Path, recording: &Path) -> Result<Value> {
     recorder
         .args(["record", "-p", &running.pid().to_string(), "-o"])
         .arg(recording)
+        // It lives for seconds: a second of counting beforehand would miss its peak.
+        .args(["--preflight", "0"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     println!("$ {}", command::line(&recorder));

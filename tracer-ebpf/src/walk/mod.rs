@@ -29,7 +29,7 @@ use aya_ebpf::{
 };
 use highwater_common::{
     counter::Counter,
-    event::FLAG_TRUNCATED,
+    event::{FLAG_BY_ALLOCATOR, FLAG_TRUNCATED},
     process::TracedProcess,
     stack::{
         CUT_DEPTH, CUT_FRAME_POINTER, CUT_NO_CODE, CUT_NO_RULE, CUT_NOT, CUT_PENDING,
@@ -54,6 +54,9 @@ impl Walk {
     }
 }
 
+/// From an allocator's function to its system call are not more frames than this: `malloc`, `sysmalloc`, `sbrk`, `brk`.
+const ALLOCATORS_REACH: u64 = 8;
+
 /// Takes the stack of a call that returns, so that the registers are its caller's; gives its identity (0 for none) and the
 /// event's flags.
 #[inline(always)]
@@ -62,7 +65,7 @@ pub fn take(process: &TracedProcess, tid: u32, regs: &pt_regs) -> (u64, u8) {
         return (0, 0);
     };
     // The kernel has put the true return address into `rip` before it runs us.
-    from(process, Walk { memory }, |_| Start::new(regs))
+    from(process, Walk { memory }, |_| Start::new(regs), |_| 0)
 }
 
 /// Takes the stack of a system call: from the instruction that made it.
@@ -83,7 +86,18 @@ pub fn take_of_system_call(process: &TracedProcess, tid: u32, regs: *const pt_re
         walk.memory().release();
         return (0, 0);
     }
-    from(process, walk, |walk| Start::new(&walk.memory().user))
+    from(
+        process,
+        walk,
+        |walk| Start::new(&walk.memory().user),
+        |memory| {
+            if comes_from_allocator(process, memory) {
+                FLAG_BY_ALLOCATOR
+            } else {
+                0
+            }
+        },
+    )
 }
 
 #[inline(always)]
@@ -95,11 +109,17 @@ fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
     memory
 }
 
-/// Takes the stack from a start, and lets go of the memory; gives the identity and [`FLAG_TRUNCATED`] or nothing.
+/// Takes the stack from a start, has a look at it, and lets go of the memory; gives the identity, and flags: what the look said,
+/// and [`FLAG_TRUNCATED`].
 ///
 /// The start is asked for where it is used: kept from one use to the other, it would take a third of the stack of BPF.
 #[inline(always)]
-fn from(process: &TracedProcess, mut walk: Walk, start: impl Fn(&Walk) -> Start) -> (u64, u8) {
+fn from(
+    process: &TracedProcess,
+    mut walk: Walk,
+    start: impl Fn(&Walk) -> Start,
+    look: impl Fn(&mut Memory) -> u8,
+) -> (u64, u8) {
     walk.memory().window_start = memory::NO_WINDOW;
     if walk.memory().starts_alike(&start(&walk)) && verify::from_start(&mut walk) {
         add(Counter::VerifiedFrames, walk.memory().count);
@@ -113,12 +133,30 @@ fn from(process: &TracedProcess, mut walk: Walk, start: impl Fn(&Walk) -> Start)
     let memory = walk.memory();
     let cut = memory.cut as u16;
     memory.remembered_cut = memory.cut;
+    let seen = look(memory);
     memory.release();
     if cut == CUT_NOT {
-        return (identity, 0);
+        return (identity, seen);
     }
     count(cause(cut));
-    (identity, FLAG_TRUNCATED)
+    (identity, seen | FLAG_TRUNCATED)
+}
+
+/// Whether a system call was made for the allocator: one of its innermost frames is in the allocator's own code. That tells
+/// it of calls that are not followed too: `free`, and with sampling most others.
+#[inline(always)]
+fn comes_from_allocator(process: &TracedProcess, memory: &mut Memory) -> bool {
+    let frames = memory.count;
+    for inner in 1..=ALLOCATORS_REACH {
+        if inner > frames {
+            break;
+        }
+        let ip = memory.frame(frames - inner).ip;
+        if ip >= process.allocator_start && ip < process.allocator_end {
+            return true;
+        }
+    }
+    false
 }
 
 /// The counter of a cut.

@@ -365,6 +365,7 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
     let mut holders: Vec<Holder> = sums
         .iter()
         .map(|(&(process, stack, kind), &(bytes, blocks))| Holder {
+            error_bytes: 0,
             process,
             stack,
             kind,
@@ -375,6 +376,7 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
     // The sort is stable, and they are in the order of process, stack and kind.
     holders.sort_by_key(|holder| (u64::MAX - holder.bytes, u64::MAX - holder.blocks));
     Snapshot {
+        error_bytes: 0,
         at,
         bytes: saturate(of_the_peak.iter().map(|(bytes, _)| bytes).sum()),
         blocks: of_the_peak.iter().map(|(_, blocks)| blocks).sum(),
@@ -559,7 +561,7 @@ impl Naive {
                 }
             }
             Call::Executed { .. } | Call::Exited { .. } => self.close(id, at),
-            Call::OomVictim => {}
+            Call::OomVictim | Call::Sampling { .. } => {}
         }
         self.now = self.now.max(at);
         for scope in rises {

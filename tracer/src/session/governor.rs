@@ -231,8 +231,8 @@ mod tests {
         let mut seen = Seen::default();
         let mut verdicts = Vec::new();
         for _ in 0..6 {
-            seen.hits += 46_000;
-            seen.allocations += 20_000;
+            seen.hits += 50_000;
+            seen.allocations += 24_000;
             seen.frees += 1000;
             seen.cpu += Duration::from_secs(1);
             seen.at += Duration::from_secs(1);

@@ -121,6 +121,7 @@ impl Tools {
             Command::new(&self.highwater)
                 .args(["record", "-p", &pid.to_string(), "-o"])
                 .arg(recording)
+                .args(["--preflight", "0"])
                 .args(options)
                 .stdin(Stdio::null()),
         )

@@ -160,6 +160,7 @@ impl Story {
 
 fn holder(process: ProcessId, stack: StackIndex, bytes: u64, blocks: u64) -> Holder {
     Holder {
+        error_bytes: 0,
         process,
         stack,
         kind: Kind::Heap,

@@ -113,6 +113,7 @@ fn event() -> impl Strategy<Value = Event> {
         process().prop_map(|next| Call::Executed { next }),
         any::<u32>().prop_map(|status| Call::Exited { status }),
         Just(Call::OomVictim),
+        any::<u8>().prop_map(|exponent| Call::Sampling { exponent }),
     ];
     (number(), process(), number_32(), call).prop_map(|(at, process, thread, call)| Event {
         at: Nanos(at),

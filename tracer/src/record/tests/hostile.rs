@@ -318,7 +318,7 @@ fn what_means_nothing_is_damage() {
     };
     let (back, error) = read(&with_event(3, 0, 0));
     assert!(error.is_none() && back.len() == 1, "{error:?}");
-    for tag in [0, 12, 15, 0x13, 0x01, 0xe1, 0xf2] {
+    for tag in [0, 12, 0x1f, 0x13, 0x01, 0xe1, 0xf2] {
         assert_eq!(damage_of(&with_event(tag, 0, 0)), Damage::Call(tag));
     }
     assert_eq!(damage_of(&with_event(3, 1, 0)), Damage::Reference);

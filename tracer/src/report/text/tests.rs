@@ -361,7 +361,9 @@ fn every_counter_has_words() {
         unreadable_results: 1,
         stack_collisions: 1,
         malformed_events: 1,
+        dropped_samples: 1,
         unfollowed_children: 1,
+        losses: Vec::new(),
         notes: vec!["A note.".into()],
     };
     let mut script = Script::launched("app");
@@ -371,7 +373,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 20, "{text}");
+    assert_eq!(counted, 21, "{text}");
     assert!(text.contains("  A note.\n"), "{text}");
 }
 

@@ -279,6 +279,23 @@ fn how_far_off(profile: &Profile, lost: u64) -> String {
     if lost == 0 {
         return String::new();
     }
+    if profile.quality.losses.is_empty() {
+        // Of a recording that has no sizes of what was lost.
+        let Totals {
+            allocations,
+            allocated_bytes,
+            ..
+        } = profile.totals;
+        let off = allocated_bytes
+            .checked_div(allocations)
+            .map(|average| average.saturating_mul(lost));
+        return off.map_or_else(String::new, |off| {
+            format!(
+                " (by the average block, the live set may be off by up to {})",
+                size::short(off)
+            )
+        });
+    }
     format!(
         "; what was live may have been up to {} more than reported, or {} less",
         size::short(profile.live_may_be_more_bytes()),

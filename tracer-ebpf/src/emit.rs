@@ -8,7 +8,9 @@
 //! **Shares.** So that one process cannot take the room of others, each may send only so much for each eighth of the ring
 //! that the reader has taken: the more, the emptier the ring is. Who sends least is refused last. (The fuller the ring,
 //! the smaller the quota; the ring settles where the quotas of those who send most add up to what the reader takes, and who
-//! sends less than that is not refused.)
+//! sends less than that is not refused.) Frees count against the same share, four times as large, or a process that does
+//! nothing but free would take the room that others' allocations may have. However full it is, each process has a small share of
+//! its own: enough for one that sends little while the reader is kept waiting.
 
 use aya_ebpf::{
     bindings::{
@@ -124,16 +126,10 @@ extern "C" fn room(identity: u32, retires: u64) -> u64 {
     if pressed == 0 {
         return 0;
     }
-    let (from, to) = if retires != 0 {
-        (size / 4 * 3, size / 32 * 31)
-    } else {
-        (size / 2, size / 4 * 3)
-    };
-    if used >= to {
+    let (from, to) = (size / 2, size / 4 * 3);
+    let end = if retires != 0 { size / 32 * 31 } else { to };
+    if used >= end {
         return 2;
-    }
-    if used < from {
-        return 0;
     }
     let Some(losses) = losses(identity) else {
         return 0;
@@ -143,8 +139,9 @@ extern "C" fn room(identity: u32, retires: u64) -> u64 {
         losses.window = window;
         losses.sent = 0;
     }
-    // At `from` an eighth of the ring, at `to` nothing.
-    let quota = size / 8 / 64 * ((to - used) * 64 / (to - from).max(1));
+    // At `from` an eighth of the ring, at `to` next to nothing.
+    let quota = size / 8 / 64 * (to.saturating_sub(used) * 64 / (to - from).max(1));
+    let quota = (quota << (2 * (retires != 0) as u64)).max(size / 64);
     if losses.sent >= quota {
         return 1;
     }
@@ -174,6 +171,13 @@ fn not_sent(event: &RawEvent, room: Room, retires: bool) -> bool {
         && SPILLED
             .output::<RawEvent>(event, BPF_RB_NO_WAKEUP as u64)
             .is_ok();
+    // A block that `realloc` was given, and whose retirement was lost and counted as the call began.
+    let is_counted = event.kind == EventKind::Freed as u8
+        && (event.function == Function::Realloc as u8
+            || event.function == Function::Reallocarray as u8);
+    if !spilled && is_counted {
+        return false;
+    }
     if !spilled {
         count(if retires {
             Counter::LostFrees

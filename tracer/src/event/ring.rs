@@ -103,8 +103,10 @@ struct Reader {
 impl Reader {
     /// Takes what is there, events first: a stack is sent before the event that refers to it, so whatever stack these
     /// events need is in its ring by now. So is each free that went the long way before the last of these events: it is put
-    /// back where it belongs by its time. Later ones wait for the events of their time, unless there is none.
+    /// back where it belongs by its time. Later ones wait for the events of their time. Those that were found by the look before
+    /// wait no longer if this look emptied the ring: what came before them was in it by then.
     fn take(&mut self) -> Batch {
+        let older = self.spilled.len();
         let mut batch = Batch::default();
         let mut events = Vec::new();
         while events.len() < BATCH {
@@ -123,7 +125,7 @@ impl Reader {
                 None => batch.malformed += 1,
             }
         }
-        batch.events = merge(events, &mut self.spilled, caught_up);
+        batch.events = merge(events, &mut self.spilled, if caught_up { older } else { 0 });
         while let Some(record) = self.rings.stacks.next() {
             match decode::stack_definition(&record) {
                 Some(stack) => batch.stacks.push(stack),
@@ -134,28 +136,29 @@ impl Reader {
     }
 }
 
-/// Puts spilled events back among the others, by time. Those later than the last of the others stay, unless there are no
-/// others to come (`caught_up`, and nothing now).
-fn merge(
-    events: Vec<RawEvent>,
-    spilled: &mut VecDeque<RawEvent>,
-    caught_up: bool,
-) -> Vec<RawEvent> {
+/// Puts spilled events back among the others: each before the first that is later. Those later than the last of the others
+/// stay, but for the first `due`, which have their place behind it.
+///
+/// Each event's time is taken before it is written. So what was written before a free began (its block's allocation) has
+/// only earlier events before it in the ring, and is not overtaken; and what happened once it was written (another
+/// allocation at its address) is later, and does not overtake. Frees that were written in another order than that of
+/// their times ran at the same time: what follows from either comes after both.
+fn merge(events: Vec<RawEvent>, spilled: &mut VecDeque<RawEvent>, due: usize) -> Vec<RawEvent> {
     if spilled.is_empty() {
         return events;
     }
-    if events.is_empty() && caught_up {
-        return spilled.drain(..).collect();
-    }
+    let mut due = due.min(spilled.len());
     let mut merged = Vec::with_capacity(events.len() + spilled.len());
     for event in events {
         while let Some(first) = spilled.front()
             && first.at_ns < event.at_ns
         {
             merged.extend(spilled.pop_front());
+            due = due.saturating_sub(1);
         }
         merged.push(event);
     }
+    merged.extend(spilled.drain(..due));
     merged
 }
 
@@ -172,7 +175,11 @@ fn drain(
         loop {
             let batch = rings.take();
             if batch.is_empty() {
-                break;
+                if rings.spilled.is_empty() {
+                    break;
+                }
+                // Found just now: they are due at the next look.
+                continue;
             }
             found = true;
             if batches.blocking_send(batch).is_err() {
@@ -194,5 +201,81 @@ fn drain(
             rustix::buffer::spare_capacity(&mut woken),
             Some(&timeout),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(at_ns: u64) -> RawEvent {
+        RawEvent {
+            at_ns,
+            ..RawEvent::default()
+        }
+    }
+
+    fn times(events: &[RawEvent]) -> Vec<u64> {
+        events.iter().map(|event| event.at_ns).collect()
+    }
+
+    #[test]
+    fn a_spilled_event_goes_before_the_first_that_is_later() {
+        let mut spilled = VecDeque::from([at(15), at(25)]);
+        let merged = merge(vec![at(10), at(20), at(30)], &mut spilled, 0);
+        assert_eq!(times(&merged), [10, 15, 20, 25, 30]);
+        assert!(spilled.is_empty());
+    }
+
+    #[test]
+    fn a_spilled_event_later_than_all_others_waits_until_it_is_due() {
+        let mut spilled = VecDeque::from([at(25), at(35)]);
+        let merged = merge(vec![at(10)], &mut spilled, 0);
+        assert_eq!(times(&merged), [10]);
+        let merged = merge(Vec::new(), &mut spilled, 1);
+        assert_eq!(times(&merged), [25]);
+        assert_eq!(times(spilled.make_contiguous()), [35]);
+    }
+
+    #[test]
+    fn what_is_due_and_has_its_place_among_the_others_is_not_due_twice() {
+        let mut spilled = VecDeque::from([at(5), at(35)]);
+        let merged = merge(vec![at(10)], &mut spilled, 1);
+        assert_eq!(times(&merged), [5, 10]);
+        assert_eq!(spilled.len(), 1);
+    }
+
+    proptest! {
+        /// Each ring is in the order of its times here; looks fall anywhere.
+        #[test]
+        fn events_of_both_rings_come_out_as_sorted_by_time(
+            spills in prop::collection::vec(any::<bool>(), 0..200),
+            looks in prop::collection::vec(0usize..200, 0..8),
+        ) {
+            let mut looks: Vec<usize> = looks.into_iter().map(|look| look.min(spills.len())).collect();
+            looks.sort_unstable();
+            // Two more, as the draining thread looks until it finds nothing.
+            looks.extend([spills.len(), spills.len()]);
+            let (mut waiting, mut merged, mut from) = (VecDeque::new(), Vec::new(), 0);
+            for look in looks {
+                let older = waiting.len();
+                let mut events = Vec::new();
+                for (number, spilled) in spills[from..look].iter().enumerate() {
+                    let event = at((from + number) as u64);
+                    if *spilled {
+                        waiting.push_back(event);
+                    } else {
+                        events.push(event);
+                    }
+                }
+                from = look;
+                merged.extend(merge(events, &mut waiting, older));
+            }
+            prop_assert!(waiting.is_empty());
+            let sorted: Vec<u64> = (0..spills.len() as u64).collect();
+            prop_assert_eq!(times(&merged), sorted);
+        }
     }
 }

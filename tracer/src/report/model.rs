@@ -197,6 +197,20 @@ impl Profile {
             .fold(0, |sum, count| sum.saturating_add(*count))
     }
 
+    /// By how much what was live may have been more than is reported: the allocations that were lost, bytes.
+    pub fn live_may_be_more_bytes(&self) -> u64 {
+        let lost = self.quality.losses.iter();
+        lost.map(|losses| losses.allocated_bytes)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// ... or less: the blocks whose frees were lost, bytes.
+    pub fn live_may_be_less_bytes(&self) -> u64 {
+        let lost = self.quality.losses.iter();
+        lost.map(|losses| losses.freed_bytes)
+            .fold(0, u64::saturating_add)
+    }
+
     /// Stacks whose root end is missing.
     pub fn truncated_stacks(&self) -> u64 {
         let quality = &self.quality;

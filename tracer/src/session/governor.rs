@@ -14,6 +14,7 @@ use std::{collections::HashMap, time::Duration};
 
 use highwater_common::sampling::{MAX_EXPONENT, Sampling};
 
+use super::rate::LEAST_OWN_SHARE;
 use crate::probe::calibrate::HitCost;
 
 /// How long what was measured is summed up.
@@ -115,7 +116,8 @@ impl Governor {
         let taken = allocations * self.cost.allocation_ns
             + frees * self.cost.free_ns
             + passed * self.cost.counted_ns;
-        let own = (cpu - taken).max(1.0);
+        // Both are measured, and their difference must not vanish.
+        let own = (cpu - taken).max(cpu * LEAST_OWN_SHARE).max(1.0);
         let slowdown = taken / own;
         let at_once = taken > self.limit * WINDOW.as_nanos() as f64;
         if !(over || at_once) {

@@ -198,8 +198,13 @@ fn told(forecast: &Forecast, pid: u32, descendants: usize) -> String {
         1 => format!("process {pid} and 1 descendant"),
         n => format!("process {pid} and {n} descendants"),
     };
+    let least = if forecast.rate.is_at_most {
+        "at least "
+    } else {
+        ""
+    };
     format!(
-        "expects {} calls/s of {whose}, and to slow it by {} ({:.1} us a malloc+free pair)",
+        "expects {} calls/s of {whose}, and to slow it by {least}{} ({:.1} us a malloc+free pair)",
         size::thousands(forecast.rate.calls_per_s().round() as u64),
         percent(forecast.slowdown()),
         forecast.cost.pair_ns() / 1000.0
@@ -273,11 +278,18 @@ mod tests {
                 allocations_per_s: 106_000.0,
                 frees_per_s: 106_000.0,
                 cpu_ns_per_s: 650_000_000.0,
+                is_at_most: false,
             },
         };
         assert_eq!(
             told(&forecast, 1234, 0),
             "expects 212,000 calls/s of process 1234, and to slow it by 31 % (1.9 us a malloc+free pair)"
         );
+        let rate = Rate {
+            is_at_most: true,
+            ..forecast.rate
+        };
+        let told = told(&Forecast { rate, ..forecast }, 1234, 0);
+        assert!(told.contains("to slow it by at least 31 %"), "{told}");
     }
 }

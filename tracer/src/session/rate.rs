@@ -6,7 +6,7 @@ use crate::probe::calibrate::HitCost;
 
 /// How much of the time that the count seems to leave a process is believed at least: cost and time are measured, and their
 /// difference must not vanish.
-const LEAST_OWN_SHARE: f64 = 0.05;
+pub(super) const LEAST_OWN_SHARE: f64 = 0.05;
 
 /// What was counted in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,13 +30,15 @@ pub struct Rate {
     pub frees_per_s: f64,
     /// Their own processor time, nanoseconds.
     pub cpu_ns_per_s: f64,
+    /// It may be far less than that: counting took nearly all of their time.
+    pub is_at_most: bool,
 }
 
 impl Rate {
     /// What a window shows: the calls as they were counted, the processor time less what counting took of it.
     ///
     /// A process that is never idle makes fewer calls while it is counted than it would alone. Where counting took nearly all
-    /// of its time, what is left is no more than the error of the measured cost, and the slowdown is understated.
+    /// of its time, what is left is no more than the error of the measured cost, and the slowdown is a lower bound.
     pub fn of(counted: &Counted, cost: &HitCost) -> Self {
         let Counted {
             allocations,
@@ -50,11 +52,13 @@ impl Rate {
         }
         let cpu = cpu_ns as f64;
         let calls = (allocations + frees) as f64;
-        let own = (cpu - calls * cost.counted_ns).max(cpu * LEAST_OWN_SHARE);
+        let own = cpu - calls * cost.counted_ns;
+        let least = cpu * LEAST_OWN_SHARE;
         Self {
             allocations_per_s: allocations as f64 / seconds,
             frees_per_s: frees as f64 / seconds,
-            cpu_ns_per_s: own / seconds,
+            cpu_ns_per_s: own.max(least) / seconds,
+            is_at_most: own < least,
         }
     }
 
@@ -123,6 +127,15 @@ mod tests {
         );
         assert!((long.calls_per_s() - short.calls_per_s()).abs() < 1e-6);
         assert!((long.slowdown(&COST) - short.slowdown(&COST)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_process_that_only_allocates_has_at_most_a_twentieth_of_its_time_to_itself() {
+        // 2 000 000 counted calls take all of the second.
+        let rate = Rate::of(&second(1_000_000, 1_000_000, 1_000_000_000), &COST);
+        assert!(rate.is_at_most);
+        assert_eq!(rate.cpu_ns_per_s, 50_000_000.0);
+        assert!(!Rate::of(&second(1000, 1000, 1_000_000_000), &COST).is_at_most);
     }
 
     proptest! {

@@ -78,7 +78,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     } = &profile.totals;
     let mut said = Sentences::default();
     let lost = lost_allocations.saturating_add(*lost_frees);
-    let off = how_far_off(profile, losses, lost);
+    let off = how_far_off(profile, lost);
     let lost_in_words = format!(
         "lost ({} and {}): the ring was full{off}",
         counted(*lost_allocations, "allocation", "allocations"),
@@ -275,11 +275,11 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
 
 /// By how much what is reported as live may be off: upwards by blocks whose allocation was lost, downwards by those whose free
 /// was.
-fn how_far_off(profile: &Profile, losses: &[ProcessLosses], lost: u64) -> String {
+fn how_far_off(profile: &Profile, lost: u64) -> String {
     if lost == 0 {
         return String::new();
     }
-    if losses.is_empty() {
+    if profile.quality.losses.is_empty() {
         // Of a recording that has no sizes of what was lost.
         let Totals {
             allocations,
@@ -296,11 +296,10 @@ fn how_far_off(profile: &Profile, losses: &[ProcessLosses], lost: u64) -> String
             )
         });
     }
-    let sum = |of: fn(&ProcessLosses) -> u64| losses.iter().map(of).fold(0, u64::saturating_add);
     format!(
         "; what was live may have been up to {} more than reported, or {} less",
-        size::short(sum(|losses| losses.allocated_bytes)),
-        size::short(sum(|losses| losses.freed_bytes)),
+        size::short(profile.live_may_be_more_bytes()),
+        size::short(profile.live_may_be_less_bytes()),
     )
 }
 

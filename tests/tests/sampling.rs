@@ -1,0 +1,115 @@
+//! Samples of allocations: estimates without bias, within the error that is told with them.
+
+use highwater_tests::{Report, Truth, Victim, privileged, record_while};
+
+/// Records a victim of that seed.
+fn record(seed: u64, sample: &str, commands: &[&str]) -> (Report, Truth) {
+    let mut victim = Victim::start("sampled");
+    victim.tell(&format!("seed {seed}"));
+    let recorded = record_while(&mut victim, &["--sample", sample], commands);
+    victim.quit();
+    recorded
+}
+
+/// The error that the report states for what is live at the end, bytes: two standard deviations.
+fn error_at_end(report: &Report) -> u64 {
+    report.json()["end"]["error_bytes"]
+        .as_u64()
+        .expect("end.error_bytes is a number")
+}
+
+/// Holds estimates of several seeds against the truth: each within twice its error, and their mean within its own.
+fn assert_estimates_are_right(sample: &str, bytes: u64, commands: &[&str]) {
+    const SEEDS: u64 = 5;
+    let (mut bias, mut variance) = (0.0, 0.0);
+    for seed in 1..=SEEDS {
+        let (report, truth) = record(seed, sample, commands);
+        report.assert_saw_all();
+        assert_eq!(report.json()["sample_bytes"], bytes);
+        assert_eq!(report.total("unmatched_frees"), 0);
+        assert_eq!(report.quality("dropped_samples"), 0);
+        let (end, live, error) = (report.end(), truth.get("live_bytes"), error_at_end(&report));
+        end.assert_adds_up();
+        // 100 million bytes and more, so that the samples are many.
+        assert!(live > 100_000_000 && error > 0 && error < live / 4);
+        // Four standard deviations: one estimate in 16 000 is further off.
+        assert!(
+            end.bytes.abs_diff(live) <= 2 * error,
+            "seed {seed}: {} ± {error} of {live} bytes",
+            end.bytes
+        );
+        let blocks = truth.get("live_blocks") as f64;
+        let ratio = end.blocks as f64 / blocks;
+        // Small blocks are rarely sampled, each for thousands: their count is rough.
+        assert!(
+            (0.3..3.0).contains(&ratio),
+            "{} of {blocks} blocks",
+            end.blocks
+        );
+        let deviation = error as f64 / 2.0 / live as f64;
+        bias += (end.bytes as f64 / live as f64 - 1.0) / SEEDS as f64;
+        variance += (deviation / SEEDS as f64).powi(2);
+    }
+    assert!(
+        bias.abs() <= 4.0 * variance.sqrt(),
+        "on average the estimates are off by {bias}, of a deviation of {}",
+        variance.sqrt()
+    );
+}
+
+#[test]
+fn samples_of_half_a_mebibyte_estimate_what_is_live() {
+    privileged!();
+    assert_estimates_are_right("512KiB", 512 << 10, &["hold 32768", "churn 20000"]);
+}
+
+#[test]
+fn samples_of_64_kibibytes_estimate_what_is_live() {
+    privileged!();
+    assert_estimates_are_right("64KiB", 64 << 10, &["hold 32768", "churn 20000"]);
+}
+
+#[test]
+fn resizes_of_blocks_sampled_or_not_leave_the_estimate_right() {
+    privileged!();
+    assert_estimates_are_right("512KiB", 512 << 10, &["hold 32768", "resize 20000"]);
+}
+
+#[test]
+fn what_was_sampled_is_retired_as_it_is_freed() {
+    privileged!();
+    for sample in ["64KiB", "512KiB"] {
+        let commands = ["hold 32768", "churn 10000", "resize 10000", "drop"];
+        let (report, truth) = record(6, sample, &commands);
+        report.assert_saw_all();
+        assert_eq!(truth.get("live_blocks"), 0);
+        let end = report.end();
+        assert_eq!(
+            (end.bytes, end.blocks),
+            (0, 0),
+            "nothing is live at the end"
+        );
+        assert_eq!(report.total("unmatched_frees"), 0);
+        let (peak, held) = (report.peak().bytes, truth.get("peak_bytes"));
+        let error = report.json()["peak"]["error_bytes"].as_u64();
+        let error = error.expect("peak.error_bytes is a number");
+        // The highest of many estimates is above the truth more often than below it.
+        assert!(
+            peak.abs_diff(held) <= 3 * error,
+            "{peak} ± {error} of {held} bytes at the peak"
+        );
+    }
+}
+
+#[test]
+fn frees_of_what_was_held_before_attach_are_not_taken_for_samples() {
+    privileged!();
+    let mut victim = Victim::start("sampled");
+    victim.tell("hold 32768");
+    let (report, _) = record_while(&mut victim, &["--sample", "64KiB"], &["drop"]);
+    victim.quit();
+    report.assert_saw_all();
+    assert_eq!(report.total("frees"), 0);
+    assert_eq!(report.total("unmatched_frees"), 0);
+    assert_eq!((report.end().bytes, report.end().blocks), (0, 0));
+}

@@ -156,35 +156,6 @@ pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
         && holds_trampoline(slot)
 }
 
-/// Whether a system call made at `sp` is the doing of a call that was let go at its entry, for it was not sampled.
-///
-/// Nothing tells whether that call still runs. But if it does, some word between `sp` and its slot is a return address in the
-/// allocator's own code: of the function that was called, at the latest. If it is over, such a word could only be there where
-/// a function of the program's left part of its frame as it found it; a mapping of that function's is then taken for the
-/// allocator's.
-#[inline(always)]
-pub fn is_of_passed_call(thread: &Thread, sp: u64) -> bool {
-    let reach = thread.passed.wrapping_sub(sp);
-    if reach >= NESTED_REACH {
-        return false;
-    }
-    let (start, end) = (
-        thread.process.allocator_start,
-        thread.process.allocator_end,
-    );
-    for word in 0..NESTED_REACH / 8 {
-        let at = word * 8;
-        if at >= reach {
-            break;
-        }
-        let word = return_address(sp.wrapping_add(at));
-        if word >= start && word < end {
-            return true;
-        }
-    }
-    false
-}
-
 /// Makes room when all places are taken: the oldest call goes if it is over.
 #[inline(always)]
 pub fn make_room(thread: &mut Thread) -> bool {

@@ -85,7 +85,6 @@ fn follow(
             thread.depth == 0 && is_allocators_own(thread, call::return_address(sp))
         };
         if !(wanted || follows_old) || inner(thread) {
-            thread.passed = sp;
             return false;
         }
     }

@@ -240,7 +240,7 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
         _ => return,
     };
     let sp = unsafe { bpf_probe_read_kernel(&raw const (*regs).rsp) }.unwrap_or(0);
-    let by_allocator = if call::is_of_latest_call(thread, sp) || call::is_of_passed_call(thread, sp) {
+    let by_allocator = if call::is_of_latest_call(thread, sp) {
         FLAG_BY_ALLOCATOR
     } else {
         0

@@ -47,8 +47,6 @@ pub struct Thread {
     pub until_sample: u64,
     /// ... and the exponent by which that was drawn; 0: it was not.
     pub exponent: u32,
-    /// ... and the stack pointer at the entry of the last call that was let go there, not being sampled.
-    pub passed: u64,
     /// The system call about mappings that the thread is in ([`crate::mapping`]), 0: none.
     pub system_call: u32,
     /// 1: that call's range was retired, and the ring had room to say so.

@@ -75,7 +75,8 @@ fn a_recursion_1500_deep_keeps_its_leaf_1024_and_is_counted() {
     assert!(told.deepest() > 1500);
     told.assert_shown_by(&report);
     report.assert_saw_all_but(&["truncated_stacks"]);
-    assert_eq!(report.quality("truncated_stacks"), 1);
+    // That of the block, and that of the system call by which malloc fetched the heap for it: this block is the first.
+    assert_eq!(report.quality("truncated_stacks"), 2);
 }
 
 #[test]

@@ -22,7 +22,7 @@
 //! | `Discarded` | | a discard |
 //! | `Forked` | the child gets a copy | |
 //! | `Executed`, `Exited` | ends | |
-//! | `Sampling` | from here on a block stands for more than itself: [`sampling`] | |
+//! | `Sampling` | from here on a block stands for more than itself: `sampling` | |
 //!
 //! An end of a resize without its beginning is an unpaired one: `Resized` adds its block all the same, `ResizeFreed`
 //! retires what lies at the address, `ResizeFailed` leaves all as it is. So is a beginning without an end, found when

@@ -4,7 +4,7 @@ use std::{os::unix::process::CommandExt, process::Command};
 
 use highwater_tests::{
     NOBODY, Victim, highwater, highwater_binary, link_kinds, mapped_text, open_to_all, privileged,
-    run, scratch,
+    record_while, run, scratch,
 };
 use serde_json::Value;
 
@@ -54,6 +54,30 @@ fn a_process_is_told_of_as_json_and_left_as_it_was() {
     assert_eq!(text.changed_bytes().expect("its memory can be read"), 0);
     victim.tell("work 100");
     victim.quit();
+}
+
+#[test]
+fn functions_that_are_single_stepped_are_the_same_in_the_report() {
+    privileged!();
+    let mut victim = Victim::start("steady");
+    let outcome = run(highwater().args(["doctor", "--json", "-p", &victim.pid().to_string()]));
+    let told: Value = serde_json::from_str(&outcome.stdout).expect("it is JSON");
+    let (report, _) = record_while(&mut victim, &[], &["work 100"]);
+    victim.quit();
+    let notes = report.json()["quality"]["notes"].to_string();
+    let functions = told["allocator"]["functions"]
+        .as_array()
+        .expect("there are functions");
+    let stepped: Vec<&str> = functions
+        .iter()
+        .filter(|function| function["emulated"] == false)
+        .filter_map(|function| function["function"].as_str())
+        .collect();
+    assert_eq!(notes.contains("single-steps"), !stepped.is_empty());
+    assert!(
+        notes.contains(&stepped.join(", ")),
+        "{stepped:?} are not in {notes}"
+    );
 }
 
 #[test]

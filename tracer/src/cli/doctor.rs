@@ -159,7 +159,11 @@ fn rows_of(checkup: &Checkup, rows: &mut Vec<(String, String)>) {
     row("frees", format!("{:.0} /s", rate.frees_per_s));
     row(
         "slowdown to expect",
-        format!("{:.1} %", checked.forecast.slowdown() * 100.0),
+        format!(
+            "{}{:.1} %",
+            if rate.is_at_most { "at least " } else { "" },
+            checked.forecast.slowdown() * 100.0
+        ),
     );
 }
 

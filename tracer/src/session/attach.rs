@@ -342,6 +342,19 @@ impl Session {
                 file.display(),
             ));
         }
+        let stepped: Vec<&str> = allocator
+            .probes
+            .iter()
+            .filter(|probe| !probe.emulated)
+            .map(|probe| probe.function.symbol())
+            .collect();
+        if !stepped.is_empty() {
+            self.quality.remark(format!(
+                "{} of {}: probed at an instruction that the kernel single-steps, so that each call costs more, in a virtual machine some 30 times",
+                stepped.join(", "),
+                allocator.library.display(),
+            ));
+        }
     }
 
     pub(super) fn not_followed(&mut self, pid: u32, error: &dyn std::fmt::Display) {

@@ -21,6 +21,11 @@ impl Tally {
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
         log::warn!("{note}");
+        self.remark(note);
+    }
+
+    /// The same, where it does not matter enough to say it while tracing.
+    pub(super) fn remark(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }

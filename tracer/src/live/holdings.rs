@@ -6,25 +6,32 @@ use hashbrown::hash_map::Entry;
 
 use super::books::{Books, Held};
 use super::kind::Kind;
-use crate::event::StackIndex;
+use super::lifetimes::Asker;
+use super::snapshot::Amount;
+use crate::event::{StackIndex, Tid};
 use crate::peak::AtPeak;
 
-/// A stack with what of one kind it asked for and is live.
+/// A stack with what of one kind it asked for and is live; of one thread, where threads are told apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holding {
     pub(super) stack: StackIndex,
+    pub(super) thread: Option<Tid>,
     pub(super) kind: Kind,
     pub(super) now: Held,
+    /// All that it ever asked for.
+    pub(super) allocated: Amount,
     pub(super) at_own_peak: AtPeak<Held>,
     pub(super) at_peak_of_all: AtPeak<Held>,
 }
 
 impl Holding {
-    fn new(stack: StackIndex, kind: Kind, own: &Books, all: &Books) -> Self {
+    fn new(asker: Asker, kind: Kind, own: &Books, all: &Books) -> Self {
         Self {
-            stack,
+            stack: asker.stack,
+            thread: asker.thread,
             kind,
             now: Held::default(),
+            allocated: Amount::default(),
             at_own_peak: AtPeak::new(&own.clock),
             at_peak_of_all: AtPeak::new(&all.clock),
         }
@@ -39,13 +46,13 @@ impl Holding {
 
 type Index<K> = HashMap<K, u32, FixedState>;
 
-/// The holdings of one process, by a dense index. Those of blocks are found by their stack alone: they are looked up at
+/// The holdings of one process, by a dense index. Those of blocks are found by who asked alone: they are looked up at
 /// each allocation.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     list: Vec<Holding>,
-    of_blocks: Index<StackIndex>,
-    of_ranges: Index<(StackIndex, Kind)>,
+    of_blocks: Index<Asker>,
+    of_ranges: Index<(Asker, Kind)>,
 }
 
 impl Holdings {
@@ -61,25 +68,19 @@ impl Holdings {
         &mut self.list[index as usize]
     }
 
-    /// Index of the holding of the blocks of this stack.
-    pub(super) fn of_blocks(&mut self, stack: StackIndex, own: &Books, all: &Books) -> u32 {
+    /// Index of the holding of the blocks that were asked for so.
+    pub(super) fn of_blocks(&mut self, asker: Asker, own: &Books, all: &Books) -> u32 {
         let list = &mut self.list;
-        find(list, self.of_blocks.entry(stack), || {
-            Holding::new(stack, Kind::Heap, own, all)
+        find(list, self.of_blocks.entry(asker), || {
+            Holding::new(asker, Kind::Heap, own, all)
         })
     }
 
-    /// Index of the holding of the ranges of this stack and kind.
-    pub(super) fn of_ranges(
-        &mut self,
-        stack: StackIndex,
-        kind: Kind,
-        own: &Books,
-        all: &Books,
-    ) -> u32 {
+    /// Index of the holding of the ranges of this kind that were asked for so.
+    pub(super) fn of_ranges(&mut self, asker: Asker, kind: Kind, own: &Books, all: &Books) -> u32 {
         let list = &mut self.list;
-        find(list, self.of_ranges.entry((stack, kind)), || {
-            Holding::new(stack, kind, own, all)
+        find(list, self.of_ranges.entry((asker, kind)), || {
+            Holding::new(asker, kind, own, all)
         })
     }
 
@@ -96,7 +97,11 @@ impl Holdings {
     pub(super) fn begin(&mut self, own: &Books, all: &Books) {
         for holding in &mut self.list {
             let now = holding.now;
-            *holding = Holding::new(holding.stack, holding.kind, own, all);
+            let asker = Asker {
+                stack: holding.stack,
+                thread: holding.thread,
+            };
+            *holding = Holding::new(asker, holding.kind, own, all);
             holding.now = now;
         }
     }
@@ -116,7 +121,7 @@ fn find<K: std::hash::Hash + Eq>(
     match entry {
         Entry::Occupied(entry) => *entry.get(),
         Entry::Vacant(entry) => {
-            // Six for each stack at most, of which far fewer than 2²⁹ fit in memory.
+            // Six for each asker at most, of which far fewer than 2²⁹ fit in memory.
             let index = list.len() as u32;
             list.push(new());
             *entry.insert(index)

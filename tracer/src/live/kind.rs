@@ -42,6 +42,12 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds(u8);
 
+impl Default for Kinds {
+    fn default() -> Self {
+        Self::OF_THE_PEAK
+    }
+}
+
 impl Kinds {
     /// Every kind.
     pub const ALL: Self = Self((1 << Kind::ALL.len()) - 1);

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::kind::Kind;
+use super::lifetimes::{Asker, Scene};
 use super::ranges::{Change, Piece, Ranges, Span};
 use super::totals::Totals;
 use crate::event::mapping::{Mapping, Range, Traits};
@@ -22,7 +23,9 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Area {
     /// Who asked for it.
-    pub(super) stack: StackIndex,
+    pub(super) asker: Asker,
+    /// The era in which it came.
+    pub(super) born: u16,
     pub(super) traits: Traits,
 }
 
@@ -125,14 +128,32 @@ impl Mappings {
         }
     }
 
+    /// All ranges.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Piece<Area>> {
+        self.ranges.iter()
+    }
+
+    /// Says anew when each range came.
+    pub(super) fn born(&mut self, born: impl Fn(u16) -> u16) {
+        for area in self.ranges.values_mut() {
+            area.born = born(area.born);
+        }
+    }
+
     /// Takes a call in, and says which ranges came and went.
     pub(super) fn apply(
         &mut self,
         thread: Tid,
         mapping: Mapping,
+        scene: Scene,
         totals: &mut Totals,
         changes: &mut Vec<Change<Area>>,
     ) {
+        let area = |stack: StackIndex, traits: Traits| Area {
+            asker: scene.asker(stack, thread),
+            born: scene.era,
+            traits,
+        };
         let last = self.retired.remove(&thread);
         let remapping = last.as_ref().is_some_and(|last| last.by == By::Remap);
         let ends_remap = matches!(mapping, Mapping::Remapped { .. } | Mapping::RemapFailed);
@@ -151,7 +172,7 @@ impl Mappings {
                 if !traits.by_allocator {
                     totals.mapped();
                 }
-                self.put(span, Area { stack, traits }, totals, changes);
+                self.put(span, area(stack, traits), totals, changes);
             }
             Mapping::UnmapBegan { range } => {
                 let Some(began) = self.begin(By::Unmap, range, totals, changes) else {
@@ -163,7 +184,7 @@ impl Mappings {
             Mapping::UnmapFailed => {
                 let Some(began) = retired else { return };
                 totals.unmap_failed(began.handed_back(), began.unknown());
-                self.reinstate(&began, totals, changes);
+                self.reinstate(&began, scene.era, totals, changes);
             }
             Mapping::RemapBegan { range } => {
                 let began = self.begin(By::Remap, range, totals, changes);
@@ -184,12 +205,12 @@ impl Mappings {
                 stack,
             } => {
                 let traits = private(by_allocator);
-                let new = Area { stack, traits };
+                let new = area(stack, traits);
                 self.remap(retired, range, keeps_old, new, totals, changes);
             }
             Mapping::RemapFailed => {
                 if let Some(began) = retired {
-                    self.reinstate(&began, totals, changes);
+                    self.reinstate(&began, scene.era, totals, changes);
                 }
             }
             Mapping::BreakMoved {
@@ -201,7 +222,7 @@ impl Mappings {
                 let (old, new) = (whole_pages(old), whole_pages(new));
                 if let Some(grown) = Span::between(old, new) {
                     let traits = private(by_allocator);
-                    self.put(grown, Area { stack, traits }, totals, changes);
+                    self.put(grown, area(stack, traits), totals, changes);
                 } else if let Some(shrunk) = Span::between(new, old) {
                     let gone = self.ranges.take(shrunk, changes);
                     totals.unmapped_bytes(counted(&gone));
@@ -211,7 +232,7 @@ impl Mappings {
                 range,
                 committed,
                 stack,
-            } => self.protect(range, committed, stack, changes),
+            } => self.protect(range, committed, area(stack, private(false)), changes),
             Mapping::Discarded { range } => {
                 totals.discarded(span(range).map_or(0, Span::length));
             }
@@ -256,11 +277,14 @@ impl Mappings {
     fn reinstate(
         &mut self,
         retired: &Retired,
+        era: u16,
         totals: &mut Totals,
         changes: &mut Vec<Change<Area>>,
     ) {
         for piece in &retired.pieces {
-            let filled = self.ranges.fill(*piece, changes);
+            let mut piece = *piece;
+            piece.value.born = era;
+            let filled = self.ranges.fill(piece, changes);
             if !piece.value.traits.by_allocator {
                 totals.not_unmapped_bytes(filled);
             }
@@ -286,14 +310,14 @@ impl Mappings {
             return;
         };
         if keeps_old {
-            self.reinstate(&retired, totals, changes);
+            self.reinstate(&retired, new.born, totals, changes);
         }
         let Some(span) = span(range) else { return };
         let replaced = self.ranges.take(span, changes);
         totals.unmapped_bytes(counted(&replaced));
         let as_of = |old: Area| Area {
-            stack: new.stack,
             traits: old.traits,
+            ..new
         };
         for piece in &retired.pieces {
             let moved = |address: u64| span.start.saturating_add(address - retired.start);
@@ -313,7 +337,7 @@ impl Mappings {
         &mut self,
         range: Range,
         committed: bool,
-        stack: StackIndex,
+        new: Area,
         changes: &mut Vec<Change<Area>>,
     ) {
         let Some(span) = span(range) else { return };
@@ -327,7 +351,7 @@ impl Mappings {
                 committed,
                 ..value.traits
             };
-            let value = Area { stack, traits };
+            let value = Area { traits, ..new };
             self.ranges.insert(Piece { span, value }, changes);
         }
     }

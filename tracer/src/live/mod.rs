@@ -52,6 +52,7 @@ use crate::event::{Call, Event, Nanos, ProcessId};
 mod books;
 mod holdings;
 mod kind;
+mod lifetimes;
 mod mappings;
 #[cfg(test)]
 mod naive;
@@ -66,9 +67,11 @@ mod totals;
 use books::{Balance, Books, Held};
 use holdings::Holding;
 pub use kind::{Kind, Kinds};
+pub use lifetimes::{Era, Life, Lives, Timeline};
+use lifetimes::{Eras, Scene};
 use process::Process;
 use sampling::Sampling;
-pub use snapshot::{Amount, Holder, Moment, Scope, Snapshot};
+pub use snapshot::{Amount, Holder, HolderKey, Moment, Scope, Snapshot};
 pub use totals::Totals;
 
 /// The live blocks and ranges of all traced processes, who holds them, and the peak of each and of all together.
@@ -88,6 +91,9 @@ pub struct LiveSet {
     last_end: LastEnd,
     /// How allocations are sampled now.
     sampling: Sampling,
+    scene: Scene,
+    /// When the eras are, if they are told apart.
+    eras: Option<Eras>,
 }
 
 /// The state of all just before a process ended and left none.
@@ -116,7 +122,22 @@ impl LiveSet {
             now: Nanos(0),
             last_end: LastEnd::default(),
             sampling: Sampling::default(),
+            scene: Scene::default(),
+            eras: None,
         }
+    }
+
+    /// Tells apart what the threads of a process hold.
+    pub fn by_thread(mut self) -> Self {
+        self.scene.threads = true;
+        self
+    }
+
+    /// Keeps when what was held came and went, for [`timeline`](Self::timeline).
+    pub fn with_timeline(mut self) -> Self {
+        self.scene.eras = true;
+        self.eras = Some(Eras::default());
+        self
     }
 
     /// A process is traced from here on. `baseline_bytes`: what it holds already, the cap for what frees of unknown
@@ -125,6 +146,7 @@ impl LiveSet {
     /// It may come after the first event of the process. A forked child takes over what its parent has left, whatever
     /// is given here, before or after its `Forked`.
     pub fn open(&mut self, process: ProcessId, at: Nanos, baseline_bytes: u64) {
+        self.enter_era(at);
         let index = self.find_or_open(process, at);
         let process = &mut self.processes[index];
         if process.ended.is_none() {
@@ -136,6 +158,7 @@ impl LiveSet {
     /// Something happened.
     pub fn apply(&mut self, event: &Event) {
         let at = event.at;
+        self.enter_era(at);
         let index = self.find_or_open(event.process, at);
         let process = &mut self.processes[index];
         if process.ended.is_some() {
@@ -145,13 +168,14 @@ impl LiveSet {
         self.now = self.now.max(at);
         let all = &mut self.all;
         let thread = event.thread;
+        let scene = self.scene;
         match event.call {
             Call::Allocated {
                 function: _,
                 address,
                 size,
                 stack,
-            } => process.allocate(all, at, address, size, stack),
+            } => process.allocate(all, at, address, size, scene.asker(stack, thread)),
             Call::Failed { .. } => process.totals.failed(),
             Call::Freed { address, header } => process.free(all, address, Some(header)),
             Call::ResizeBegan {
@@ -165,7 +189,10 @@ impl LiveSet {
                 size,
                 stack,
                 slot,
-            } => process.resize(all, at, (thread, slot), address, size, stack),
+            } => {
+                let asker = scene.asker(stack, thread);
+                process.resize(all, at, (thread, slot), address, size, asker);
+            }
             Call::ResizeFailed {
                 address,
                 size: _,
@@ -181,6 +208,63 @@ impl LiveSet {
             Call::Sampling { exponent } => self.sample(Sampling(exponent)),
             Call::OomVictim => {}
         }
+        if let Some(eras) = &mut self.eras {
+            eras.reach(saturate(self.all.now().live.bytes));
+        }
+    }
+
+    /// The era of this moment begins, if it has not.
+    fn enter_era(&mut self, at: Nanos) {
+        let Some(eras) = &mut self.eras else { return };
+        let Some(entered) = eras.enter(at) else {
+            return;
+        };
+        for process in &mut self.processes {
+            for _ in 0..entered.halvings {
+                process.halve_eras();
+            }
+            process.begin_era(entered.era);
+        }
+        self.scene.era = entered.era;
+    }
+
+    /// When what was held came and went, if that was [kept](Self::with_timeline).
+    pub fn timeline(&mut self) -> Option<Timeline> {
+        let eras = self.eras.as_ref()?;
+        let mut lives = Vec::new();
+        for process in &mut self.processes {
+            let id = process.id;
+            for (holding, of_holding) in process.lives(&self.all) {
+                lives.push(Lives {
+                    process: id,
+                    stack: holding.stack,
+                    thread: holding.thread,
+                    kind: holding.kind,
+                    lives: of_holding,
+                });
+            }
+        }
+        Some(eras.timeline(lives))
+    }
+
+    /// All that was ever asked for, by who asked: `bytes` and `blocks` are what came, whether or not it went again.
+    pub fn allocated(&self) -> Vec<Holder> {
+        let mut snapshot = Snapshot::default();
+        for process in &self.processes {
+            let allocated = process.now().map(|(holding, _)| Holder {
+                process: process.id,
+                stack: holding.stack,
+                thread: holding.thread,
+                kind: holding.kind,
+                bytes: holding.allocated.bytes,
+                error_bytes: 0,
+                blocks: holding.allocated.blocks,
+            });
+            snapshot
+                .holders
+                .extend(allocated.filter(|holder| holder.blocks > 0));
+        }
+        sorted(snapshot).holders
     }
 
     /// Allocations are sampled so from here on, in all processes.
@@ -194,6 +278,7 @@ impl LiveSet {
     /// We let go of a process that runs on: its live set stays as its end.
     pub fn close(&mut self, process: ProcessId, at: Nanos) {
         if let Some(&index) = self.index_of.get(&process) {
+            self.enter_era(at);
             self.end(index, at);
         }
     }
@@ -293,7 +378,7 @@ impl LiveSet {
             return index;
         }
         let index = self.processes.len();
-        let mut process = Process::new(id, &mut self.all, at);
+        let mut process = Process::new(id, &mut self.all, at, self.scene);
         process.sample(self.sampling);
         self.processes.push(process);
         self.index_of.insert(id, index);
@@ -349,7 +434,12 @@ fn add_holders<'a>(
     held: impl Iterator<Item = (&'a Holding, Held)>,
 ) {
     for (holding, held) in held.filter(|(_, held)| held.blocks > 0) {
-        let Holding { stack, kind, .. } = *holding;
+        let Holding {
+            stack,
+            thread,
+            kind,
+            ..
+        } = *holding;
         let bytes = saturate(held.bytes);
         let blocks = held.blocks;
         let of_kind = &mut snapshot.by_kind[kind as usize];
@@ -358,6 +448,7 @@ fn add_holders<'a>(
         snapshot.holders.push(Holder {
             process: process.id,
             stack,
+            thread,
             kind,
             bytes,
             error_bytes: sampling::error(held.variance),
@@ -370,7 +461,7 @@ fn add_holders<'a>(
 fn sorted(mut snapshot: Snapshot) -> Snapshot {
     snapshot.holders.sort_unstable_by(|one, other| {
         let by_amount = (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks));
-        let key = |holder: &Holder| (holder.process, holder.stack, holder.kind);
+        let key = |holder: &Holder| (holder.process, holder.stack, holder.kind, holder.thread);
         by_amount.then(key(one).cmp(&key(other)))
     });
     snapshot

@@ -368,6 +368,7 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
             error_bytes: 0,
             process,
             stack,
+            thread: None,
             kind,
             bytes: saturate(bytes),
             blocks,

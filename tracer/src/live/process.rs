@@ -9,11 +9,13 @@ use hashbrown::hash_map::Entry;
 
 use super::books::{Books, Held, Shift};
 use super::holdings::{Holding, Holdings};
+use super::lifetimes::{Asker, Ledger, Life, Scene};
 use super::mappings::{Area, Mappings};
 use super::ranges::Change;
 use super::sampling::Sampling;
+use super::snapshot::Amount;
 use super::totals::Totals;
-use crate::event::{Address, Mapping, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::{Address, Mapping, Nanos, ProcessId, Tid};
 
 /// A live block. With its address it takes 24 bytes in the table, of which there may be many millions.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ struct Block {
     size: u64,
     /// Index of its holder in the process.
     holder: u32,
+    /// The era in which it came.
+    born: u16,
     /// How it came to be seen.
     sampling: Sampling,
 }
@@ -97,11 +101,14 @@ pub(super) struct Process {
     sampling: Sampling,
     /// They were sampled at some time.
     is_sampled: bool,
+    scene: Scene,
+    /// When what is held no more came and went, if that is kept.
+    ledger: Option<Ledger>,
 }
 
 impl Process {
     /// A process whose first event may come now, of which we do not know yet what it holds.
-    pub(super) fn new(id: ProcessId, all: &mut Books, at: Nanos) -> Self {
+    pub(super) fn new(id: ProcessId, all: &mut Books, at: Nanos, scene: Scene) -> Self {
         all.admit(Held::default(), at);
         Self {
             id,
@@ -117,6 +124,8 @@ impl Process {
             baseline_source: BaselineSource::Unknown,
             sampling: Sampling::default(),
             is_sampled: false,
+            scene,
+            ledger: scene.eras.then(Ledger::default),
         }
     }
 
@@ -160,20 +169,80 @@ impl Process {
         at: Nanos,
         address: Address,
         size: u64,
-        stack: StackIndex,
+        asker: Asker,
     ) {
-        let holder = self.holdings.of_blocks(stack, &self.books, all);
+        let holder = self.holdings.of_blocks(asker, &self.books, all);
         let block = Block {
             size,
             holder,
+            born: self.scene.era,
             sampling: self.sampling,
         };
-        self.totals.allocated(block.weigh(address));
+        let held = block.weigh(address);
+        self.totals.allocated(held);
+        self.holdings.get_mut(holder).allocated.add(held);
         if let Some(replaced) = self.blocks.insert(address, block) {
             self.totals.replaced();
             self.drop_block(all, address, replaced);
         }
         self.hold_block(all, at, address, block);
+    }
+
+    /// From here on it is this era.
+    pub(super) fn begin_era(&mut self, era: u16) {
+        self.scene.era = era;
+    }
+
+    /// Two eras are one from here on, and so are all pairs of eras before.
+    pub(super) fn halve_eras(&mut self) {
+        self.scene.era /= 2;
+        for block in self.blocks.values_mut() {
+            block.born /= 2;
+        }
+        self.mappings.born(|born| born / 2);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.halve();
+        }
+    }
+
+    /// When what each holding holds and has held came and went.
+    pub(super) fn lives(&mut self, all: &Books) -> Vec<(&Holding, Vec<Life>)> {
+        let born = Self::births(
+            &mut self.holdings,
+            &self.books,
+            all,
+            &self.blocks,
+            &self.mappings,
+        );
+        let mut lives = vec![Vec::new(); self.holdings.iter().count()];
+        if let Some(ledger) = &self.ledger {
+            ledger.lives(born, &mut lives);
+        }
+        self.holdings.iter().zip(lives).collect()
+    }
+
+    /// What is live, by holding and by the era in which it came.
+    fn births(
+        holdings: &mut Holdings,
+        own: &Books,
+        all: &Books,
+        blocks: &HashMap<Address, Block, FixedState>,
+        mappings: &Mappings,
+    ) -> BTreeMap<(u32, u16), Amount> {
+        let mut births: BTreeMap<(u32, u16), Amount> = BTreeMap::new();
+        for (address, block) in blocks {
+            let of = births.entry((block.holder, block.born)).or_default();
+            of.add(block.weigh(*address));
+        }
+        for piece in mappings.iter() {
+            let Some(kind) = piece.value.kind() else {
+                continue;
+            };
+            let holder = holdings.of_ranges(piece.value.asker, kind, own, all);
+            let of = births.entry((holder, piece.value.born)).or_default();
+            of.add(Held::block(piece.span.length()));
+        }
+        births
     }
 
     /// Calls are sampled so from here on.
@@ -211,13 +280,13 @@ impl Process {
         call: (Tid, u8),
         address: Address,
         size: u64,
-        stack: StackIndex,
+        asker: Asker,
     ) {
         match self.resizes.remove(&call) {
             Some(resize) => self.count_free(resize.address, resize.old),
             None => self.totals.unpaired_resize(),
         }
-        self.allocate(all, at, address, size, stack);
+        self.allocate(all, at, address, size, asker);
     }
 
     /// A resize failed.
@@ -259,7 +328,7 @@ impl Process {
     pub(super) fn map(&mut self, all: &mut Books, at: Nanos, thread: Tid, mapping: Mapping) {
         let mut changes = Vec::new();
         self.mappings
-            .apply(thread, mapping, &mut self.totals, &mut changes);
+            .apply(thread, mapping, self.scene, &mut self.totals, &mut changes);
         let shifts = self.shifts(all, &changes);
         let (losses, gains): (Vec<_>, Vec<_>) =
             shifts.into_iter().partition(|(_, shift)| shift.is_loss());
@@ -279,17 +348,28 @@ impl Process {
 
     /// What the changes come to for each holding that they concern.
     fn shifts(&mut self, all: &Books, changes: &[Change<Area>]) -> Vec<(u32, Shift)> {
-        let mut shifts: BTreeMap<u32, Shift> = BTreeMap::new();
+        let mut by_birth: BTreeMap<(u32, u16), Shift> = BTreeMap::new();
         for change in changes {
             let Some(kind) = change.value.kind() else {
                 continue;
             };
-            let stack = change.value.stack;
-            let holder = self.holdings.of_ranges(stack, kind, &self.books, all);
-            *shifts.entry(holder).or_default() += Shift {
+            let asker = change.value.asker;
+            let holder = self.holdings.of_ranges(asker, kind, &self.books, all);
+            let shift = by_birth.entry((holder, change.value.born)).or_default();
+            *shift += Shift {
                 bytes: change.bytes,
                 ranges: change.ranges,
             };
+        }
+        let mut shifts: BTreeMap<u32, Shift> = BTreeMap::new();
+        for ((holder, born), shift) in by_birth {
+            if let Some(ledger) = &mut self.ledger {
+                ledger.range_gone(holder, born, self.scene.era, shift);
+            }
+            if born == self.scene.era {
+                self.holdings.get_mut(holder).allocated.add_gain(shift);
+            }
+            *shifts.entry(holder).or_default() += shift;
         }
         shifts.retain(|_, shift| !shift.is_none());
         shifts.into_iter().collect()
@@ -339,6 +419,13 @@ impl Process {
         self.holdings.begin(&self.books, all);
         self.mappings = legacy.mappings;
         self.blocks = legacy.blocks;
+        if self.ledger.is_some() {
+            // To the child all of it came with the fork.
+            for block in self.blocks.values_mut() {
+                block.born = self.scene.era;
+            }
+            self.mappings.born(|_| self.scene.era);
+        }
         for resize in legacy.resizes.into_values() {
             self.inherit_resize(all, at, resize);
         }
@@ -366,10 +453,15 @@ impl Process {
         for holding in self.holdings.iter_mut() {
             holding.at_peak_of_all.save(&all.clock, holding.now);
         }
-        // The table may be huge, and nothing can ask for it any more.
-        drop(mem::take(&mut self.blocks));
+        // The tables may be huge, and nothing can ask for them any more.
+        let blocks = mem::take(&mut self.blocks);
+        let mappings = mem::take(&mut self.mappings);
+        if let Some(mut ledger) = self.ledger.take() {
+            let born = Self::births(&mut self.holdings, &self.books, all, &blocks, &mappings);
+            ledger.all_gone(born, self.scene.era);
+            self.ledger = Some(ledger);
+        }
         self.holdings.close();
-        self.mappings = Mappings::default();
         self.resizes.clear();
     }
 
@@ -433,7 +525,8 @@ impl Process {
             return false;
         };
         match resize.old {
-            Old::Known(block) => {
+            Old::Known(mut block) => {
+                block.born = self.scene.era;
                 entry.insert(block);
                 self.hold_block(all, at, resize.address, block);
             }
@@ -465,6 +558,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.block_gone(block.holder, block.born, self.scene.era, held);
+        }
     }
 }
 

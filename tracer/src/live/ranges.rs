@@ -80,6 +80,19 @@ impl<T: Copy + Eq> Ranges<T> {
         (address < *end).then_some(*value)
     }
 
+    /// All ranges, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Piece<T>> {
+        self.by_start.iter().map(|(&start, &(end, value))| Piece {
+            span: Span { start, end },
+            value,
+        })
+    }
+
+    /// What each carries. Neighbours that come to carry the same stay apart until one of them changes.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.by_start.values_mut().map(|(_, value)| value)
+    }
+
     /// The parts of ranges that lie in `span`, in order.
     pub(super) fn within(&self, span: Span) -> impl Iterator<Item = Piece<T>> {
         self.touching(span)

@@ -1,7 +1,7 @@
 //! Who held what at one moment.
 
 use super::kind::{Kind, Kinds};
-use crate::event::{Nanos, ProcessId, StackIndex};
+use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 
 /// Whose memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,31 @@ pub struct Amount {
     pub blocks: u64,
 }
 
+/// Who holds something: a stack of one process, for one kind of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HolderKey {
+    /// The process.
+    pub process: ProcessId,
+    /// The stack.
+    pub stack: StackIndex,
+    /// The thread, where threads are told apart.
+    pub thread: Option<Tid>,
+    /// The kind.
+    pub kind: Kind,
+}
+
+impl Holder {
+    /// Who it is.
+    pub fn key(&self) -> HolderKey {
+        HolderKey {
+            process: self.process,
+            stack: self.stack,
+            thread: self.thread,
+            kind: self.kind,
+        }
+    }
+}
+
 /// A stack of one process, with what of one kind it asked for and was live at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -81,6 +106,8 @@ pub struct Holder {
     pub process: ProcessId,
     /// The stack that asked for it (in a forked child perhaps still as its parent).
     pub stack: StackIndex,
+    /// The thread that asked for it, where threads are told apart.
+    pub thread: Option<Tid>,
     /// Of which kind.
     pub kind: Kind,
     /// Requested bytes of blocks, lengths of ranges.

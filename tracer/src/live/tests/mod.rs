@@ -6,6 +6,7 @@ use crate::event::{Address, Function, StackIndex, Tid};
 mod allocation;
 mod fork;
 mod free;
+mod lifetimes;
 mod mapping;
 mod peak;
 mod process;
@@ -163,6 +164,7 @@ fn holder(process: ProcessId, stack: StackIndex, bytes: u64, blocks: u64) -> Hol
         error_bytes: 0,
         process,
         stack,
+        thread: None,
         kind: Kind::Heap,
         bytes,
         blocks,

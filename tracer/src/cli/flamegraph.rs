@@ -6,10 +6,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{kind::OfKind, output::Usage, report};
-use crate::{live::Moment, report::flamegraph};
+use super::{
+    output::Usage,
+    question::{self, Asked},
+};
+use crate::report::{Threads, answer::Answer, flamegraph};
 
 /// Draw who held the memory as a flame graph
 #[derive(Debug, Args)]
@@ -20,26 +23,20 @@ pub(super) struct Arguments {
     /// Where to write the SVG; `-` is standard output (default: FILE with .svg)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Which moment
-    #[arg(long, value_enum, default_value_t = At::Peak)]
-    at: At,
+    /// Draw who asked for the memory at the bottom, and on it who called that
+    #[arg(long)]
+    inverted: bool,
     #[command(flatten)]
-    of_kind: OfKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum At {
-    /// The high-water mark
-    Peak,
-    /// The end of the recording
-    End,
+    asked: Asked,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let profile = report::read(&arguments.file, arguments.of_kind.kinds())?;
-    let moment = match arguments.at {
-        At::Peak => Moment::Peak,
-        At::End => Moment::End,
+    let question = arguments.asked.question()?;
+    let profile = question::read(&arguments.file, &question, Threads::Together)?;
+    let answer = Answer::of(&profile, &question);
+    let order = match arguments.inverted {
+        false => flamegraph::Order::RootFirst,
+        true => flamegraph::Order::LeafFirst,
     };
     let path = match &arguments.output {
         Some(path) => path.clone(),
@@ -47,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if path.as_os_str() == "-" {
         let mut out = BufWriter::new(io::stdout().lock());
-        flamegraph::write_svg(&profile, moment, &mut out)?;
+        flamegraph::write_svg(&profile, &answer, order, &mut out)?;
         return Ok(out.flush()?);
     }
     if path
@@ -61,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(Usage(said).into());
     }
     let mut svg = Vec::new();
-    flamegraph::write_svg(&profile, moment, &mut svg)?;
+    flamegraph::write_svg(&profile, &answer, order, &mut svg)?;
     std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("highwater: wrote {}", path.display());
     Ok(())

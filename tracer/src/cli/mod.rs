@@ -5,6 +5,7 @@ mod flamegraph;
 mod floor;
 mod kind;
 mod output;
+mod question;
 mod record;
 mod report;
 

@@ -5,15 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use clap::Args;
 
-use super::kind::OfKind;
-use crate::{
-    live::Kinds,
-    record::reader,
-    report::{Profile, json, text},
-};
+use super::question::{self, Asked};
+use crate::report::{Threads, answer::Answer, json, question::Question, text};
 
 /// Show who held the memory at the peak, and whether that adds up
 #[derive(Debug, Args)]
@@ -28,37 +23,36 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     #[command(flatten)]
-    of_kind: OfKind,
+    asked: Asked,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let profile = read(&arguments.file, arguments.of_kind.kinds())?;
+    let question = arguments.asked.question()?;
+    let profile = question::read(&arguments.file, &question, Threads::Together)?;
+    let answer = arguments
+        .asked
+        .is_particular()
+        .then(|| Answer::of(&profile, &question));
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
-        json::write(&profile, arguments.top, &mut out)?;
+        json::write(&profile, answer.as_ref(), arguments.top, &mut out)?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
         if let Some(top) = arguments.top {
             options.top = top;
         }
-        text::write(&profile, &options, &mut out)?;
+        match &answer {
+            None => text::write(&profile, &options, &mut out)?,
+            Some(answer) => text::write_answer(&profile, answer, &options, &mut out)?,
+        }
     }
     out.flush()?;
     Ok(())
 }
 
-/// Reads a recording, with the holders of these kinds; what is wrong with it beyond some point is told in the report itself.
-pub(super) fn read(path: &Path, kinds: Kinds) -> anyhow::Result<Profile> {
-    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let profile = Profile::replay(reader);
-    let mut profile = profile.with_context(|| format!("cannot report {}", path.display()))?;
-    profile.keep(kinds);
-    Ok(profile)
-}
-
 /// What `record` says at its end, on stderr: the first screen, the recording, the next command to type.
 pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
-    let profile = read(path, Kinds::OF_THE_PEAK)?;
+    let profile = question::read(path, &Question::default(), Threads::Together)?;
     let mut err = BufWriter::new(io::stderr().lock());
     text::write(
         &profile,

@@ -11,10 +11,11 @@ use inferno::flamegraph::color::BasicPalette;
 use inferno::flamegraph::{Options, Palette, from_lines};
 use thiserror::Error;
 
+use super::answer::{Answer, Unit};
 use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
 use super::{size, time};
-use crate::live::{Holder, Kind, Moment, Snapshot};
+use crate::live::{Holder, Kind};
 
 /// Where stacks whose root end is missing begin.
 const TRUNCATED: &str = "(truncated)";
@@ -34,39 +35,52 @@ pub enum FlamegraphError {
     #[error(
         "nothing was held {0}, so there is nothing to draw; `highwater report` shows what was recorded"
     )]
-    NothingHeld(&'static str),
+    NothingHeld(String),
     /// It could not be drawn or written.
     #[error("the flame graph could not be written")]
     Io(#[from] io::Error),
 }
 
-/// Writes the flame graph of what was held at that moment, as SVG with its own search and zoom. The same recording gives
+/// Writes the flame graph of an answer, as SVG with its own search and zoom. The same recording gives
 /// the same bytes.
 ///
 /// # Errors
 ///
-/// If nothing was held then, or `out` cannot be written.
+/// If nobody is among the holders, or `out` cannot be written.
 pub fn write_svg(
     profile: &Profile,
-    moment: Moment,
+    answer: &Answer,
+    order: Order,
     out: &mut dyn Write,
 ) -> Result<(), FlamegraphError> {
-    let (snapshot, words) = match moment {
-        Moment::Peak => (&profile.peak, "at the peak"),
-        Moment::End => (&profile.end, "at the end"),
-    };
     let mut tree = Tree::new();
-    for holder in &snapshot.holders {
-        tree.add(&path(profile, holder), holder.bytes);
+    for holder in &answer.holders {
+        let mut path = path(profile, holder);
+        if order == Order::LeafFirst {
+            path.reverse();
+        }
+        tree.add(&path, holder.bytes);
     }
     if tree.total() == 0 {
-        return Err(FlamegraphError::NothingHeld(words));
+        return Err(FlamegraphError::NothingHeld(answer.words.clone()));
     }
     let mut options = options();
-    options.title = title(profile, snapshot, words);
-    options.subtitle = Some(subtitle(profile, snapshot));
+    if answer.unit == Unit::BytesPerSecond {
+        "bytes a second".clone_into(&mut options.count_name);
+    }
+    options.title = title(profile, answer);
+    options.subtitle = Some(subtitle(profile, answer));
     render(&tree, &mut options, out)?;
     Ok(())
+}
+
+/// Which frame stands at the bottom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `main`, and on it what it called.
+    RootFirst,
+    /// Who asked for the memory, and on it who called that.
+    LeafFirst,
 }
 
 fn options() -> Options<'static> {
@@ -89,7 +103,7 @@ fn render(tree: &Tree, options: &mut Options<'_>, out: &mut dyn Write) -> io::Re
     from_lines(options, lines.iter().map(String::as_str), out)
 }
 
-fn title(profile: &Profile, snapshot: &Snapshot, words: &str) -> String {
+fn title(profile: &Profile, answer: &Answer) -> String {
     let whose = match profile.main_process() {
         Some(main) if profile.processes.len() == 1 => {
             format!(
@@ -106,28 +120,29 @@ fn title(profile: &Profile, snapshot: &Snapshot, words: &str) -> String {
         None => "nothing".to_owned(),
     };
     format!(
-        "{whose}: {} {words}",
-        size::headline(snapshot.listed_bytes())
+        "{whose}: {} {}",
+        answer.unit.headline(answer.bytes),
+        answer.words
     )
 }
 
-fn subtitle(profile: &Profile, snapshot: &Snapshot) -> String {
-    let mut text = time::offset(profile.since_start(snapshot.at));
-    if let Some(clock) = time::rfc3339_seconds(profile.unix_ns(snapshot.at)) {
-        text = format!("{text} ({clock})");
+fn subtitle(profile: &Profile, answer: &Answer) -> String {
+    let mut text = String::new();
+    if let Some(at) = answer.at {
+        text = format!("{}, ", time::offset(profile.since_start(at)));
+        if let Some(clock) = time::rfc3339_seconds(profile.unix_ns(at)) {
+            text = format!("{} ({clock}), ", time::offset(profile.since_start(at)));
+        }
     }
     let count = |is_heap: bool| {
-        let holders = snapshot.holders.iter();
+        let holders = answer.holders.iter();
         let of = holders.filter(|holder| (holder.kind == Kind::Heap) == is_heap);
         of.fold(0_u64, |sum, holder| sum.saturating_add(holder.blocks))
     };
     let (blocks, ranges) = (size::thousands(count(true)), count(false));
     match ranges {
-        0 => format!("{text}, {blocks} blocks"),
-        _ => format!(
-            "{text}, {blocks} blocks, {} ranges",
-            size::thousands(ranges)
-        ),
+        0 => format!("{text}{blocks} blocks"),
+        _ => format!("{text}{blocks} blocks, {} ranges", size::thousands(ranges)),
     }
 }
 

@@ -15,21 +15,28 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::answer::{Answer, Unit, kind_name};
 use super::memory::{Memory, Moments};
 use super::model::{ProcessProfile, Profile};
 use super::name::NamedFrame;
 use super::time;
 use crate::event::{Nanos, ProcessId, StackIndex};
-use crate::live::{Kind, Snapshot, Totals};
+use crate::live::{Holder, Kind, Snapshot, Totals};
 use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 
-/// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all.
+/// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all; and with
+/// an answer, if a question was asked.
 ///
 /// # Errors
 ///
 /// What `out` says.
-pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(
+    profile: &Profile,
+    answer: Option<&Answer>,
+    top: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut stacks = StackTable::new(profile);
     let mut moment = |snapshot: &Snapshot| JsonMoment::of(profile, snapshot, top, &mut stacks);
     let peak = moment(&profile.peak);
@@ -42,6 +49,7 @@ pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::
             peak: moment(&process.peak),
         })
         .collect();
+    let answer = answer.map(|answer| JsonAnswer::of(profile, answer, top, &mut stacks));
     let report = JsonReport {
         schema: 1,
         highwater: env!("CARGO_PKG_VERSION"),
@@ -63,6 +71,18 @@ pub fn write(profile: &Profile, top: Option<usize>, out: &mut dyn Write) -> io::
         peak,
         end,
         process_peaks,
+        answer,
+        growth_bytes_per_s: profile.growth_bytes_per_s(),
+        seconds_to_limit: profile.seconds_to_limit(),
+        marks: profile
+            .marks
+            .iter()
+            .map(|mark| JsonMark {
+                name: &mark.name,
+                at_ns: profile.since_start(mark.at).0,
+                ended_ns: mark.ended.map(|at| profile.since_start(at).0),
+            })
+            .collect(),
         quality: JsonQuality::of(profile),
         truncated_stacks: stacks.truncated,
         stacks: stacks.stacks,
@@ -93,6 +113,14 @@ struct JsonReport<'a> {
     peak: JsonMoment,
     end: JsonMoment,
     process_peaks: Vec<JsonProcessPeak>,
+    /// What was asked for, if a question was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<JsonAnswer<'a>>,
+    /// How fast all that grows does so together.
+    growth_bytes_per_s: f64,
+    /// At that rate, from the end until the memory cgroup is full.
+    seconds_to_limit: Option<f64>,
+    marks: Vec<JsonMark<'a>>,
     quality: JsonQuality<'a>,
 }
 
@@ -199,6 +227,26 @@ struct JsonMoment {
     holders: Vec<JsonHolder>,
 }
 
+#[derive(Serialize)]
+struct JsonMark<'a> {
+    name: &'a str,
+    at_ns: u64,
+    ended_ns: Option<u64>,
+}
+
+/// The holders that a question asks for. In `bytes/s`, `bytes` is by how much they grow.
+#[derive(Serialize)]
+struct JsonAnswer<'a> {
+    asked: &'a str,
+    unit: &'static str,
+    at_ns: Option<u64>,
+    bytes: u64,
+    blocks: u64,
+    /// Without the filters.
+    of_bytes: u64,
+    holders: Vec<JsonHolder>,
+}
+
 /// Bytes by kind; `null` for the kinds that this recording did not follow.
 #[derive(Serialize)]
 struct JsonKinds {
@@ -219,6 +267,9 @@ struct JsonHolder {
     blocks: u64,
     error_bytes: u64,
     growth_bytes_per_s: Option<f64>,
+    /// The thread, where the question tells threads apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -330,6 +381,46 @@ impl<'a> StackTable<'a> {
     }
 }
 
+impl JsonHolder {
+    fn of(profile: &Profile, holder: &Holder, stacks: &mut StackTable<'_>) -> Self {
+        Self {
+            stack: stacks.number(holder.stack),
+            process: holder.process,
+            kind: kind_name(holder.kind),
+            bytes: holder.bytes,
+            blocks: holder.blocks,
+            error_bytes: holder.error_bytes,
+            growth_bytes_per_s: profile.growth.get(&holder.key()).copied(),
+            thread: holder.thread.map(|thread| thread.0),
+        }
+    }
+}
+
+impl<'a> JsonAnswer<'a> {
+    fn of(
+        profile: &Profile,
+        answer: &'a Answer,
+        top: Option<usize>,
+        stacks: &mut StackTable<'_>,
+    ) -> Self {
+        let shown = answer.holders.iter().take(top.unwrap_or(usize::MAX));
+        Self {
+            asked: &answer.words,
+            unit: match answer.unit {
+                Unit::Bytes => "bytes",
+                Unit::BytesPerSecond => "bytes/s",
+            },
+            at_ns: answer.at.map(|at| profile.since_start(at).0),
+            bytes: answer.bytes,
+            blocks: answer.blocks,
+            of_bytes: answer.of_bytes,
+            holders: shown
+                .map(|holder| JsonHolder::of(profile, holder, stacks))
+                .collect(),
+        }
+    }
+}
+
 impl JsonMoment {
     fn of(
         profile: &Profile,
@@ -338,19 +429,8 @@ impl JsonMoment {
         stacks: &mut StackTable<'_>,
     ) -> Self {
         let shown = top.unwrap_or(usize::MAX);
-        let holders = snapshot
-            .holders
-            .iter()
-            .take(shown)
-            .map(|holder| JsonHolder {
-                stack: stacks.number(holder.stack),
-                process: holder.process,
-                kind: kind_name(holder.kind),
-                bytes: holder.bytes,
-                blocks: holder.blocks,
-                error_bytes: holder.error_bytes,
-                growth_bytes_per_s: None,
-            });
+        let holders = snapshot.holders.iter().take(shown);
+        let holders = holders.map(|holder| JsonHolder::of(profile, holder, stacks));
         let of = |kind| profile.mappings.then(|| snapshot.of(kind).bytes);
         Self {
             at_ns: profile.since_start(snapshot.at).0,
@@ -367,18 +447,6 @@ impl JsonMoment {
             },
             holders: holders.collect(),
         }
-    }
-}
-
-/// As the members of `by_kind`.
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Heap => "heap",
-        Kind::Mapping => "mapping",
-        Kind::ThreadStack => "thread_stack",
-        Kind::Reserved => "reserved",
-        Kind::File => "file",
-        Kind::Shared => "shared",
     }
 }
 

@@ -148,11 +148,17 @@ pub(super) struct Samples {
     pub(super) first: Option<MemorySample>,
     pub(super) last: Option<MemorySample>,
     nearest_to_peak: Option<MemorySample>,
+    /// One in so many, so that there are never more than [`CURVE`].
+    curve: Vec<MemorySample>,
+    one_in: u64,
+    seen: u64,
     recent: VecDeque<MemorySample>,
 }
 
 /// Samples kept to choose from: over half a second at the shortest interval (10 ms), several times a drain of the ring.
 const RECENT: usize = 64;
+/// Samples kept of the whole time.
+const CURVE: usize = 512;
 
 impl Samples {
     pub(super) fn push(&mut self, sample: MemorySample, peak_at: Nanos) {
@@ -161,8 +167,37 @@ impl Samples {
         }
         self.first.get_or_insert_with(|| sample.clone());
         self.recent.push_back(sample.clone());
-        self.last = Some(sample);
+        self.last = Some(sample.clone());
         self.choose(peak_at);
+        self.thin(sample);
+    }
+
+    /// Keeps one in `one_in` samples; twice as few from when there are too many.
+    fn thin(&mut self, sample: MemorySample) {
+        self.one_in = self.one_in.max(1);
+        if self.seen.is_multiple_of(self.one_in) {
+            if self.curve.len() == CURVE {
+                let mut keep = false;
+                self.curve.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+                self.one_in *= 2;
+            }
+            self.curve.push(sample);
+        }
+        self.seen += 1;
+    }
+
+    /// Samples of the whole time, the last one among them.
+    pub(super) fn curve(&self) -> Vec<MemorySample> {
+        let mut curve = self.curve.clone();
+        if let Some(last) = &self.last
+            && curve.last() != Some(last)
+        {
+            curve.push(last.clone());
+        }
+        curve
     }
 
     /// The sample nearest to the peak; the earlier one of two that are equally near.

@@ -7,20 +7,28 @@
 //! - [`json`]: everything, for programs;
 //! - [`flamegraph`]: the holders as a picture.
 //!
+//! [`question`] is what may be asked of it, [`answer`] the holders that this comes to, [`rows`] sums them up.
+//!
 //! They agree on words because [`name`] says what a frame is called, [`size`] how a size reads, [`time`] how a moment
 //! does, and [`memory`] how traced memory and the kernel's own count add up.
 
+pub mod answer;
+mod asked;
 pub mod flamegraph;
+mod growth;
 pub mod json;
 pub mod memory;
 mod model;
 pub mod name;
+pub mod question;
 mod replay;
+pub mod rows;
 #[cfg(test)]
 mod script;
 pub mod size;
+mod temporary;
 pub mod text;
 pub mod time;
 
-pub use model::{Completion, ProcessProfile, Profile};
-pub use replay::ReplayError;
+pub use model::{Completion, Mark, ProcessProfile, Profile};
+pub use replay::{ReplayError, Threads};

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
-use crate::event::{Nanos, ProcessId, StackIndex};
-use crate::live::{Kinds, Snapshot, Totals};
+use crate::event::{Nanos, ProcessId, StackIndex, Tid};
+use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Frame, FrameIndex, FunctionName, Module, ModuleIndex, Opening, Origin,
-    Process, ProcessEnd, Quality, Stack,
+    Closing, EndReason, Frame, FrameIndex, FunctionName, MemorySample, Module, ModuleIndex,
+    Opening, Origin, Process, ProcessEnd, Quality, Stack,
 };
 
 /// A recording, replayed: who held what at the peak and at the end, what the kernel says of it, and what is missing.
@@ -39,7 +39,31 @@ pub struct Profile {
     pub completion: Completion,
     /// The last moment that the recording knows of.
     pub ended: Nanos,
+    /// All that was ever asked for, by who asked.
+    pub allocated: Vec<Holder>,
+    /// When what was held came and went.
+    pub timeline: Timeline,
+    /// Who holds more and more, bytes a second.
+    pub growth: HashMap<HolderKey, f64>,
+    /// Moments and spans that were named.
+    pub marks: Vec<Mark>,
+    /// What was asked for, if that is neither the peak nor the end.
+    pub(super) asked: Option<Snapshot>,
+    /// Temporary blocks, if these were asked for.
+    pub(super) temporaries: Vec<Holder>,
+    pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
+}
+
+/// A moment or span that was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its name.
+    pub name: String,
+    /// When, or when it began.
+    pub at: Nanos,
+    /// When it ended, if it is a span that did.
+    pub ended: Option<Nanos>,
 }
 
 /// One process of a [`Profile`].
@@ -59,6 +83,8 @@ pub struct ProcessProfile {
     pub end: Snapshot,
     /// What the kernel says of it: at its own attach and end, and at the peak of all processes together.
     pub memory: Moments,
+    /// What it said over the whole time, some hundreds of samples at most.
+    pub samples: Vec<MemorySample>,
 }
 
 /// Whether a recording is whole.
@@ -138,6 +164,27 @@ impl Profile {
             }
         }
         Some(main)
+    }
+
+    /// The name of a thread, if the recording tells.
+    pub fn thread_name(&self, process: ProcessId, thread: Tid) -> Option<&str> {
+        self.threads.get(&(process, thread)).map(String::as_str)
+    }
+
+    /// How fast all holders that grow do so together, bytes a second.
+    pub fn growth_bytes_per_s(&self) -> f64 {
+        let growing = self.growth.iter();
+        let rates = growing.filter(|(key, _)| key.kind.makes_the_peak());
+        rates.map(|(_, rate)| rate).sum()
+    }
+
+    /// At that rate, how long it takes from the end of the recording until the memory cgroup is full, seconds; `None`
+    /// without a limit, or where nothing grows.
+    pub fn seconds_to_limit(&self) -> Option<f64> {
+        let end = &self.memory.end;
+        let left = end.cgroup_limit?.saturating_sub(end.cgroup_current?);
+        let rate = self.growth_bytes_per_s();
+        (rate > 0.0).then(|| left as f64 / rate)
     }
 
     /// The frames of a stack, leaf first, inlined functions before the function they were inlined into. `None`: the

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use thiserror::Error;
 
+use super::asked::Asked;
+use super::growth;
 use super::memory::{Memory, Moments, Samples};
-use super::model::{Completion, Locations, ProcessProfile, Profile};
-use crate::event::{Call, Event, Nanos, ProcessId};
-use crate::live::{LiveSet, Moment, Scope, Snapshot};
+use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
+use super::question::Question;
+use crate::event::{Call, Event, Nanos, ProcessId, Tid};
+use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::reader::ReadError;
 use crate::record::{
     Closing, EndReason, Entry, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality,
@@ -24,6 +27,32 @@ pub enum ReplayError {
         "the recording has no opening: it was cut before its writer had written anything; record again"
     )]
     NoOpening,
+    /// It has no such mark.
+    #[error("the recording has no mark `{name}`{}", told(marks))]
+    NoMark {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        marks: Vec<String>,
+    },
+}
+
+fn told(marks: &[String]) -> String {
+    match marks {
+        [] => {
+            "; it has none: `highwater mark NAME` names a moment while one is recorded".to_owned()
+        }
+        marks => format!("; it has {}", marks.join(", ")),
+    }
+}
+
+/// Whether the holders of threads are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// A holder is a stack, whichever threads were on it.
+    Together,
+    /// A holder is a stack in one thread.
+    Apart,
 }
 
 impl Profile {
@@ -38,24 +67,37 @@ impl Profile {
     pub fn replay(
         entries: impl Iterator<Item = Result<Entry, ReadError>>,
     ) -> Result<Self, ReplayError> {
+        Self::replay_for(entries, &Question::default(), Threads::Together)
+    }
+
+    /// Replays a recording with what it takes to answer this question.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay`](Self::replay), and if the question names a mark that is not there.
+    pub fn replay_for(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+        threads: Threads,
+    ) -> Result<Self, ReplayError> {
         let mut entries = entries;
         let opening = match entries.next() {
             Some(Ok(Entry::Opening(opening))) => opening,
             Some(Ok(_)) | None => return Err(ReplayError::NoOpening),
             Some(Err(error)) => return Err(ReplayError::Unreadable(error)),
         };
-        let mut replay = Replay::new(opening);
+        let mut replay = Replay::new(opening, question, threads);
         for entry in entries {
             match entry {
                 Ok(entry) => replay.take(entry),
-                Err(error) => return Ok(replay.finish(Completion::Cut(error))),
+                Err(error) => return replay.finish(Completion::Cut(error)),
             }
         }
         let completion = replay
             .closing
             .take()
             .map_or(Completion::Unfinished, Completion::Closed);
-        Ok(replay.finish(completion))
+        replay.finish(completion)
     }
 }
 
@@ -80,14 +122,22 @@ struct Replay {
     quality: Quality,
     closing: Option<Closing>,
     latest: Nanos,
+    asked: Asked,
+    marks: Vec<Mark>,
+    threads: HashMap<(ProcessId, Tid), String>,
 }
 
 impl Replay {
-    fn new(opening: Opening) -> Self {
+    fn new(opening: Opening, question: &Question, threads: Threads) -> Self {
+        let apart = threads == Threads::Apart || !question.threads.is_empty();
+        let live = LiveSet::new().with_timeline();
         Self {
             latest: Nanos(opening.started_ns),
+            asked: Asked::new(&question.when, &opening, apart),
+            marks: Vec::new(),
+            threads: HashMap::new(),
             opening,
-            live: LiveSet::new(),
+            live: if apart { live.by_thread() } else { live },
             mappings: false,
             sampling: None,
             tracked: Vec::new(),
@@ -154,6 +204,7 @@ impl Replay {
         self.latest = self.latest.max(Nanos(process.from_ns));
         self.live
             .open(process.id, Nanos(process.from_ns), process.baseline_bytes);
+        self.asked.open(&process);
         self.by_id.insert(process.id, self.tracked.len());
         self.tracked.push(Tracked {
             process,
@@ -177,6 +228,7 @@ impl Replay {
 
     fn apply(&mut self, event: &Event) {
         self.latest = self.latest.max(event.at);
+        self.asked.before(event, &self.live);
         self.live.apply(event);
         let (reason, at) = match event.call {
             Call::Exited { status } => (exit_reason(status), event.at),
@@ -211,6 +263,7 @@ impl Replay {
     fn end(&mut self, end: ProcessEnd) {
         self.latest = self.latest.max(end.at);
         if end.reason == EndReason::Detached {
+            self.asked.until(end.at, &self.live);
             self.live.close(end.process, end.at);
         }
         let Some(tracked) = self.tracked(end.process) else {
@@ -226,7 +279,8 @@ impl Replay {
         }
     }
 
-    fn finish(mut self, completion: Completion) -> Profile {
+    fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
+        let asked = self.asked.finish(&self.live, &self.marks)?;
         let peak = self.live.snapshot(Scope::All, Moment::Peak);
         let end = self.live.snapshot(Scope::All, Moment::End);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
@@ -295,7 +349,16 @@ impl Replay {
                 end.freed_baseline_bytes,
             ),
         };
-        Profile {
+        let timeline = self.live.timeline().unwrap_or_default();
+        let growth = growing(&timeline, &processes, self.latest);
+        Ok(Profile {
+            allocated: self.live.allocated(),
+            timeline,
+            growth,
+            marks: self.marks,
+            asked: asked.snapshot,
+            temporaries: asked.temporaries,
+            threads: self.threads,
             opening: self.opening,
             mappings: self.mappings,
             sampling: self.sampling,
@@ -308,8 +371,31 @@ impl Replay {
             completion,
             ended: self.latest,
             locations: self.locations,
-        }
+        })
     }
+}
+
+/// Who holds more and more while its process is traced.
+fn growing(
+    timeline: &Timeline,
+    processes: &[ProcessProfile],
+    latest: Nanos,
+) -> HashMap<HolderKey, f64> {
+    let traced: HashMap<ProcessId, (Nanos, Nanos)> = processes
+        .iter()
+        .map(|process| {
+            let to = process.ended.as_ref().map_or(latest, |end| end.at);
+            (process.process.id, (Nanos(process.process.from_ns), to))
+        })
+        .collect();
+    let lives = timeline.lives.iter();
+    lives
+        .filter_map(|lives| {
+            let &(from, to) = traced.get(&lives.process)?;
+            let rate = growth::rate(timeline, lives, from, to)?;
+            Some((lives.key(), rate))
+        })
+        .collect()
 }
 
 impl Tracked {
@@ -363,6 +449,7 @@ impl Tracked {
             },
             peak,
             end,
+            samples: self.samples.curve(),
         }
     }
 }

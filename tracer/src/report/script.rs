@@ -127,6 +127,15 @@ impl Script {
         }
     }
 
+    /// Frees the newest block, after more has happened.
+    pub(super) fn free_at(&mut self, process: u32, ms: u64, before: impl FnOnce(&mut Self)) {
+        let newest = self.live.pop();
+        before(self);
+        if let Some((_, address)) = newest {
+            self.event(process, ms, Call::Freed { address, header: 0 });
+        }
+    }
+
     /// Frees a block from before attach.
     pub(super) fn free_unknown(&mut self, process: u32, ms: u64, size: u64) {
         self.event(

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::script::{MIB, Script};
 use super::*;
+use crate::report::question::{Question, When};
 
 /// A box of the SVG: name, bytes, depth (0 is inferno's own `all`).
 type Box = (String, u64, usize);
@@ -58,10 +59,18 @@ fn draw(stacks: &[(Vec<String>, u64)]) -> Vec<Box> {
     boxes(std::str::from_utf8(&svg).unwrap())
 }
 
-fn svg(profile: &Profile, moment: Moment) -> String {
+fn svg(profile: &Profile, when: When) -> String {
     let mut svg = Vec::new();
-    write_svg(profile, moment, &mut svg).unwrap();
+    write_svg(profile, &answer(profile, when), Order::RootFirst, &mut svg).unwrap();
     String::from_utf8(svg).unwrap()
+}
+
+fn answer(profile: &Profile, when: When) -> Answer {
+    let question = Question {
+        when,
+        ..Question::default()
+    };
+    Answer::of(profile, &question)
 }
 
 fn named(text: &str, bytes: u64, depth: usize) -> Box {
@@ -132,7 +141,7 @@ fn two_stacks() -> Script {
 #[test]
 fn the_graph_shows_the_holders_root_first() {
     let profile = two_stacks().closed();
-    let svg = svg(&profile, Moment::Peak);
+    let svg = svg(&profile, When::Peak);
     let mut boxes = boxes(&svg);
     boxes.sort_by_key(|found| (found.2, found.0.clone()));
     let total = MIB + 4096 + 100;
@@ -160,8 +169,8 @@ fn the_graph_shows_the_holders_root_first() {
 #[test]
 fn the_same_recording_gives_the_same_bytes() {
     assert_eq!(
-        svg(&two_stacks().closed(), Moment::Peak),
-        svg(&two_stacks().closed(), Moment::Peak)
+        svg(&two_stacks().closed(), When::Peak),
+        svg(&two_stacks().closed(), When::Peak)
     );
 }
 
@@ -170,7 +179,7 @@ fn several_processes_stand_side_by_side() {
     let mut script = two_stacks();
     script.fork(0, 1, 13_000);
     script.allocate(1, 13_100, 2, 50);
-    let boxes = boxes(&svg(&script.closed(), Moment::End));
+    let boxes = boxes(&svg(&script.closed(), When::End));
     let processes: Vec<_> = boxes
         .iter()
         .filter(|found| found.2 == 1)
@@ -185,7 +194,7 @@ fn a_stack_that_was_cut_says_so() {
     script.stack(1, &["leaf"]);
     script.push_stack(2, vec![crate::record::FrameIndex(100)], true);
     script.allocate(0, 1, 2, 10);
-    let boxes = boxes(&svg(&script.closed(), Moment::Peak));
+    let boxes = boxes(&svg(&script.closed(), When::Peak));
     assert!(
         boxes.contains(&named("(truncated)", 10, 1)) && boxes.contains(&named("leaf", 10, 2)),
         "{boxes:?}"
@@ -194,9 +203,11 @@ fn a_stack_that_was_cut_says_so() {
 
 #[test]
 fn nothing_held_is_an_error_that_says_so() {
+    let profile = Script::launched("app").closed();
     let error = write_svg(
-        &Script::launched("app").closed(),
-        Moment::End,
+        &profile,
+        &answer(&profile, When::End),
+        Order::RootFirst,
         &mut Vec::new(),
     )
     .unwrap_err();

@@ -8,9 +8,9 @@ use crate::record::reader::ReadError;
 
 fn report(profile: &Profile, top: Option<usize>) -> Value {
     let mut bytes = Vec::new();
-    write(profile, top, &mut bytes).unwrap();
+    write(profile, None, top, &mut bytes).unwrap();
     let mut again = Vec::new();
-    write(profile, top, &mut again).unwrap();
+    write(profile, None, top, &mut again).unwrap();
     assert_eq!(bytes, again);
     serde_json::from_slice(&bytes).unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::super::answer::{Answer, Unit};
 use super::super::model::{ProcessProfile, Profile};
 use super::super::name::{UNKNOWN_STACK, most_telling, printable};
 use super::super::{size, time};
@@ -21,7 +22,7 @@ pub(super) fn at_the_peak(page: &mut Page<'_>, profile: &Profile, top: usize) ->
         return Ok(());
     }
     page.heading("Who held it at the peak")?;
-    list(page, profile, &profile.peak, top, STACK_LINES)
+    list(page, profile, &Listed::at(&profile.peak), top, STACK_LINES)
 }
 
 pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {
@@ -43,8 +44,43 @@ pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> 
         page.heading(&text)?;
         // Where the peak was what was there before attach, this is the only list there is.
         match peak.holders.is_empty() {
-            true => list(page, profile, end, top, STACK_LINES),
-            false => list(page, profile, end, END_TOP.min(top), 1),
+            true => list(page, profile, &Listed::at(end), top, STACK_LINES),
+            false => list(page, profile, &Listed::at(end), END_TOP.min(top), 1),
+        }
+    }
+}
+
+pub(super) fn of_answer(
+    page: &mut Page<'_>,
+    profile: &Profile,
+    answer: &Answer,
+    top: usize,
+) -> io::Result<()> {
+    if answer.holders.is_empty() {
+        return Ok(());
+    }
+    page.heading("Who")?;
+    let listed = Listed {
+        holders: &answer.holders,
+        unit: answer.unit,
+        whole: answer.bytes,
+    };
+    list(page, profile, &listed, top, STACK_LINES)
+}
+
+/// What is listed, and of how much.
+struct Listed<'a> {
+    holders: &'a [Holder],
+    unit: Unit,
+    whole: u64,
+}
+
+impl<'a> Listed<'a> {
+    fn at(snapshot: &'a Snapshot) -> Self {
+        Self {
+            holders: &snapshot.holders,
+            unit: Unit::Bytes,
+            whole: snapshot.listed_bytes(),
         }
     }
 }
@@ -52,14 +88,19 @@ pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> 
 fn list(
     page: &mut Page<'_>,
     profile: &Profile,
-    snapshot: &Snapshot,
+    listed: &Listed<'_>,
     top: usize,
     lines: usize,
 ) -> io::Result<()> {
-    let shown = &snapshot.holders[..top.min(snapshot.holders.len())];
+    let Listed {
+        holders,
+        unit,
+        whole,
+    } = *listed;
+    let shown = &holders[..top.min(holders.len())];
     let sizes: Vec<String> = shown
         .iter()
-        .map(|holder| size::short(holder.bytes))
+        .map(|holder| unit.short(holder.bytes))
         .collect();
     let counts: Vec<String> = shown
         .iter()
@@ -72,7 +113,6 @@ fn list(
             .max()
             .unwrap_or(0)
     };
-    let whole = snapshot.listed_bytes();
     let (size_width, count_width) = (widest(&sizes), widest(&counts));
     for ((holder, size), count) in shown.iter().zip(&sizes).zip(&counts) {
         let share = size::percent(holder.bytes, whole);
@@ -93,7 +133,7 @@ fn list(
             page.line(&[(Style::Plain, &indent), (Style::Dim, &line)])?;
         }
     }
-    let rest = &snapshot.holders[shown.len()..];
+    let rest = &holders[shown.len()..];
     if rest.is_empty() {
         return Ok(());
     }
@@ -103,7 +143,7 @@ fn list(
     let text = format!(
         "  and {} more stacks with {} ({}) together",
         size::thousands(rest.len() as u64),
-        size::short(bytes),
+        unit.short(bytes),
         size::percent(bytes, whole)
     );
     page.line(&[(Style::Dim, &text)])

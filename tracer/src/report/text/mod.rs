@@ -10,6 +10,7 @@ mod trust;
 use std::io::{self, Write};
 
 use self::page::{Page, Style};
+use super::answer::{Answer, Unit};
 use super::model::{Completion, Profile};
 use super::name::printable;
 use super::{size, time};
@@ -67,6 +68,69 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
     holders::at_the_end(&mut page, profile, options.top)?;
     holders::of_each_process(&mut page, profile)?;
     trust::write(&mut page, profile)
+}
+
+/// Writes what a question comes to.
+///
+/// # Errors
+///
+/// What `out` says.
+pub fn write_answer(
+    profile: &Profile,
+    answer: &Answer,
+    options: &TextOptions,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut page = Page {
+        out,
+        width: options.width.max(NARROWEST),
+        colour: options.colour,
+    };
+    let when = answer
+        .at
+        .map_or_else(String::new, |at| format!(", {}", moment(profile, at)));
+    let amount = answer.unit.headline(answer.bytes);
+    page.line(&[
+        (Style::Bold, &amount),
+        (Style::Plain, " "),
+        (Style::Plain, &answer.words),
+        (Style::Plain, &when),
+    ])?;
+    if answer.of_bytes > answer.bytes {
+        let text = format!(
+            "{} of {}: the rest does not match what was asked for",
+            size::percent(answer.bytes, answer.of_bytes),
+            answer.unit.headline(answer.of_bytes)
+        );
+        page.prose(Style::Dim, (0, 0), &text)?;
+    }
+    subject(&mut page, profile)?;
+    if answer.unit == Unit::BytesPerSecond {
+        growth(&mut page, profile, answer)?;
+    }
+    holders::of_answer(&mut page, profile, answer, options.top)?;
+    trust::write(&mut page, profile)
+}
+
+/// How long the growth can go on.
+fn growth(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io::Result<()> {
+    if answer.holders.is_empty() {
+        let text = match profile.duration_ns() {
+            0..2_000_000_000 => "Nobody's growth can be told in less than 2 seconds.",
+            _ => "Nobody holds more and more.",
+        };
+        return page.line(&[(Style::Plain, text)]);
+    }
+    let Some(seconds) = profile.seconds_to_limit() else {
+        return Ok(());
+    };
+    let limit = profile.memory.end.cgroup_limit.unwrap_or(0);
+    let text = format!(
+        "All that grows together reaches the limit of its memory cgroup, {}, {} after the end of this recording.",
+        size::headline(limit),
+        time::duration((seconds * 1e9) as u64)
+    );
+    page.prose(Style::Warning, (0, 0), &text)
 }
 
 /// The peak, and beside it what was there before we came: attached late, the traced part alone would be no answer.

@@ -1,0 +1,324 @@
+//! What a question comes to: the holders that it asks for, largest first.
+
+use super::model::Profile;
+use super::name::{self, NamedFrame};
+use super::question::{Point, Question, When, Window};
+use super::{size, time};
+use crate::event::Nanos;
+use crate::live::{Holder, Kind, Snapshot};
+
+/// The holders that a question asks for.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Which moment or window, in words: `at the peak`, `at +12.5s`.
+    pub words: String,
+    /// Which moment, if it is one.
+    pub at: Option<Nanos>,
+    /// What the holders' `bytes` are.
+    pub unit: Unit,
+    /// The holders, largest first.
+    pub holders: Vec<Holder>,
+    /// Sum of their bytes.
+    pub bytes: u64,
+    /// Sum of their blocks and ranges.
+    pub blocks: u64,
+    /// What was there before filters took their part, bytes.
+    pub of_bytes: u64,
+}
+
+/// What `bytes` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Bytes more, every second.
+    BytesPerSecond,
+}
+
+impl Unit {
+    /// An amount as it reads: `381.5 MiB`, `1.0 MiB/s`.
+    pub fn short(self, amount: u64) -> String {
+        match self {
+            Self::Bytes => size::short(amount),
+            Self::BytesPerSecond => format!("{}/s", size::short(amount)),
+        }
+    }
+
+    /// In both units of size, for headlines.
+    pub fn headline(self, amount: u64) -> String {
+        match self {
+            Self::Bytes => size::headline(amount),
+            Self::BytesPerSecond => format!("{} a second", size::headline(amount)),
+        }
+    }
+}
+
+impl Answer {
+    /// Answers a question, of a profile that was [replayed](Profile::replay_for) for it.
+    pub fn of(profile: &Profile, question: &Question) -> Self {
+        let (unit, at, mut holders) = match &question.when {
+            When::Peak => snapshot(&profile.peak),
+            When::End => snapshot(&profile.end),
+            When::At(_) | When::Between(_) => {
+                snapshot(profile.asked.as_ref().unwrap_or(&profile.end))
+            }
+            When::Growing => (Unit::BytesPerSecond, None, growing(profile)),
+            When::Temporary(_) => (Unit::Bytes, None, profile.temporaries.clone()),
+            When::Allocated => (Unit::Bytes, None, profile.allocated.clone()),
+        };
+        let listed = |holders: &[Holder]| {
+            let bytes = holders.iter().map(|holder| holder.bytes);
+            bytes.fold(0, u64::saturating_add)
+        };
+        holders.retain(|holder| question.kinds.contains(holder.kind));
+        let of_bytes = listed(&holders);
+        holders
+            .retain(|holder| holder.bytes >= question.least && matches(profile, question, holder));
+        holders.sort_by(|one, other| (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks)));
+        let blocks = holders.iter().map(|holder| holder.blocks);
+        Self {
+            words: words(profile, &question.when),
+            at,
+            unit,
+            bytes: listed(&holders),
+            blocks: blocks.fold(0, u64::saturating_add),
+            holders,
+            of_bytes,
+        }
+    }
+}
+
+fn snapshot(snapshot: &Snapshot) -> (Unit, Option<Nanos>, Vec<Holder>) {
+    (Unit::Bytes, Some(snapshot.at), snapshot.holders.clone())
+}
+
+/// Who grows, with the rate in the place of the bytes.
+fn growing(profile: &Profile) -> Vec<Holder> {
+    let live = profile.end.holders.iter();
+    let live: std::collections::HashMap<_, _> =
+        live.map(|holder| (holder.key(), holder.blocks)).collect();
+    let growing = profile.growth.iter();
+    growing
+        .filter(|(key, _)| key.kind.makes_the_peak())
+        .map(|(key, rate)| Holder {
+            process: key.process,
+            stack: key.stack,
+            thread: key.thread,
+            kind: key.kind,
+            bytes: rate.round() as u64,
+            error_bytes: 0,
+            blocks: live.get(key).copied().unwrap_or(0),
+        })
+        .collect()
+}
+
+fn matches(profile: &Profile, question: &Question, holder: &Holder) -> bool {
+    of_process(profile, question, holder)
+        && of_thread(profile, question, holder)
+        && (question.focus.is_none() && question.ignore.is_none() || {
+            let frames = profile.frames(holder.stack).unwrap_or_default();
+            let any = |regex: &regex::Regex| frames.iter().any(|frame| has(frame, regex));
+            question.focus.as_ref().is_none_or(any) && !question.ignore.as_ref().is_some_and(any)
+        })
+}
+
+fn of_process(profile: &Profile, question: &Question, holder: &Holder) -> bool {
+    question.processes.is_empty()
+        || profile.process(holder.process).is_some_and(|process| {
+            let process = &process.process;
+            let (pid, program) = (process.pid.to_string(), name::program(&process.command));
+            question
+                .processes
+                .iter()
+                .any(|wanted| *wanted == pid || *wanted == program)
+        })
+}
+
+fn of_thread(profile: &Profile, question: &Question, holder: &Holder) -> bool {
+    question.threads.is_empty()
+        || holder.thread.is_some_and(|thread| {
+            let tid = thread.0.to_string();
+            let named = profile.thread_name(holder.process, thread);
+            let mut wanted = question.threads.iter();
+            wanted.any(|wanted| *wanted == tid || Some(wanted.as_str()) == named)
+        })
+}
+
+fn has(frame: &NamedFrame<'_>, regex: &regex::Regex) -> bool {
+    let module = frame.module.map(|module| module.path.to_string_lossy());
+    [frame.function, frame.file, module.as_deref()]
+        .into_iter()
+        .flatten()
+        .any(|text| regex.is_match(text))
+}
+
+fn words(profile: &Profile, when: &When) -> String {
+    let point = |point: &Point| match point {
+        Point::Offset(ns) => time::offset(*ns),
+        Point::Clock(unix_ns) => time::rfc3339(*unix_ns).unwrap_or_default(),
+        Point::Mark(name) => format!("`{}`", name::printable(name)),
+    };
+    match when {
+        When::Peak => "at the peak".to_owned(),
+        When::End => "at the end".to_owned(),
+        When::At(at) => format!("at {}", point(at)),
+        When::Between(Window::Points(from, to)) => format!(
+            "allocated from {} to {} and live then",
+            from.as_ref().map_or_else(|| "the start".to_owned(), point),
+            to.as_ref().map_or_else(|| "the end".to_owned(), point)
+        ),
+        When::Between(Window::Span(name)) => {
+            format!(
+                "allocated within `{}` and live at its end",
+                name::printable(name)
+            )
+        }
+        When::Growing => format!("growing, over {}", time::duration(profile.duration_ns())),
+        When::Temporary(1) => "allocated and freed before the next allocation".to_owned(),
+        When::Temporary(within) => {
+            format!("allocated and freed before the next {within} allocations")
+        }
+        When::Allocated => "allocated in all".to_owned(),
+    }
+}
+
+/// As programs are told; the members of `by_kind` in JSON.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Heap => "heap",
+        Kind::Mapping => "mapping",
+        Kind::ThreadStack => "thread_stack",
+        Kind::Reserved => "reserved",
+        Kind::File => "file",
+        Kind::Shared => "shared",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::question::PointError;
+    use super::super::replay::{ReplayError, Threads};
+    use super::super::script::{MIB, Script};
+    use super::*;
+
+    /// Two stacks; the first holds 3 MiB from 100 ms to 300 ms, the second 1 MiB more from 200 ms on.
+    fn script() -> Script {
+        let mut script = Script::launched("app");
+        script.stack(1, &["row@src/table.c:12", "load@src/table.c:40"]);
+        script.stack(2, &["log@src/log.c:1", "main@src/main.c:9"]);
+        script.allocate(0, 100, 1, 3 * MIB);
+        script.free_at(0, 300, |script| script.allocate(0, 200, 2, MIB));
+        script.close(1000, "interrupted");
+        script
+    }
+
+    fn ask(script: Script, question: &Question) -> Answer {
+        let entries = script.entries.into_iter().map(Ok);
+        let profile = Profile::replay_for(entries, question, Threads::Together).unwrap();
+        Answer::of(&profile, question)
+    }
+
+    fn of(when: When) -> Question {
+        Question {
+            when,
+            ..Question::default()
+        }
+    }
+
+    fn at(text: &str) -> Result<Question, PointError> {
+        Point::parse(text).map(|point| of(When::At(point)))
+    }
+
+    fn between(text: &str) -> Result<Question, PointError> {
+        Window::parse(text).map(|window| of(When::Between(window)))
+    }
+
+    fn held(answer: &Answer) -> Vec<(u32, u64)> {
+        let holders = answer.holders.iter();
+        holders
+            .map(|holder| (holder.stack.0, holder.bytes))
+            .collect()
+    }
+
+    #[test]
+    fn a_moment_shows_what_was_live_then() {
+        let held = |text| held(&ask(script(), &at(text).unwrap()));
+        assert_eq!(held("+50ms"), []);
+        assert_eq!(held("+150ms"), [(1, 3 * MIB)]);
+        assert_eq!(held("+250ms"), [(1, 3 * MIB), (2, MIB)]);
+        assert_eq!(held("+350ms"), [(2, MIB)]);
+        assert_eq!(held("+1h"), [(2, MIB)]);
+        // The script starts at 03:04:05.5.
+        assert_eq!(held("2026-01-02T03:04:05.65Z"), [(1, 3 * MIB)]);
+    }
+
+    #[test]
+    fn a_window_shows_what_came_in_it_and_was_live_at_its_end() {
+        let held = |text| held(&ask(script(), &between(text).unwrap()));
+        assert_eq!(held("..+250ms"), [(1, 3 * MIB), (2, MIB)]);
+        assert_eq!(held("+150ms..+250ms"), [(2, MIB)]);
+        assert_eq!(held("+50ms..+350ms"), [(2, MIB)]);
+        assert_eq!(held("+50ms..+150ms"), [(1, 3 * MIB)]);
+        assert_eq!(held("+250ms.."), []);
+    }
+
+    #[test]
+    fn filters_leave_what_matches_and_say_of_how_much() {
+        let regex = |text| Some(regex::Regex::new(text).unwrap());
+        let focused = Question {
+            focus: regex("^lo"),
+            ignore: regex(r"log\.c$"),
+            ..Question::default()
+        };
+        let answer = ask(script(), &focused);
+        assert_eq!(held(&answer), [(1, 3 * MIB)]);
+        assert_eq!((answer.bytes, answer.of_bytes), (3 * MIB, 4 * MIB));
+        let large = Question {
+            least: 2 * MIB,
+            ..Question::default()
+        };
+        assert_eq!(held(&ask(script(), &large)), [(1, 3 * MIB)]);
+        let other = Question {
+            processes: vec!["other".into()],
+            ..Question::default()
+        };
+        assert_eq!(held(&ask(script(), &other)), []);
+        let ours = Question {
+            processes: vec!["app".into()],
+            threads: vec!["4242".into()],
+            ..Question::default()
+        };
+        assert_eq!(ask(script(), &ours).bytes, 4 * MIB);
+    }
+
+    #[test]
+    fn what_grows_is_told_with_its_rate_and_what_fills_and_stays_is_not() {
+        let mut script = Script::launched("app");
+        for second in 0..20 {
+            script.allocate(0, second * 1000 + 1, 1, MIB);
+            if second < 6 {
+                script.allocate(0, second * 1000 + 2, 2, 50 * MIB);
+            }
+            for part in 0..20 {
+                script.allocate(0, second * 1000 + 10 + part * 40, 3, 10 * MIB);
+                script.free_last(0, second * 1000 + 40 + part * 40);
+            }
+        }
+        script.close(20_000, "interrupted");
+        let answer = ask(script, &of(When::Growing));
+        assert_eq!(answer.holders.len(), 1, "{answer:?}");
+        assert_eq!(answer.holders[0].stack.0, 1);
+        let rate = answer.bytes as f64 / MIB as f64;
+        assert!((rate - 1.0).abs() < 0.1, "{rate} MiB/s");
+    }
+
+    #[test]
+    fn a_mark_that_is_not_there_is_an_error_that_names_those_that_are() {
+        let entries = script().entries.into_iter().map(Ok);
+        let error = Profile::replay_for(entries, &at("warm").unwrap(), Threads::Together);
+        assert!(
+            matches!(&error, Err(ReplayError::NoMark { name, .. }) if name == "warm"),
+            "{error:?}"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! What a question needs beside the peak and the end, gathered as the recording is replayed.
+
+use super::model::Mark;
+use super::question::{Point, When, Window};
+use super::replay::ReplayError;
+use super::temporary::Temporaries;
+use crate::event::{Event, Nanos};
+use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
+use crate::record::{Opening, Process};
+
+/// What is gathered.
+pub(super) struct Asked {
+    what: What,
+    /// Threads are told apart.
+    by_thread: bool,
+    /// Processes so far: a window may begin at any time.
+    processes: Vec<Process>,
+}
+
+enum What {
+    Nothing,
+    /// The live set at a moment.
+    Moment(Edge, Option<Snapshot>),
+    /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
+    /// it, and changes none of its holders.
+    Window(Edge, Edge, Option<LiveSet>, Option<Snapshot>),
+    Temporaries(Temporaries),
+}
+
+/// An end of a window, or a moment.
+enum Edge {
+    At(Nanos),
+    /// Not known before the recording says so.
+    Marked(Wanted, String),
+    /// There is none.
+    Open,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Begin,
+    End,
+}
+
+/// What was gathered.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) temporaries: Vec<Holder>,
+}
+
+impl Asked {
+    pub(super) fn new(when: &When, opening: &Opening, by_thread: bool) -> Self {
+        let edge = |point: &Point| match point {
+            Point::Offset(offset) => Edge::At(Nanos(opening.started_ns.saturating_add(offset.0))),
+            Point::Clock(unix_ns) => {
+                let offset = unix_ns.saturating_sub(opening.started_unix_ns);
+                Edge::At(Nanos(opening.started_ns.saturating_add(offset)))
+            }
+            Point::Mark(name) => Edge::Marked(Wanted::Begin, name.clone()),
+        };
+        let end_of = |point: &Option<Point>| point.as_ref().map_or(Edge::Open, edge);
+        let what = match when {
+            When::Peak | When::End | When::Growing | When::Allocated => What::Nothing,
+            When::At(point) => What::Moment(edge(point), None),
+            When::Between(Window::Points(from, to)) => {
+                What::Window(end_of(from), end_of(to), None, None)
+            }
+            When::Between(Window::Span(name)) => What::Window(
+                Edge::Marked(Wanted::Begin, name.clone()),
+                Edge::Marked(Wanted::End, name.clone()),
+                None,
+                None,
+            ),
+            When::Temporary(within) => What::Temporaries(Temporaries::new(*within, by_thread)),
+        };
+        Self {
+            what,
+            by_thread,
+            processes: Vec::new(),
+        }
+    }
+
+    /// A process is traced from here on.
+    pub(super) fn open(&mut self, process: &Process) {
+        match &mut self.what {
+            What::Window(_, _, window, _) => {
+                if let Some(window) = window {
+                    window.open(process.id, Nanos(process.from_ns), 0);
+                }
+                self.processes.push(process.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// A moment or span was named.
+    pub(super) fn mark(&mut self, mark: &Mark) {
+        let settle = |edge: &mut Edge| {
+            if let Edge::Marked(wanted, name) = edge
+                && *name == mark.name
+            {
+                match wanted {
+                    Wanted::Begin => *edge = Edge::At(mark.at),
+                    Wanted::End => {
+                        if let Some(ended) = mark.ended {
+                            *edge = Edge::At(ended);
+                        }
+                    }
+                }
+            }
+        };
+        match &mut self.what {
+            What::Moment(at, _) => settle(at),
+            What::Window(from, to, ..) => {
+                settle(from);
+                settle(to);
+            }
+            What::Nothing | What::Temporaries(_) => {}
+        }
+    }
+
+    /// Before an event goes into the live set.
+    #[inline]
+    pub(super) fn before(&mut self, event: &Event, live: &LiveSet) {
+        match &mut self.what {
+            What::Nothing => {}
+            What::Temporaries(temporaries) => temporaries.apply(event),
+            What::Moment(..) => self.until(event.at, live),
+            What::Window(..) => {
+                self.until(event.at, live);
+                if let What::Window(_, _, Some(window), None) = &mut self.what {
+                    window.apply(event);
+                }
+            }
+        }
+    }
+
+    /// Whatever comes next, it is at this moment or later.
+    pub(super) fn until(&mut self, next: Nanos, live: &LiveSet) {
+        match &mut self.what {
+            What::Moment(Edge::At(at), taken @ None) if *at < next => {
+                *taken = Some(taken_at(live, *at));
+            }
+            What::Window(from, to, window, taken @ None) => {
+                let begun = match from {
+                    Edge::At(from) => *from < next,
+                    Edge::Open => true,
+                    Edge::Marked(..) => false,
+                };
+                if begun && window.is_none() {
+                    let mut begun = LiveSet::new();
+                    if self.by_thread {
+                        begun = begun.by_thread();
+                    }
+                    for process in &self.processes {
+                        begun.open(process.id, Nanos(process.from_ns), 0);
+                    }
+                    *window = Some(begun);
+                }
+                if let (Edge::At(to), Some(window)) = (to, &window)
+                    && *to < next
+                {
+                    *taken = Some(taken_at(window, *to));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The recording ends here.
+    pub(super) fn finish(
+        &mut self,
+        live: &LiveSet,
+        marks: &[Mark],
+    ) -> Result<Gathered, ReplayError> {
+        let missing = |edge: &Edge| match edge {
+            Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
+                name: name.clone(),
+                marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+            }),
+            // A span that never ended goes on to the end.
+            _ => Ok(()),
+        };
+        let mut gathered = Gathered::default();
+        match &mut self.what {
+            What::Nothing => {}
+            What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
+            What::Moment(at, taken) => {
+                missing(at)?;
+                let end = || live.snapshot(Scope::All, Moment::End);
+                gathered.snapshot = Some(taken.take().unwrap_or_else(end));
+            }
+            What::Window(from, to, window, taken) => {
+                missing(from)?;
+                missing(to)?;
+                let end = || {
+                    let window = window.as_ref();
+                    window.map_or_else(Snapshot::default, |window| {
+                        window.snapshot(Scope::All, Moment::End)
+                    })
+                };
+                gathered.snapshot = Some(taken.take().unwrap_or_else(end));
+            }
+        }
+        Ok(gathered)
+    }
+}
+
+fn taken_at(live: &LiveSet, at: Nanos) -> Snapshot {
+    let mut snapshot = live.snapshot(Scope::All, Moment::End);
+    snapshot.at = at;
+    snapshot
+}

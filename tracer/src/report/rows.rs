@@ -1,0 +1,173 @@
+//! The holders of an answer, summed up by what a person wants to see them by.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::answer::Answer;
+use super::model::Profile;
+use super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
+use crate::live::Holder;
+
+/// What rows are made by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// One row a stack.
+    #[default]
+    Stack,
+    /// One a function: its own is what it asked for itself, its total what stacks hold that it is on.
+    Function,
+    /// One a file that code was mapped from, likewise.
+    Module,
+    /// One a thread.
+    Thread,
+    /// One a process.
+    Process,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The function, module, thread, process, or the most telling frame of the stack.
+    pub name: String,
+    /// Where that is in the source, if it is one place.
+    pub place: Option<String>,
+    /// What it asked for itself.
+    pub bytes: u64,
+    /// In so many blocks and ranges.
+    pub blocks: u64,
+    /// With what it asked for through others. Each stack counts once, however often the function is on it.
+    pub total_bytes: u64,
+    /// In so many blocks and ranges.
+    pub total_blocks: u64,
+    /// How many holders it is the sum of.
+    pub holders: usize,
+}
+
+impl Row {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            place: None,
+            bytes: 0,
+            blocks: 0,
+            total_bytes: 0,
+            total_blocks: 0,
+            holders: 0,
+        }
+    }
+
+    fn add(&mut self, holder: &Holder, own: bool) {
+        if own {
+            self.bytes = self.bytes.saturating_add(holder.bytes);
+            self.blocks = self.blocks.saturating_add(holder.blocks);
+        }
+        self.total_bytes = self.total_bytes.saturating_add(holder.bytes);
+        self.total_blocks = self.total_blocks.saturating_add(holder.blocks);
+        self.holders += 1;
+    }
+}
+
+/// Sums the holders of an answer up; largest own bytes first, then largest total.
+///
+/// Of functions and modules, *own* is that of the frame that tells most: the innermost one of the program's own, not
+/// `operator new`. So the own bytes of all rows add up to the answer's.
+pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
+    let mut rows = Rows::default();
+    for holder in &answer.holders {
+        match by {
+            By::Stack => rows.stack(profile, holder),
+            By::Function => rows.frames(profile, holder, |frame| frame.label()),
+            By::Module => rows.frames(profile, holder, |frame| {
+                frame.module.map_or_else(
+                    || "(no file)".to_owned(),
+                    |module| name::printable(&module.path.to_string_lossy()).into_owned(),
+                )
+            }),
+            By::Thread => {
+                let name = thread(profile, holder);
+                rows.row(name).add(holder, true);
+            }
+            By::Process => {
+                let name = process(profile, holder);
+                rows.row(name).add(holder, true);
+            }
+        }
+    }
+    let mut rows = rows.list;
+    rows.sort_by(|one, other| {
+        let amounts = |row: &Row| (row.bytes, row.total_bytes, row.blocks);
+        let by_amount = amounts(other).cmp(&amounts(one));
+        by_amount.then_with(|| one.name.cmp(&other.name))
+    });
+    rows
+}
+
+#[derive(Default)]
+struct Rows {
+    list: Vec<Row>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Rows {
+    fn row(&mut self, name: String) -> &mut Row {
+        let next = self.list.len();
+        let index = *self.by_name.entry(name).or_insert_with_key(|name| {
+            self.list.push(Row::new(name.clone()));
+            next
+        });
+        &mut self.list[index]
+    }
+
+    fn stack(&mut self, profile: &Profile, holder: &Holder) {
+        let frames = profile.frames(holder.stack).unwrap_or_default();
+        let telling = most_telling(&frames, 1);
+        let mut row = match telling.first() {
+            None => Row::new(UNKNOWN_STACK.to_owned()),
+            Some(frame) => {
+                let mut row = Row::new(frame.label());
+                row.place = frame.place();
+                row
+            }
+        };
+        row.add(holder, true);
+        self.list.push(row);
+    }
+
+    fn frames(
+        &mut self,
+        profile: &Profile,
+        holder: &Holder,
+        name: impl Fn(&NamedFrame<'_>) -> String,
+    ) {
+        let frames = profile.frames(holder.stack).unwrap_or_default();
+        let own = most_telling(&frames, 1).first().map(|frame| name(frame));
+        let Some(own) = own else {
+            self.row(UNKNOWN_STACK.to_owned()).add(holder, true);
+            return;
+        };
+        let names: BTreeSet<String> = frames.iter().map(name).collect();
+        for name in names {
+            let is_own = name == own;
+            self.row(name).add(holder, is_own);
+        }
+    }
+}
+
+fn thread(profile: &Profile, holder: &Holder) -> String {
+    let Some(thread) = holder.thread else {
+        return "(unknown thread)".to_owned();
+    };
+    match profile.thread_name(holder.process, thread) {
+        Some(named) => format!("{} (tid {})", name::printable(named), thread.0),
+        None => format!("tid {}", thread.0),
+    }
+}
+
+fn process(profile: &Profile, holder: &Holder) -> String {
+    match profile.process(holder.process) {
+        Some(process) => {
+            let process = &process.process;
+            format!("{} (pid {})", name::program(&process.command), process.pid)
+        }
+        None => "(unknown process)".to_owned(),
+    }
+}

@@ -1,0 +1,178 @@
+//! Temporary blocks: freed before their thread had made so many allocations more. A program that makes many of them could do
+//! with fewer, or with one that it keeps.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::event::{Address, Call, Event, ProcessId, StackIndex, Tid};
+use crate::live::{Amount, Holder, Kind};
+
+/// Counts temporary blocks, event by event.
+///
+/// A resize counts as the free and the allocation that it stands for. A block that another thread frees is temporary by the
+/// count of the thread that made it.
+#[derive(Debug)]
+pub(super) struct Temporaries {
+    /// Fewer allocations than these come between.
+    within: u64,
+    by_thread: bool,
+    made: HashMap<(ProcessId, Tid), u64, FixedState>,
+    live: HashMap<(ProcessId, Address), Block, FixedState>,
+    found: HashMap<(ProcessId, StackIndex, Option<Tid>), Amount, FixedState>,
+}
+
+#[derive(Debug)]
+struct Block {
+    size: u64,
+    stack: StackIndex,
+    thread: Tid,
+    /// How many its thread had made with it.
+    number: u64,
+}
+
+impl Temporaries {
+    pub(super) fn new(within: u64, by_thread: bool) -> Self {
+        Self {
+            within,
+            by_thread,
+            made: HashMap::default(),
+            live: HashMap::default(),
+            found: HashMap::default(),
+        }
+    }
+
+    pub(super) fn apply(&mut self, event: &Event) {
+        let (process, thread) = (event.process, event.thread);
+        match event.call {
+            Call::Allocated {
+                address,
+                size,
+                stack,
+                ..
+            }
+            | Call::Resized {
+                address,
+                size,
+                stack,
+                ..
+            } => {
+                let made = self.made.entry((process, thread)).or_default();
+                *made += 1;
+                let block = Block {
+                    size,
+                    stack,
+                    thread,
+                    number: *made,
+                };
+                self.live.insert((process, address), block);
+            }
+            Call::Freed { address, .. } | Call::ResizeBegan { address, .. } => {
+                self.free(process, address);
+            }
+            Call::Executed { .. } | Call::Exited { .. } => {
+                self.live.retain(|(of, _), _| *of != process);
+            }
+            _ => {}
+        }
+    }
+
+    fn free(&mut self, process: ProcessId, address: Address) {
+        let Some(block) = self.live.remove(&(process, address)) else {
+            return;
+        };
+        let made = self.made.get(&(process, block.thread)).copied();
+        if made.unwrap_or(0) - block.number >= self.within {
+            return;
+        }
+        let thread = self.by_thread.then_some(block.thread);
+        let found = self.found.entry((process, block.stack, thread));
+        let found = found.or_default();
+        found.bytes = found.bytes.saturating_add(block.size);
+        found.blocks += 1;
+    }
+
+    /// Who made them: bytes and blocks of all of them, whenever they were; largest first.
+    pub(super) fn holders(&self) -> Vec<Holder> {
+        let found = self.found.iter();
+        found
+            .map(|(&(process, stack, thread), amount)| Holder {
+                process,
+                stack,
+                thread,
+                kind: Kind::Heap,
+                bytes: amount.bytes,
+                error_bytes: 0,
+                blocks: amount.blocks,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Function, Nanos};
+
+    const P: ProcessId = ProcessId(1024);
+
+    fn event(thread: u32, call: Call) -> Event {
+        Event {
+            at: Nanos(0),
+            process: P,
+            thread: Tid(thread),
+            call,
+        }
+    }
+
+    fn made(thread: u32, address: u64, stack: u32) -> Event {
+        let call = Call::Allocated {
+            function: Function::Malloc,
+            address: Address(address),
+            size: 10,
+            stack: StackIndex(stack),
+        };
+        event(thread, call)
+    }
+
+    fn freed(thread: u32, address: u64) -> Event {
+        let address = Address(address);
+        event(thread, Call::Freed { address, header: 0 })
+    }
+
+    fn found(within: u64, events: &[Event]) -> Vec<(u32, u64, u64)> {
+        let mut temporaries = Temporaries::new(within, false);
+        events.iter().for_each(|event| temporaries.apply(event));
+        let mut found: Vec<_> = temporaries
+            .holders()
+            .iter()
+            .map(|holder| (holder.stack.0, holder.bytes, holder.blocks))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn a_block_freed_before_the_next_allocation_of_its_thread_is_temporary() {
+        let events = [
+            made(1, 16, 1),
+            made(2, 32, 2),
+            freed(1, 16),
+            made(1, 16, 1),
+            made(1, 48, 3),
+            freed(1, 16),
+        ];
+        assert_eq!(found(1, &events), [(1, 10, 1)]);
+        assert_eq!(found(2, &events), [(1, 20, 2)]);
+    }
+
+    #[test]
+    fn who_frees_a_block_does_not_matter() {
+        let events = [made(1, 16, 1), made(2, 32, 2), made(2, 48, 2), freed(2, 16)];
+        assert_eq!(found(1, &events), [(1, 10, 1)]);
+    }
+
+    #[test]
+    fn what_was_never_seen_allocated_is_none() {
+        assert_eq!(found(9, &[freed(1, 16)]), []);
+    }
+}

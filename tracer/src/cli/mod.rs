@@ -8,6 +8,9 @@ mod output;
 mod question;
 mod record;
 mod report;
+mod stats;
+mod table;
+mod tree;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -35,6 +38,9 @@ enum Verb {
     Record(record::Arguments),
     Report(report::Arguments),
     Flamegraph(flamegraph::Arguments),
+    Table(table::Arguments),
+    Tree(tree::Arguments),
+    Stats(stats::Arguments),
     #[command(name = "__floor", hide = true)]
     Floor(floor::Arguments),
     Doctor(doctor::Arguments),
@@ -92,6 +98,9 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => record::run(arguments),
         Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
         Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
+        Verb::Table(arguments) => table::run(&arguments).map(|()| DONE),
+        Verb::Tree(arguments) => tree::run(&arguments).map(|()| DONE),
+        Verb::Stats(arguments) => stats::run(&arguments).map(|()| DONE),
         Verb::Floor(arguments) => floor::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -70,7 +70,7 @@ pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text_options(terminal: bool) -> text::TextOptions {
+pub(super) fn text_options(terminal: bool) -> text::TextOptions {
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     text::TextOptions {
         colour,

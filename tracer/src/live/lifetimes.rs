@@ -204,6 +204,10 @@ pub struct Era {
     pub highest: u64,
     /// What was live at its end, bytes.
     pub end: u64,
+    /// Blocks that came in it.
+    pub allocations: u64,
+    /// Their bytes.
+    pub allocated_bytes: u64,
 }
 
 /// When what was held came and went; see the head of this file.
@@ -275,6 +279,7 @@ impl Eras {
         let still = Era {
             highest: level,
             end: level,
+            ..Era::default()
         };
         self.eras.resize(self.eras.len().max(era + 1), still);
         Some(Entered {
@@ -292,6 +297,15 @@ impl Eras {
         }
     }
 
+    /// A block of that many bytes came.
+    #[inline]
+    pub(super) fn came(&mut self, bytes: u64) {
+        if let Some(now) = self.eras.last_mut() {
+            now.allocations += 1;
+            now.allocated_bytes = now.allocated_bytes.saturating_add(bytes);
+        }
+    }
+
     fn halve(&mut self) {
         self.width *= 2;
         let pairs = self.eras.chunks(2);
@@ -299,6 +313,10 @@ impl Eras {
             .map(|pair| Era {
                 highest: pair.iter().map(|era| era.highest).max().unwrap_or(0),
                 end: pair.last().map_or(0, |era| era.end),
+                allocations: pair.iter().map(|era| era.allocations).sum(),
+                allocated_bytes: pair
+                    .iter()
+                    .fold(0, |sum, era| sum.saturating_add(era.allocated_bytes)),
             })
             .collect();
     }

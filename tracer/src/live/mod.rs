@@ -209,6 +209,9 @@ impl LiveSet {
             Call::OomVictim => {}
         }
         if let Some(eras) = &mut self.eras {
+            if let Call::Allocated { size, .. } | Call::Resized { size, .. } = event.call {
+                eras.came(size);
+            }
             eras.reach(saturate(self.all.now().live.bytes));
         }
     }

@@ -161,7 +161,8 @@ fn words(profile: &Profile, when: &When) -> String {
     match when {
         When::Peak => "at the peak".to_owned(),
         When::End => "at the end".to_owned(),
-        When::At(at) => format!("at {}", point(at)),
+        When::At(at @ Point::Mark(_)) => format!("live at {}", point(at)),
+        When::At(_) => "live".to_owned(),
         When::Between(Window::Points(from, to)) => format!(
             "allocated from {} to {} and live then",
             from.as_ref().map_or_else(|| "the start".to_owned(), point),

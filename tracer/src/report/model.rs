@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
+use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::record::reader::ReadError;
@@ -51,6 +52,8 @@ pub struct Profile {
     pub(super) asked: Option<Snapshot>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
+    /// What all blocks were like, if that was asked for.
+    pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
 }

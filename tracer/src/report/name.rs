@@ -67,7 +67,8 @@ impl NamedFrame<'_> {
     }
 
     /// Whether it is a function of the language's own library or start-up code, which tells little of who asked for
-    /// the memory. Knows C++ (`std::`, `operator new`), Rust (`alloc::`, `core::`, `std::`) and libc's start-up.
+    /// the memory. Knows C++ (`std::`, `operator new`), Rust (`alloc::`, `core::`, `std::`), libc's start-up and its wrappers of system
+    /// calls.
     pub fn is_plumbing(&self) -> bool {
         const NAMESPACES: [&str; 7] = [
             "std::",
@@ -78,7 +79,7 @@ impl NamedFrame<'_> {
             "__cxxabiv1::",
             "__rustc::",
         ];
-        const FUNCTIONS: [&str; 7] = [
+        const FUNCTIONS: [&str; 18] = [
             "_start",
             "start_thread",
             "clone",
@@ -86,6 +87,17 @@ impl NamedFrame<'_> {
             "__clone",
             "__clone3",
             "_Znwm",
+            "mmap",
+            "mmap64",
+            "__mmap",
+            "__mmap64",
+            "__GI___mmap",
+            "__GI___mmap64",
+            "mremap",
+            "mprotect",
+            "brk",
+            "__brk",
+            "sbrk",
         ];
         let Some(function) = self.function else {
             return false;

@@ -9,6 +9,7 @@ use super::growth;
 use super::memory::{Memory, Moments, Samples};
 use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
 use super::question::Question;
+use super::statistics::Statistics;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::reader::ReadError;
@@ -80,6 +81,28 @@ impl Profile {
         question: &Question,
         threads: Threads,
     ) -> Result<Self, ReplayError> {
+        Self::replay_with(entries, question, threads, None)
+    }
+
+    /// Replays a recording and counts what all blocks were like.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay_for`](Self::replay_for).
+    pub fn replay_with_statistics(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+    ) -> Result<Self, ReplayError> {
+        let statistics = Some(Statistics::default());
+        Self::replay_with(entries, question, Threads::Apart, statistics)
+    }
+
+    fn replay_with(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+        threads: Threads,
+        statistics: Option<Statistics>,
+    ) -> Result<Self, ReplayError> {
         let mut entries = entries;
         let opening = match entries.next() {
             Some(Ok(Entry::Opening(opening))) => opening,
@@ -87,6 +110,7 @@ impl Profile {
             Some(Err(error)) => return Err(ReplayError::Unreadable(error)),
         };
         let mut replay = Replay::new(opening, question, threads);
+        replay.statistics = statistics;
         for entry in entries {
             match entry {
                 Ok(entry) => replay.take(entry),
@@ -123,6 +147,7 @@ struct Replay {
     closing: Option<Closing>,
     latest: Nanos,
     asked: Asked,
+    statistics: Option<Statistics>,
     marks: Vec<Mark>,
     threads: HashMap<(ProcessId, Tid), String>,
 }
@@ -134,6 +159,7 @@ impl Replay {
         Self {
             latest: Nanos(opening.started_ns),
             asked: Asked::new(&question.when, &opening, apart),
+            statistics: None,
             marks: Vec::new(),
             threads: HashMap::new(),
             opening,
@@ -229,6 +255,9 @@ impl Replay {
     fn apply(&mut self, event: &Event) {
         self.latest = self.latest.max(event.at);
         self.asked.before(event, &self.live);
+        if let Some(statistics) = &mut self.statistics {
+            statistics.apply(event);
+        }
         self.live.apply(event);
         let (reason, at) = match event.call {
             Call::Exited { status } => (exit_reason(status), event.at),
@@ -356,6 +385,7 @@ impl Replay {
             timeline,
             growth,
             marks: self.marks,
+            statistics: self.statistics,
             asked: asked.snapshot,
             temporaries: asked.temporaries,
             threads: self.threads,

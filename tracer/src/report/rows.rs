@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use serde::Serialize;
+
 use super::answer::Answer;
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
@@ -24,7 +26,7 @@ pub enum By {
 }
 
 /// One row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The function, module, thread, process, or the most telling frame of the stack.
     pub name: String,

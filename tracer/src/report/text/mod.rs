@@ -5,11 +5,17 @@ mod books;
 mod ending;
 mod holders;
 mod page;
+mod statistics;
+mod table;
+mod tree;
 mod trust;
 
 use std::io::{self, Write};
 
 use self::page::{Page, Style};
+pub use self::statistics::write_statistics;
+pub use self::table::write_table;
+pub use self::tree::write_tree;
 use super::answer::{Answer, Unit};
 use super::model::{Completion, Profile};
 use super::name::printable;
@@ -86,6 +92,13 @@ pub fn write_answer(
         width: options.width.max(NARROWEST),
         colour: options.colour,
     };
+    head_of_answer(&mut page, profile, answer)?;
+    holders::of_answer(&mut page, profile, answer, options.top)?;
+    trust::write(&mut page, profile)
+}
+
+/// How much it is, of what, when.
+fn head_of_answer(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io::Result<()> {
     let when = answer
         .at
         .map_or_else(String::new, |at| format!(", {}", moment(profile, at)));
@@ -104,12 +117,11 @@ pub fn write_answer(
         );
         page.prose(Style::Dim, (0, 0), &text)?;
     }
-    subject(&mut page, profile)?;
-    if answer.unit == Unit::BytesPerSecond {
-        growth(&mut page, profile, answer)?;
+    subject(page, profile)?;
+    match answer.unit {
+        Unit::Bytes => Ok(()),
+        Unit::BytesPerSecond => growth(page, profile, answer),
     }
-    holders::of_answer(&mut page, profile, answer, options.top)?;
-    trust::write(&mut page, profile)
 }
 
 /// How long the growth can go on.

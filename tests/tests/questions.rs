@@ -1,0 +1,163 @@
+//! What is asked of a recording, held against what the victim did.
+
+use std::path::{Path, PathBuf};
+
+use highwater_tests::{Recorder, Report, Victim, highwater, privileged, run, scratch};
+use serde_json::Value;
+
+/// What `highwater report FILE --json` with these words says.
+#[track_caller]
+fn ask(file: &Path, words: &[&str]) -> Value {
+    view("report", file, words)
+}
+
+/// What a view with these words says in JSON.
+#[track_caller]
+fn view(verb: &str, file: &Path, words: &[&str]) -> Value {
+    let outcome = run(highwater().arg(verb).arg(file).arg("--json").args(words));
+    outcome.assert_says(0, &[]);
+    serde_json::from_str(&outcome.stdout).expect("it is JSON")
+}
+
+/// Names of the functions on the stack of a holder, leaf first.
+fn functions(report: &Value, holder: &Value) -> Vec<String> {
+    let stack = holder["stack"].as_u64().expect("the stack is known") as usize;
+    let frames = report["stacks"][stack].as_array().expect("frames");
+    let name = |frame: &Value| {
+        let frame = &report["frames"][frame.as_u64().expect("an index") as usize];
+        frame["function"].as_str().unwrap_or("?").to_owned()
+    };
+    frames.iter().map(name).collect()
+}
+
+#[test]
+fn growth_is_found_under_two_hundred_times_as_much_churn_and_a_cache_that_fills_and_stays_is_none()
+{
+    privileged!();
+    let scratch = scratch();
+    let file = scratch.path().join("growth.hwm");
+    let mut victim = Victim::start("growth");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let truth = victim.tell("go 8");
+    let report = recorder.interrupt();
+    report.assert_saw_all();
+    victim.quit();
+
+    let growing = ask(&file, &["--growing"]);
+    let holders = growing["answer"]["holders"].as_array().expect("holders");
+    let names: Vec<_> = holders
+        .iter()
+        .map(|holder| functions(&growing, holder))
+        .collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(names[0].iter().any(|name| name == "keep_more"), "{names:?}");
+    let rate = growing["answer"]["bytes"].as_f64().expect("a rate");
+    let seconds = truth.get("elapsed_ns") as f64 / 1e9;
+    let true_rate = truth.get("kept_bytes") as f64 / seconds;
+    assert!(
+        (rate / true_rate - 1.0).abs() < 0.1,
+        "{rate} B/s, in truth {true_rate}"
+    );
+    let holding = report.end();
+    assert_eq!(holding.through("keep_more").0, truth.get("kept_bytes"));
+    assert_eq!(holding.through("fill_cache").0, truth.get("cached_bytes"));
+}
+
+/// Records the eight sites up and down.
+fn record_eight_sites(directory: &Path) -> PathBuf {
+    let file = directory.join("recording.hwm");
+    let mut victim = Victim::start("eight_sites");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    victim.tell("rise");
+    victim.tell("fall");
+    recorder.interrupt();
+    victim.quit();
+    file
+}
+
+#[test]
+fn every_view_of_the_same_question_adds_up_to_the_same() {
+    privileged!();
+    let directory = scratch();
+    let file = record_eight_sites(directory.path());
+    let report = Report::of(&file);
+    for (words, bytes, blocks) in [
+        (&[][..], report.peak().bytes, report.peak().blocks),
+        (&["--at", "end"], report.end().bytes, report.end().blocks),
+        (&["--at", "+1h"], report.end().bytes, report.end().blocks),
+        (
+            &["--between", ".."],
+            report.end().bytes,
+            report.end().blocks,
+        ),
+        (
+            &["--allocated"],
+            report.total("allocated_bytes"),
+            report.total("allocations"),
+        ),
+    ] {
+        for by in ["stack", "function", "module", "thread", "process"] {
+            let table = view("table", &file, &[&["--by", by], words].concat());
+            assert_eq!(
+                (table["bytes"].as_u64(), table["blocks"].as_u64()),
+                (Some(bytes), Some(blocks)),
+                "{by} {words:?}"
+            );
+            let rows = table["rows"].as_array().expect("rows");
+            let own = rows.iter().map(|row| row["bytes"].as_u64().expect("bytes"));
+            assert_eq!(own.sum::<u64>(), bytes, "{by} {words:?}");
+        }
+        for words in [words, &[words, &["--inverted"]].concat()] {
+            let tree = view("tree", &file, words);
+            assert_eq!(
+                (tree["bytes"].as_u64(), tree["blocks"].as_u64()),
+                (Some(bytes), Some(blocks)),
+                "{words:?}"
+            );
+        }
+    }
+    let statistics = view("stats", &file, &[]);
+    assert_eq!(
+        statistics["allocations"].as_u64(),
+        Some(report.total("allocations"))
+    );
+    assert_eq!(
+        statistics["allocated_bytes"].as_u64(),
+        Some(report.total("allocated_bytes"))
+    );
+}
+
+#[test]
+fn filters_leave_the_stacks_that_match() {
+    privileged!();
+    let directory = scratch();
+    let file = record_eight_sites(directory.path());
+    let peak = Report::of(&file).peak();
+    let of_three = peak.through("site_3");
+    let bytes = |words: &[&str]| ask(&file, words)["answer"]["bytes"].as_u64();
+    assert_eq!(bytes(&["--focus", "^site_3$"]), Some(of_three.0));
+    assert_eq!(
+        bytes(&["--ignore", "^site_3$"]),
+        Some(peak.bytes - of_three.0)
+    );
+    assert_eq!(bytes(&["--process", "eight_sites"]), Some(peak.bytes));
+    assert_eq!(bytes(&["--process", "another"]), Some(0));
+    assert_eq!(bytes(&["--min", "1GiB"]), Some(0));
+}
+
+#[test]
+fn words_that_mean_nothing_are_refused_with_what_would() {
+    privileged!();
+    let directory = scratch();
+    let file = record_eight_sites(directory.path());
+    for (words, code, said) in [
+        (&["--at", "+soon"][..], 2, "+12.5s"),
+        (&["--between", "+2s..+1s"], 2, "ends before it begins"),
+        (&["--focus", "("], 2, "unclosed group"),
+        (&["--at", "warm"], 1, "highwater mark"),
+        (&["--growing", "--at", "end"], 2, "cannot be used with"),
+    ] {
+        let outcome = run(highwater().arg("report").arg(&file).args(words));
+        outcome.assert_says(code, &[said]);
+    }
+}

@@ -1,0 +1,163 @@
+//! `highwater stats`: what all allocations were like.
+
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::report::text_options;
+use crate::record::reader;
+use crate::report::{
+    Profile,
+    answer::Answer,
+    question::{Question, When},
+    rows::{By, Row, rows},
+    statistics::{Count, OfLifetime, OfSize, OfThread, Statistics},
+    text,
+};
+
+/// Show sizes, lifetimes, rate, temporaries, functions, modules and threads of all allocations
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The recording; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// List this many functions, modules and threads (default: 10 as text, all else)
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV: one row for each part of a histogram
+    #[arg(long)]
+    csv: bool,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    allocations: u64,
+    allocated_bytes: u64,
+    temporary: u64,
+    duration_ns: u64,
+    allocations_per_s: Option<f64>,
+    allocated_bytes_per_s: Option<f64>,
+    sizes: Vec<OfSize>,
+    lifetimes: Vec<OfLifetime>,
+    functions_called: Vec<(&'static str, Count)>,
+    over_time: Vec<Moment>,
+    functions: &'a [Row],
+    modules: &'a [Row],
+    threads: Vec<OfThread>,
+}
+
+#[derive(Serialize)]
+struct Moment {
+    until_ns: u64,
+    allocations: u64,
+    allocated_bytes: u64,
+    highest_live_bytes: u64,
+    live_bytes: u64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let question = Question {
+        when: When::Allocated,
+        ..Question::default()
+    };
+    let profile = read(&arguments.file, &question)?;
+    let statistics = profile.statistics.as_ref();
+    let statistics = statistics.context("the recording was not counted")?;
+    let answer = Answer::of(&profile, &question);
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.json {
+        let shown = |by| {
+            let mut rows = rows(&profile, &answer, by);
+            rows.truncate(arguments.top.unwrap_or(usize::MAX));
+            rows
+        };
+        let (functions, modules) = (shown(By::Function), shown(By::Module));
+        let json = json(&profile, statistics, &functions, &modules);
+        serde_json::to_writer_pretty(&mut out, &json)?;
+        writeln!(out)?;
+    } else if arguments.csv {
+        write_csv(statistics, &mut out)?;
+    } else {
+        let mut options = text_options(io::stdout().is_terminal());
+        options.top = arguments.top.unwrap_or(options.top);
+        text::write_statistics(&profile, &answer, statistics, &options, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn read(path: &Path, question: &Question) -> anyhow::Result<Profile> {
+    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let profile = Profile::replay_with_statistics(reader, question);
+    profile.with_context(|| format!("cannot report {}", path.display()))
+}
+
+fn json<'a>(
+    profile: &Profile,
+    statistics: &Statistics,
+    functions: &'a [Row],
+    modules: &'a [Row],
+) -> Json<'a> {
+    let Count { blocks, bytes } = statistics.all();
+    let duration_ns = profile.duration_ns();
+    let a_second = |count: u64| (duration_ns > 0).then(|| count as f64 * 1e9 / duration_ns as f64);
+    let timeline = &profile.timeline;
+    let over_time = timeline
+        .eras
+        .iter()
+        .enumerate()
+        .map(|(number, era)| Moment {
+            until_ns: profile.since_start(timeline.end_of(number)).0,
+            allocations: era.allocations,
+            allocated_bytes: era.allocated_bytes,
+            highest_live_bytes: era.highest,
+            live_bytes: era.end,
+        });
+    Json {
+        allocations: blocks,
+        allocated_bytes: bytes,
+        temporary: statistics.temporary(),
+        duration_ns,
+        allocations_per_s: a_second(blocks),
+        allocated_bytes_per_s: a_second(bytes),
+        sizes: statistics.sizes(),
+        lifetimes: statistics.lifetimes(),
+        functions_called: statistics.functions(),
+        over_time: over_time.collect(),
+        functions,
+        modules,
+        threads: statistics.threads(),
+    }
+}
+
+/// One row for each part of each histogram: `histogram,part,blocks,bytes`.
+fn write_csv(statistics: &Statistics, out: &mut dyn io::Write) -> anyhow::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(["histogram", "part", "blocks", "bytes"])?;
+    let mut row = |histogram: &str, part: &str, count: Count| {
+        let (blocks, bytes) = (count.blocks.to_string(), count.bytes.to_string());
+        csv.write_record([histogram, part, &blocks, &bytes])
+    };
+    for of in statistics.sizes() {
+        row("size", &format!("{}-{}", of.from, of.to), of.count)?;
+    }
+    for of in statistics.lifetimes() {
+        row("lifetime", of.lived, of.count)?;
+    }
+    for (name, count) in statistics.functions() {
+        row("function", name, count)?;
+    }
+    for of in statistics.threads() {
+        row("thread", &of.tid.0.to_string(), of.count)?;
+    }
+    csv.flush()?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! `highwater table`: who held the memory, one row each.
+
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::question::{self, Asked};
+use super::report::text_options;
+use crate::report::{
+    Threads,
+    answer::{Answer, Unit},
+    rows::{By, Row, rows},
+    text,
+};
+
+/// List who held the memory, one row for each stack, function, module, thread or process
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The recording; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// One row for each of these
+    #[arg(long, value_enum, default_value_t = Choice::Stack, value_name = "WHAT")]
+    by: Choice,
+    /// Show this many rows (default: 30 as text, all else)
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Stack,
+    Function,
+    Module,
+    Thread,
+    Process,
+}
+
+#[derive(Serialize)]
+struct Table<'a> {
+    asked: &'a str,
+    unit: &'static str,
+    bytes: u64,
+    blocks: u64,
+    of_bytes: u64,
+    rows: &'a [Row],
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let question = arguments.asked.question()?;
+    let (by, threads) = match arguments.by {
+        Choice::Stack => (By::Stack, Threads::Together),
+        Choice::Function => (By::Function, Threads::Together),
+        Choice::Module => (By::Module, Threads::Together),
+        Choice::Thread => (By::Thread, Threads::Apart),
+        Choice::Process => (By::Process, Threads::Together),
+    };
+    let profile = question::read(&arguments.file, &question, threads)?;
+    let answer = Answer::of(&profile, &question);
+    let rows = rows(&profile, &answer, by);
+    let shown = &rows[..arguments.top.unwrap_or(usize::MAX).min(rows.len())];
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.json {
+        let table = Table {
+            asked: &answer.words,
+            unit: match answer.unit {
+                Unit::Bytes => "bytes",
+                Unit::BytesPerSecond => "bytes/s",
+            },
+            bytes: answer.bytes,
+            blocks: answer.blocks,
+            of_bytes: answer.of_bytes,
+            rows: shown,
+        };
+        serde_json::to_writer_pretty(&mut out, &table)?;
+        writeln!(out)?;
+    } else if arguments.csv {
+        let mut csv = csv::Writer::from_writer(&mut out);
+        for row in shown {
+            csv.serialize(row)?;
+        }
+        csv.flush()?;
+    } else {
+        let mut options = text_options(io::stdout().is_terminal());
+        options.top = arguments.top.unwrap_or(30);
+        text::write_table(&profile, &answer, (by, &rows), &options, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}

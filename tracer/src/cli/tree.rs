@@ -1,0 +1,94 @@
+//! `highwater tree`: who held the memory, as a tree of calls.
+
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::question::{self, Asked};
+use super::report::text_options;
+use crate::report::{
+    Threads,
+    answer::Answer,
+    text,
+    tree::{Root, Tree},
+};
+
+/// What is smaller than one part in so many is summed up, where `--min` says nothing.
+const SMALLEST_SHARE: u64 = 100;
+
+/// Show who held the memory as a tree of calls
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The recording; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// From who asked for the memory to `main`
+    #[arg(long)]
+    inverted: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print CSV, one row for each node
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    depth: usize,
+    name: &'a str,
+    place: Option<&'a str>,
+    bytes: u64,
+    blocks: u64,
+    own_bytes: u64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut question = arguments.asked.question()?;
+    // In a tree, what is small is summed up and not left out.
+    let least = std::mem::take(&mut question.least);
+    let profile = question::read(&arguments.file, &question, Threads::Together)?;
+    let answer = Answer::of(&profile, &question);
+    let root = match arguments.inverted {
+        false => Root::Main,
+        true => Root::Asker,
+    };
+    let tree = Tree::of(&profile, &answer, root);
+    let mut out = BufWriter::new(io::stdout().lock());
+    if arguments.json {
+        serde_json::to_writer(&mut out, &tree)?;
+        writeln!(out)?;
+    } else if arguments.csv {
+        let mut csv = csv::Writer::from_writer(&mut out);
+        let mut pending = vec![(0, tree.root())];
+        while let Some((depth, node)) = pending.pop() {
+            csv.serialize(Row {
+                depth,
+                name: &node.name,
+                place: node.place.as_deref(),
+                bytes: node.bytes,
+                blocks: node.blocks,
+                own_bytes: node.own_bytes,
+            })?;
+            let children: Vec<_> = tree.children(node).collect();
+            pending.extend(children.into_iter().rev().map(|child| (depth + 1, child)));
+        }
+        csv.flush()?;
+    } else {
+        let least = if least == 0 {
+            answer.bytes / SMALLEST_SHARE
+        } else {
+            least
+        };
+        let options = text_options(io::stdout().is_terminal());
+        text::write_tree(&profile, &answer, &tree, least, &options, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! What all blocks were like: how large, how long they lived, how many there were when, in which thread.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use serde::Serialize;
+
+use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, Tid};
+
+/// Steps of a histogram of lifetimes: below 1 µs, then powers of ten up to an hour and more.
+const LIFETIMES: [(u64, &str); 11] = [
+    (1_000, "< 1 µs"),
+    (10_000, "< 10 µs"),
+    (100_000, "< 100 µs"),
+    (1_000_000, "< 1 ms"),
+    (10_000_000, "< 10 ms"),
+    (100_000_000, "< 100 ms"),
+    (1_000_000_000, "< 1 s"),
+    (10_000_000_000, "< 10 s"),
+    (60_000_000_000, "< 1 min"),
+    (3_600_000_000_000, "< 1 h"),
+    (u64::MAX, "1 h or more"),
+];
+
+/// So many blocks, and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Blocks.
+    pub blocks: u64,
+    /// Their requested sizes.
+    pub bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, size: u64) {
+        self.blocks += 1;
+        self.bytes = self.bytes.saturating_add(size);
+    }
+}
+
+/// Blocks of a range of sizes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OfSize {
+    /// The smallest size, bytes.
+    pub from: u64,
+    /// The largest.
+    pub to: u64,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// Blocks that lived so long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OfLifetime {
+    /// How long, in words.
+    pub lived: &'static str,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// Blocks that a thread asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OfThread {
+    /// Its process.
+    pub process: ProcessId,
+    /// Which.
+    pub tid: Tid,
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+    /// How many it freed, whoever had asked for them.
+    pub freed: u64,
+    /// How many of its own were freed before it asked for the next one.
+    pub temporary: u64,
+}
+
+/// Counts all blocks, event by event. A resize is the free and the allocation that it stands for.
+#[derive(Debug)]
+pub struct Statistics {
+    all: Count,
+    /// By the number of bits of the size.
+    sizes: [Count; 65],
+    lifetimes: [Count; LIFETIMES.len()],
+    functions: [Count; 16],
+    threads: HashMap<(ProcessId, Tid), Thread, FixedState>,
+    live: HashMap<(ProcessId, Address), Block, FixedState>,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    count: Count,
+    freed: u64,
+    temporary: u64,
+}
+
+#[derive(Debug)]
+struct Block {
+    at: Nanos,
+    size: u64,
+    thread: Tid,
+    /// How many its thread had asked for with it.
+    number: u64,
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self {
+            all: Count::default(),
+            sizes: [Count::default(); 65],
+            lifetimes: Default::default(),
+            functions: Default::default(),
+            threads: HashMap::default(),
+            live: HashMap::default(),
+        }
+    }
+}
+
+impl Statistics {
+    pub(super) fn apply(&mut self, event: &Event) {
+        match event.call {
+            Call::Allocated {
+                function,
+                address,
+                size,
+                ..
+            }
+            | Call::Resized {
+                function,
+                address,
+                size,
+                ..
+            } => self.allocated(event, function, address, size),
+            Call::Freed { address, .. } | Call::ResizeBegan { address, .. } => {
+                self.freed(event, address);
+            }
+            Call::Executed { .. } | Call::Exited { .. } => {
+                self.live.retain(|(of, _), _| *of != event.process);
+            }
+            _ => {}
+        }
+    }
+
+    fn allocated(&mut self, event: &Event, function: Function, address: Address, size: u64) {
+        self.all.add(size);
+        self.sizes[(u64::BITS - size.leading_zeros()) as usize].add(size);
+        if let Some(of) = self.functions.get_mut(function as usize) {
+            of.add(size);
+        }
+        let thread = self.threads.entry((event.process, event.thread));
+        let thread = thread.or_default();
+        thread.count.add(size);
+        let block = Block {
+            at: event.at,
+            size,
+            thread: event.thread,
+            number: thread.count.blocks,
+        };
+        self.live.insert((event.process, address), block);
+    }
+
+    fn freed(&mut self, event: &Event, address: Address) {
+        let Some(block) = self.live.remove(&(event.process, address)) else {
+            return;
+        };
+        let lived = event.at.0.saturating_sub(block.at.0);
+        let step = LIFETIMES.iter().position(|(below, _)| lived < *below);
+        self.lifetimes[step.unwrap_or(LIFETIMES.len() - 1)].add(block.size);
+        let by = self.threads.entry((event.process, event.thread));
+        by.or_default().freed += 1;
+        if let Some(of) = self.threads.get_mut(&(event.process, block.thread))
+            && of.count.blocks == block.number
+        {
+            of.temporary += 1;
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Count {
+        self.all
+    }
+
+    /// By size, powers of two; from the smallest that there was to the largest.
+    pub fn sizes(&self) -> Vec<OfSize> {
+        let used = |count: &Count| count.blocks > 0;
+        let first = self.sizes.iter().position(used).unwrap_or(0);
+        let last = self.sizes.iter().rposition(used).map_or(0, |last| last + 1);
+        (first..last)
+            .map(|bits| OfSize {
+                from: if bits == 0 { 0 } else { 1 << (bits - 1) },
+                to: u64::MAX.checked_shr(64 - bits as u32).unwrap_or(0),
+                count: self.sizes[bits],
+            })
+            .collect()
+    }
+
+    /// By how long they lived: those that were freed, and last those that were not.
+    pub fn lifetimes(&self) -> Vec<OfLifetime> {
+        let mut not_freed = self.all;
+        let mut lifetimes = Vec::new();
+        for ((_, lived), count) in LIFETIMES.iter().zip(self.lifetimes) {
+            not_freed.blocks -= count.blocks;
+            not_freed.bytes = not_freed.bytes.saturating_sub(count.bytes);
+            lifetimes.push(OfLifetime { lived, count });
+        }
+        lifetimes.push(OfLifetime {
+            lived: "not freed",
+            count: not_freed,
+        });
+        lifetimes
+    }
+
+    /// By the function that was called, most blocks first.
+    pub fn functions(&self) -> Vec<(&'static str, Count)> {
+        let all = Function::ALL.iter().filter_map(|function| {
+            let count = *self.functions.get(*function as usize)?;
+            (count.blocks > 0).then_some((function.symbol(), count))
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(_, count)| std::cmp::Reverse(count.blocks));
+        all
+    }
+
+    /// By thread, most blocks first.
+    pub fn threads(&self) -> Vec<OfThread> {
+        let threads = self.threads.iter();
+        let mut threads: Vec<OfThread> = threads
+            .map(|(&(process, tid), thread)| OfThread {
+                process,
+                tid,
+                count: thread.count,
+                freed: thread.freed,
+                temporary: thread.temporary,
+            })
+            .collect();
+        threads.sort_by_key(|of| (std::cmp::Reverse(of.count.blocks), of.process, of.tid));
+        threads
+    }
+
+    /// How many were freed before their thread asked for the next one.
+    pub fn temporary(&self) -> u64 {
+        self.threads.values().map(|thread| thread.temporary).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::StackIndex;
+
+    fn event(at: u64, call: Call) -> Event {
+        Event {
+            at: Nanos(at),
+            process: ProcessId(1024),
+            thread: Tid(1),
+            call,
+        }
+    }
+
+    fn made(at: u64, address: u64, size: u64) -> Event {
+        let call = Call::Allocated {
+            function: Function::Malloc,
+            address: Address(address),
+            size,
+            stack: StackIndex(1),
+        };
+        event(at, call)
+    }
+
+    fn freed(at: u64, address: u64) -> Event {
+        let address = Address(address);
+        event(at, Call::Freed { address, header: 0 })
+    }
+
+    #[test]
+    fn sizes_are_summed_up_by_powers_of_two() {
+        let mut statistics = Statistics::default();
+        for size in [0, 1, 15, 16, 31, 32] {
+            statistics.apply(&made(0, 16 + size * 64, size));
+        }
+        let sizes: Vec<_> = statistics
+            .sizes()
+            .iter()
+            .filter(|of| of.count.blocks > 0)
+            .map(|of| (of.from, of.to, of.count.blocks, of.count.bytes))
+            .collect();
+        assert_eq!(
+            sizes,
+            [
+                (0, 0, 1, 0),
+                (1, 1, 1, 1),
+                (8, 15, 1, 15),
+                (16, 31, 2, 47),
+                (32, 63, 1, 32)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_block_counts_by_how_long_it_lived() {
+        let mut statistics = Statistics::default();
+        for event in [made(0, 16, 5), freed(2_000_000, 16), made(9, 32, 7)] {
+            statistics.apply(&event);
+        }
+        let lived: Vec<_> = statistics
+            .lifetimes()
+            .into_iter()
+            .filter(|of| of.count.blocks > 0)
+            .map(|of| (of.lived, of.count.bytes))
+            .collect();
+        assert_eq!(lived, [("< 10 ms", 5), ("not freed", 7)]);
+        assert_eq!(statistics.temporary(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_histogram_adds_up_to_all(
+            events in prop::collection::vec((any::<bool>(), 1..9_u64, any::<u64>(), any::<u64>()), 0..60),
+        ) {
+            let mut statistics = Statistics::default();
+            for (is_free, address, at, size) in events {
+                statistics.apply(&if is_free { freed(at, address) } else { made(at, address, size) });
+            }
+            let all = statistics.all().blocks;
+            prop_assert_eq!(statistics.sizes().iter().map(|of| of.count.blocks).sum::<u64>(), all);
+            prop_assert_eq!(statistics.lifetimes().iter().map(|of| of.count.blocks).sum::<u64>(), all);
+            prop_assert_eq!(statistics.functions().iter().map(|(_, count)| count.blocks).sum::<u64>(), all);
+            prop_assert_eq!(statistics.threads().iter().map(|of| of.count.blocks).sum::<u64>(), all);
+        }
+    }
+}

@@ -32,6 +32,8 @@ pub struct Row {
     pub name: String,
     /// Where that is in the source, if it is one place.
     pub place: Option<String>,
+    /// Of a stack, who called it: the next frames that tell most, ` ← ` between them.
+    pub callers: Option<String>,
     /// What it asked for itself.
     pub bytes: u64,
     /// In so many blocks and ranges.
@@ -49,6 +51,7 @@ impl Row {
         Self {
             name,
             place: None,
+            callers: None,
             bytes: 0,
             blocks: 0,
             total_bytes: 0,
@@ -103,6 +106,19 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
     rows
 }
 
+/// Callers named of a stack that has one line.
+const CALLERS: usize = 2;
+
+/// Who called, ` ← ` between them.
+pub(super) fn callers(frames: &[&NamedFrame<'_>]) -> Option<String> {
+    let labels: Vec<String> = frames
+        .iter()
+        .take(CALLERS)
+        .map(|frame| frame.label())
+        .collect();
+    (!labels.is_empty()).then(|| labels.join(" ← "))
+}
+
 #[derive(Default)]
 struct Rows {
     list: Vec<Row>,
@@ -121,12 +137,13 @@ impl Rows {
 
     fn stack(&mut self, profile: &Profile, holder: &Holder) {
         let frames = profile.frames(holder.stack).unwrap_or_default();
-        let telling = most_telling(&frames, 1);
+        let telling = most_telling(&frames, 1 + CALLERS);
         let mut row = match telling.first() {
             None => Row::new(UNKNOWN_STACK.to_owned()),
             Some(frame) => {
                 let mut row = Row::new(frame.label());
                 row.place = frame.place();
+                row.callers = callers(&telling[1..]);
                 row
             }
         };

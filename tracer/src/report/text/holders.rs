@@ -5,6 +5,8 @@ use std::io;
 use super::super::answer::{Answer, Unit};
 use super::super::model::{ProcessProfile, Profile};
 use super::super::name::{UNKNOWN_STACK, most_telling, printable};
+use super::super::question::{Question, When};
+use super::super::rows::callers;
 use super::super::{size, time};
 use super::page::{Page, Style, cut};
 use super::{amount, held_in};
@@ -14,6 +16,8 @@ use crate::live::{Holder, Snapshot};
 const STACK_LINES: usize = 4;
 /// Holders named of what was live at the end.
 const END_TOP: usize = 3;
+/// Holders named of those that grow.
+const GROWING_TOP: usize = 3;
 /// Processes listed.
 const MOST_PROCESSES: usize = 20;
 
@@ -66,6 +70,26 @@ pub(super) fn of_answer(
         whole: answer.bytes,
     };
     list(page, profile, &listed, top, STACK_LINES)
+}
+
+/// Who holds more and more, if anybody does, and how long that can go on.
+pub(super) fn that_grow(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let question = Question {
+        when: When::Growing,
+        ..Question::default()
+    };
+    let answer = Answer::of(profile, &question);
+    if answer.holders.is_empty() {
+        return Ok(());
+    }
+    page.heading("What grows")?;
+    let listed = Listed {
+        holders: &answer.holders,
+        unit: answer.unit,
+        whole: answer.bytes,
+    };
+    list(page, profile, &listed, GROWING_TOP, 1)?;
+    super::until_the_limit(page, profile)
 }
 
 /// What is listed, and of how much.
@@ -156,7 +180,7 @@ fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -
         .filter(|frames| !frames.is_empty());
     let mut stack = match &frames {
         None => vec![UNKNOWN_STACK.to_owned()],
-        Some(frames) => most_telling(frames, lines)
+        Some(frames) => most_telling(frames, lines.max(3))
             .into_iter()
             .map(|frame| match frame.place() {
                 // A long name gives way to the place, which is where to look.
@@ -168,6 +192,14 @@ fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -
             })
             .collect(),
     };
+    if lines == 1
+        && let Some(frames) = &frames
+        && let Some(callers) = callers(&most_telling(frames, 3)[1..])
+    {
+        stack.truncate(1);
+        stack[0] = format!("{} ← {callers}", stack[0]);
+    }
+    stack.truncate(lines);
     if profile.processes.len() > 1
         && let (Some(process), Some(first)) = (profile.process(holder.process), stack.first_mut())
     {

@@ -72,6 +72,7 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
     books::write(&mut page, profile)?;
     holders::at_the_peak(&mut page, profile, options.top)?;
     holders::at_the_end(&mut page, profile, options.top)?;
+    holders::that_grow(&mut page, profile)?;
     holders::of_each_process(&mut page, profile)?;
     trust::write(&mut page, profile)
 }
@@ -124,7 +125,7 @@ fn head_of_answer(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io
     }
 }
 
-/// How long the growth can go on.
+/// Whether anybody grows, and how long that can go on.
 fn growth(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io::Result<()> {
     if answer.holders.is_empty() {
         let text = match profile.duration_ns() {
@@ -133,12 +134,16 @@ fn growth(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io::Result
         };
         return page.line(&[(Style::Plain, text)]);
     }
+    until_the_limit(page, profile)
+}
+
+fn until_the_limit(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let Some(seconds) = profile.seconds_to_limit() else {
         return Ok(());
     };
     let limit = profile.memory.end.cgroup_limit.unwrap_or(0);
     let text = format!(
-        "All that grows together reaches the limit of its memory cgroup, {}, {} after the end of this recording.",
+        "At this rate the memory cgroup is full, at {}, {} after the end of this recording.",
         size::headline(limit),
         time::duration((seconds * 1e9) as u64)
     );

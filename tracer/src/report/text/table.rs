@@ -68,7 +68,13 @@ pub fn write_table(
             }
             None => row.name.clone(),
         };
-        page.line(&[(Style::Plain, &front), (Style::Bold, &name)])?;
+        let callers = row.callers.as_ref();
+        let callers = callers.map_or_else(String::new, |callers| format!(" ← {callers}"));
+        page.line(&[
+            (Style::Plain, &front),
+            (Style::Bold, &name),
+            (Style::Dim, &callers),
+        ])?;
     }
     let rest = &rows[shown.len()..];
     if rest.is_empty() {

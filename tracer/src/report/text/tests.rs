@@ -82,7 +82,7 @@ Who held it at the peak
                                     server+0x3010
 
 Live at the end: 314.6 MB (300.0 MiB) in 300 blocks, at +60.0s
-  300.0 MiB  100.0 %  300 blocks  row (src/table.c:12, inlined)
+  300.0 MiB  100.0 %  300 blocks  row (src/table.c:12, inlined) ← load ← main
 
 How far to trust this
   Nothing was lost: every event was seen.
@@ -250,7 +250,7 @@ Who held it at the peak
                                 main (src/main.c:7)
 
 Live at the end: 1.0 MB (1.0 MiB) in 1 block, at +0.060s
-  1.0 MiB  100.0 %  1 block  [4242] row (src/table.c:12, inlined)
+  1.0 MiB  100.0 %  1 block  [4242] row (src/table.c:12, inlined) ← load ← main
 
 Peak of each process
   15.0 MiB  at +0.030s  [4243] child

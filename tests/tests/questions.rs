@@ -161,3 +161,84 @@ fn words_that_mean_nothing_are_refused_with_what_would() {
         outcome.assert_says(code, &[said]);
     }
 }
+
+#[test]
+fn a_program_names_its_own_moments_and_spans_and_they_are_asked_for_by_name() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("marks.hwm");
+    let mut victim = Victim::start("marks");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let truth = victim.tell("go");
+    let report = recorder.interrupt();
+    report.assert_saw_all_but(&["truncated_stacks"]);
+    victim.quit();
+    let through = |words: &[&str], name: &str| {
+        let report = ask(&file, words);
+        let holders = report["answer"]["holders"].as_array().expect("holders");
+        holders
+            .iter()
+            .filter(|holder| functions(&report, holder).iter().any(|on| on == name))
+            .map(|holder| holder["bytes"].as_u64().expect("bytes"))
+            .sum::<u64>()
+    };
+    assert_eq!(
+        through(&["--at", "filled"], "fill"),
+        truth.get("filled_bytes")
+    );
+    assert_eq!(through(&["--at", "filled"], "request"), 0);
+    assert_eq!(
+        through(&["--between", "request"], "request"),
+        truth.get("request_bytes")
+    );
+    assert_eq!(through(&["--between", "request"], "fill"), 0);
+    assert_eq!(
+        through(&["--between", "filled.."], "request"),
+        truth.get("request_bytes")
+    );
+    assert_eq!(
+        report.end().through("fill").0 + report.end().through("request").0,
+        truth.get("end_bytes")
+    );
+    let marks = &ask(&file, &[])["marks"];
+    let names: Vec<_> = marks
+        .as_array()
+        .expect("marks")
+        .iter()
+        .map(|mark| mark["name"].as_str())
+        .collect();
+    assert_eq!(names, [Some("filled"), Some("request")]);
+}
+
+#[test]
+fn a_moment_is_named_from_outside_in_every_recording_under_way() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("marks.hwm");
+    let mut victim = Victim::start("eight_sites");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    victim.tell("rise");
+    let outcome = run(highwater().args(["mark", "risen"]));
+    outcome.assert_says(0, &[&format!("marked in {}", file.display())]);
+    run(highwater().args(["mark", "--begin", "fall"])).assert_says(0, &[]);
+    victim.tell("fall");
+    run(highwater().args(["mark", "--end", "fall"])).assert_says(0, &[]);
+    run(highwater().args(["mark", "+1s"])).assert_says(2, &["no name"]);
+    recorder.interrupt();
+    victim.quit();
+    let answer = ask(&file, &["--at", "risen"]);
+    // Some blocks were freed on the way, but more were held than ever after.
+    let whole = Report::of(&file);
+    let risen = answer["answer"]["bytes"].as_u64().expect("bytes");
+    assert!(risen > whole.end().bytes && risen <= whole.peak().bytes);
+    assert_eq!(
+        Some(risen),
+        ask(&file, &["--between", "..risen"])["answer"]["bytes"].as_u64()
+    );
+    let marks = ask(&file, &[])["marks"].clone();
+    let begun = marks[1]["at_ns"].as_u64().expect("a moment");
+    assert!(
+        marks[1]["ended_ns"].as_u64().expect("an end") >= begun,
+        "{marks}"
+    );
+}

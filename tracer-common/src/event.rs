@@ -49,6 +49,9 @@ pub enum EventKind {
     Protected = 20,
     /// `madvise` (`DONTNEED`, `FREE`, `REMOVE`) of `address`, `size`: mapped still, resident no more.
     Discarded = 21,
+    /// The process named a moment, by writing it to file descriptor -1: `address`, `size` and `stack` hold 24 bytes of the
+    /// name, zeroes at its end; `slot` counts the parts of one name, [`FLAG_LAST_PART`] ends it.
+    Marked = 22,
 }
 
 /// The stack was cut at the depth limit or at memory that could not be read.
@@ -65,6 +68,18 @@ pub const FLAG_REGISTERED: u8 = 16;
 
 /// The allocator made this system call for a call of its own that is under way: its memory is not counted twice.
 pub const FLAG_BY_ALLOCATOR: u8 = 32;
+
+/// The last part of a name.
+pub const FLAG_LAST_PART: u8 = 64;
+
+/// What a process writes to file descriptor -1 to name a moment begins so.
+pub const MARK_PREFIX: [u8; 10] = *b"highwater:";
+
+/// Parts of a name, at most.
+pub const MARK_PARTS: usize = 3;
+
+/// Bytes of a part.
+pub const MARK_PART: usize = 24;
 
 /// The range may be read or written; without it (`PROT_NONE`), address space is only reserved.
 pub const MAPPING_COMMITTED: u8 = 1;

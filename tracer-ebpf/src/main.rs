@@ -24,6 +24,7 @@ mod entry;
 mod floor;
 mod lifecycle;
 mod mapping;
+mod mark;
 mod maps;
 mod preflight;
 mod remap;

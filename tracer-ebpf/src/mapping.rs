@@ -33,6 +33,7 @@ use highwater_common::{
 use crate::{
     call, emit,
     lifecycle::member,
+    mark,
     maps::{KERNEL_OFFSETS, PROCESSES},
     thread::Thread,
     walk,
@@ -77,6 +78,8 @@ pub fn hw_call_begins(ctx: RawTracePointContext) -> i32 {
     let number: u64 = ctx.arg(1);
     if changes_mappings(number) {
         begins(ctx.arg(0), number);
+    } else if number == mark::WRITE && mark::may_be(ctx.arg(0)) {
+        marks(ctx.arg(0));
     }
     0
 }
@@ -106,6 +109,15 @@ fn changes_mappings(number: u64) -> bool {
 fn followed(tgid: u32) -> Option<&'static TracedProcess> {
     let process = unsafe { PROCESSES.get(tgid) }?;
     (process.flags & PROCESS_HELD == 0).then_some(process)
+}
+
+/// A process may have named a moment.
+#[inline(always)]
+fn marks(regs: *const pt_regs) {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    if let Some(process) = followed((pid_tgid >> 32) as u32) {
+        mark::tell(process, pid_tgid as u32, regs);
+    }
 }
 
 #[inline(always)]

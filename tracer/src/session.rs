@@ -13,6 +13,7 @@ mod follow;
 mod governor;
 mod launch;
 mod life;
+pub mod marks;
 mod memory;
 mod ordinals;
 mod preflight;
@@ -20,6 +21,7 @@ mod progress;
 mod quality;
 pub mod rate;
 mod stacks;
+mod threads;
 mod unwind;
 
 use std::{
@@ -234,6 +236,8 @@ struct Session {
     /// log2 of the mean distance of samples in the latest sampled event; 0: every call is seen.
     exponent: u8,
     sent: Sent,
+    threads: threads::Threads,
+    named: marks::Named,
     processor_time: ProcessorTime,
     governor: Option<Governor>,
 }
@@ -347,6 +351,8 @@ pub async fn record(
         events: 0,
         exponent: 0,
         sent: Sent::default(),
+        threads: threads::Threads::default(),
+        named: marks::Named::default(),
         processor_time: ProcessorTime::default(),
         governor,
         options,
@@ -441,6 +447,7 @@ impl Session {
             progress::Progress::new(self.options.progress && io::stderr().is_terminal());
         let mut flushed = Instant::now();
         let mut interrupted = false;
+        let mut marks = marks::Listener::start(&self.options.output);
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
         let new_code = self
             .sideband
@@ -463,10 +470,12 @@ impl Session {
                     }
                     progress.draw(self);
                     if flushed.elapsed() > Duration::from_secs(1) {
+                        self.name_young_threads();
                         self.flush();
                         flushed = Instant::now();
                     }
                 }
+                mark = marks.next() => self.mark(mark),
                 () = tables.notified() => self.place_tables(),
                 () = new_code.notified() => self.hear_of_new_code(),
                 () = sleep_until(self.code_due), if self.code_due.is_some() => self.look_at_new_code(),
@@ -517,10 +526,16 @@ impl Session {
             match decode::decode(&raw, |identity| self.stacks.index(identity)) {
                 Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
                 Some(Decoded::Lifecycle { at, change, .. }) => self.change(at, process, change),
+                Some(Decoded::Named { .. }) => {
+                    if let Some(mark) = self.named.take(&raw, process) {
+                        self.mark(mark);
+                    }
+                }
                 None => self.quality.malformed_events += 1,
             }
         }
         self.write_pending();
+        self.name_new_threads();
         self.define_stacks();
         for names in self
             .symbols
@@ -552,6 +567,7 @@ impl Session {
     fn book(&mut self, event: Event) {
         self.events += 1;
         self.sent.count(&event.call);
+        self.threads.heard(&event);
         self.live.apply(&event);
         self.pending.push(event);
     }

@@ -4,6 +4,7 @@ mod doctor;
 mod flamegraph;
 mod floor;
 mod kind;
+mod mark;
 mod output;
 mod question;
 mod record;
@@ -38,6 +39,7 @@ enum Verb {
     Record(record::Arguments),
     Report(report::Arguments),
     Flamegraph(flamegraph::Arguments),
+    Mark(mark::Arguments),
     Table(table::Arguments),
     Tree(tree::Arguments),
     Stats(stats::Arguments),
@@ -98,6 +100,7 @@ pub fn run() -> ExitCode {
         Verb::Record(arguments) => record::run(arguments),
         Verb::Report(arguments) => report::run(&arguments).map(|()| DONE),
         Verb::Flamegraph(arguments) => flamegraph::run(&arguments).map(|()| DONE),
+        Verb::Mark(arguments) => mark::run(&arguments).map(|()| DONE),
         Verb::Table(arguments) => table::run(&arguments).map(|()| DONE),
         Verb::Tree(arguments) => tree::run(&arguments).map(|()| DONE),
         Verb::Stats(arguments) => stats::run(&arguments).map(|()| DONE),

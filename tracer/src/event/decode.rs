@@ -28,6 +28,11 @@ pub enum Decoded {
         /// What.
         change: Change,
     },
+    /// Part of a name that a process gave this moment: the record has it.
+    Named {
+        /// Of which process.
+        process: ProcessId,
+    },
 }
 
 /// A change in a process's life.
@@ -177,6 +182,11 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
         | EventKind::BreakMoved
         | EventKind::Protected
         | EventKind::Discarded) => Call::Mapping(mapping(kind, raw, stack)?),
+        EventKind::Marked => {
+            return Some(Decoded::Named {
+                process: ProcessId(raw.process),
+            });
+        }
         lifecycle => {
             let change = match lifecycle {
                 EventKind::Forked => Change::Forked {
@@ -298,6 +308,7 @@ fn kind(byte: u8) -> Option<EventKind> {
         K::BreakMoved,
         K::Protected,
         K::Discarded,
+        K::Marked,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == byte)
@@ -394,7 +405,7 @@ mod tests {
         };
         match decode(&raw, |identity| StackIndex(identity as u32 + 10))? {
             Decoded::Event(event) => Some(event.call),
-            Decoded::Lifecycle { .. } => None,
+            Decoded::Lifecycle { .. } | Decoded::Named { .. } => None,
         }
     }
 

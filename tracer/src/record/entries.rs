@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event::{Event, Nanos, ProcessId, StackIndex};
+use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
 use super::damage::Damage;
 use super::format::OPTIONAL;
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, MemorySample, Module,
-    ModuleIndex, ProcessEnd, Stack,
+    EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, Mark, MarkKind, MemorySample,
+    Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -30,6 +30,12 @@ const MEMORY: u8 = 7;
 const END: u8 = 8;
 const QUALITY: u8 = 9;
 const CLOSING: u8 = 10;
+const THREAD_NAME: u8 = 128;
+const MARK: u8 = 129;
+
+const MOMENT: u8 = 1;
+const BEGIN: u8 = 2;
+const SPAN_END: u8 = 3;
 
 const EXITED: u8 = 1;
 const SIGNAL: u8 = 2;
@@ -55,6 +61,8 @@ pub(super) fn put_body<'e>(
         Entry::Names(names) => put_names(to, names),
         Entry::Stack(stack) => put_stack(to, stack),
         Entry::Memory(sample) => put_memory(to, sample),
+        Entry::ThreadName(name) => put_thread_name(to, name),
+        Entry::Mark(mark) => put_mark(to, mark),
         Entry::End(end) => put_end(to, end),
         Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
         Entry::Closing(closing) => put_json(to, CLOSING, closing)?,
@@ -83,10 +91,12 @@ pub(super) fn read_body(kind: u8, body: &[u8]) -> Result<Option<Entry>, Damage> 
         NAMES => Entry::Names(names(&mut fields)?),
         STACK => Entry::Stack(stack(&mut fields)?),
         MEMORY => Entry::Memory(memory(&mut fields)?),
+        THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
+        MARK => Entry::Mark(mark(&mut fields)?),
         END => Entry::End(end(&mut fields)?),
         QUALITY => Entry::Quality(json(body)?),
         CLOSING => Entry::Closing(json(body)?),
-        OPTIONAL.. => return Ok(None),
+        unknown if unknown >= OPTIONAL => return Ok(None),
         _ => return Err(Damage::Entry(kind)),
     }))
 }
@@ -207,6 +217,61 @@ fn stack(fields: &mut Fields) -> Result<Stack, Damage> {
         process,
         frames,
         truncated,
+    })
+}
+
+fn put_thread_name(to: &mut Vec<u8>, name: &ThreadName) -> u8 {
+    let ThreadName {
+        at,
+        process,
+        thread,
+        name,
+    } = name;
+    put(to, at.0);
+    put(to, process.0.into());
+    put(to, thread.0.into());
+    put_bytes(to, name.as_bytes());
+    THREAD_NAME
+}
+
+fn thread_name(fields: &mut Fields) -> Result<ThreadName, Damage> {
+    Ok(ThreadName {
+        at: Nanos(fields.unsigned()?),
+        process: ProcessId(fields.unsigned_32()?),
+        thread: Tid(fields.unsigned_32()?),
+        name: fields.text()?,
+    })
+}
+
+fn put_mark(to: &mut Vec<u8>, mark: &Mark) -> u8 {
+    let Mark {
+        at,
+        process,
+        kind,
+        name,
+    } = mark;
+    put(to, at.0);
+    put(to, process.map_or(0, |process| u64::from(process.0) + 1));
+    to.push(match kind {
+        MarkKind::Moment => MOMENT,
+        MarkKind::Begin => BEGIN,
+        MarkKind::End => SPAN_END,
+    });
+    put_bytes(to, name.as_bytes());
+    MARK
+}
+
+fn mark(fields: &mut Fields) -> Result<Mark, Damage> {
+    Ok(Mark {
+        at: Nanos(fields.unsigned()?),
+        process: fields.optional_32()?.map(ProcessId),
+        kind: match fields.byte()? {
+            MOMENT => MarkKind::Moment,
+            BEGIN => MarkKind::Begin,
+            SPAN_END => MarkKind::End,
+            kind => return Err(meaningless("kind of a mark", kind)),
+        },
+        name: fields.text()?,
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Nanos, ProcessId, StackIndex};
+use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
 mod content;
 mod damage;
@@ -53,6 +53,10 @@ pub enum Entry {
     Events(Vec<Event>),
     /// What the kernel says of a process's memory.
     Memory(MemorySample),
+    /// What a thread is called.
+    ThreadName(ThreadName),
+    /// Somebody gave this moment a name.
+    Mark(Mark),
     /// A process is traced no more.
     End(ProcessEnd),
     /// What could not be seen, so far: the last one stands.
@@ -203,6 +207,43 @@ pub struct MemorySample {
     pub cgroup_current: Option<u64>,
     /// Limit of its memory cgroup; `None` also where there is no limit.
     pub cgroup_limit: Option<u64>,
+}
+
+/// What a thread is called from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadName {
+    /// When that was found.
+    pub at: Nanos,
+    /// Its process.
+    pub process: ProcessId,
+    /// Which.
+    pub thread: Tid,
+    /// `comm`, 15 bytes at most.
+    pub name: String,
+}
+
+/// A moment that was given a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Which moment. It may be earlier than that of events that come before this entry.
+    pub at: Nanos,
+    /// The process that named it itself.
+    pub process: Option<ProcessId>,
+    /// What it is the name of.
+    pub kind: MarkKind,
+    /// The name.
+    pub name: String,
+}
+
+/// What a mark names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkKind {
+    /// A moment.
+    Moment,
+    /// A span that begins.
+    Begin,
+    /// ... and ends.
+    End,
 }
 
 /// How tracing of a process ended.

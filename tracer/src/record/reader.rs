@@ -47,17 +47,20 @@ enum State {
     Ended,
 }
 
-/// Opens the recording at `path`.
+/// Opens the recording at `path`; `-` is standard input.
 ///
 /// # Errors
 ///
 /// As [`Reader::new`], and [`ReadError::Open`].
-pub fn open(path: &Path) -> Result<Reader<BufReader<File>>, ReadError> {
+pub fn open(path: &Path) -> Result<Reader<Box<dyn Read>>, ReadError> {
+    if path.as_os_str() == "-" {
+        return Reader::new(Box::new(io::stdin().lock()));
+    }
     let file = File::open(path).map_err(|error| ReadError::Open {
         path: path.to_owned(),
         error,
     })?;
-    Reader::new(BufReader::new(file))
+    Reader::new(Box::new(BufReader::new(file)))
 }
 
 impl<R: Read> Reader<R> {

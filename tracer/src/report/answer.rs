@@ -74,7 +74,7 @@ impl Answer {
         let of_bytes = listed(&holders);
         holders
             .retain(|holder| holder.bytes >= question.least && matches(profile, question, holder));
-        holders.sort_by(|one, other| (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks)));
+        holders.sort_by_key(|holder| std::cmp::Reverse((holder.bytes, holder.blocks)));
         let blocks = holders.iter().map(|holder| holder.blocks);
         Self {
             words: words(profile, &question.when),

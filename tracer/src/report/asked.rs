@@ -23,7 +23,7 @@ enum What {
     Moment(Edge, Option<Snapshot>),
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
-    Window(Edge, Edge, Option<LiveSet>, Option<Snapshot>),
+    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
     Temporaries(Temporaries),
 }
 
@@ -83,14 +83,11 @@ impl Asked {
 
     /// A process is traced from here on.
     pub(super) fn open(&mut self, process: &Process) {
-        match &mut self.what {
-            What::Window(_, _, window, _) => {
-                if let Some(window) = window {
-                    window.open(process.id, Nanos(process.from_ns), 0);
-                }
-                self.processes.push(process.clone());
+        if let What::Window(_, _, window, _) = &mut self.what {
+            if let Some(window) = window {
+                window.open(process.id, Nanos(process.from_ns), 0);
             }
-            _ => {}
+            self.processes.push(process.clone());
         }
     }
 
@@ -156,7 +153,7 @@ impl Asked {
                     for process in &self.processes {
                         begun.open(process.id, Nanos(process.from_ns), 0);
                     }
-                    *window = Some(begun);
+                    *window = Some(Box::new(begun));
                 }
                 if let (Edge::At(to), Some(window)) = (to, &window)
                     && *to < next

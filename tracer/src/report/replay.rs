@@ -14,7 +14,8 @@ use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Entry, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality,
+    self, Closing, EndReason, Entry, MarkKind, ModuleIndex, Opening, Origin, Process, ProcessEnd,
+    Quality,
 };
 
 /// Why a recording gives no report at all.
@@ -200,11 +201,39 @@ impl Replay {
                     tracked.samples.push(sample, peak_at);
                 }
             }
+            Entry::ThreadName(name) => {
+                self.threads.insert((name.process, name.thread), name.name);
+            }
+            Entry::Mark(mark) => self.mark(&mark),
             Entry::End(end) => self.end(end),
             Entry::Quality(quality) => self.quality = quality,
             Entry::Closing(closing) => {
                 self.latest = self.latest.max(Nanos(closing.ended_ns));
                 self.closing = Some(closing);
+            }
+        }
+    }
+
+    /// A span is known from its beginning on; an end without one is a moment.
+    fn mark(&mut self, mark: &record::Mark) {
+        self.latest = self.latest.max(mark.at);
+        let open = self.marks.iter_mut().rev().find(|open| {
+            open.name == mark.name && open.kind == MarkKind::Begin && open.ended.is_none()
+        });
+        match (mark.kind, open) {
+            (MarkKind::End, Some(open)) => {
+                open.ended = Some(mark.at);
+                self.asked.mark(open);
+            }
+            (kind, _) => {
+                let mark = Mark {
+                    name: mark.name.clone(),
+                    kind,
+                    at: mark.at,
+                    ended: None,
+                };
+                self.asked.mark(&mark);
+                self.marks.push(mark);
             }
         }
     }

@@ -80,7 +80,7 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
     for holder in &answer.holders {
         match by {
             By::Stack => rows.stack(profile, holder),
-            By::Function => rows.frames(profile, holder, |frame| frame.label()),
+            By::Function => rows.frames(profile, holder, function),
             By::Module => rows.frames(profile, holder, |frame| {
                 frame.module.map_or_else(
                     || "(no file)".to_owned(),
@@ -169,6 +169,10 @@ impl Rows {
             self.row(name).add(holder, is_own);
         }
     }
+}
+
+fn function(frame: &NamedFrame<'_>) -> String {
+    frame.label()
 }
 
 fn thread(profile: &Profile, holder: &Holder) -> String {

@@ -191,6 +191,30 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 ..Quality::default()
             })
         }),
+        (number(), process(), any::<u32>(), any::<String>()).prop_map(
+            |(at, process, tid, name)| Entry::ThreadName(ThreadName {
+                at: Nanos(at),
+                process,
+                thread: Tid(tid),
+                name
+            })
+        ),
+        (
+            number(),
+            option::of((0..u32::MAX).prop_map(ProcessId)),
+            any::<String>(),
+            prop_oneof![
+                Just(MarkKind::Moment),
+                Just(MarkKind::Begin),
+                Just(MarkKind::End)
+            ]
+        )
+            .prop_map(|(at, process, name, kind)| Entry::Mark(Mark {
+                at: Nanos(at),
+                process,
+                kind,
+                name
+            })),
         (any::<u64>(), any::<String>())
             .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),
     ]

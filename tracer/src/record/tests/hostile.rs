@@ -244,7 +244,7 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
     // A kind of entry from 0x80 on, a field at the end of a body, a part after the last, a type of chunk from 0x80 on.
     let closing = br#"{"ended_ns":5,"reason":"x","mood":"sunny"}"#;
     let mut entries = Vec::new();
-    content::put_entry(&mut entries, 0, 0x80, b"whatever");
+    content::put_entry(&mut entries, 0, 0xf0, b"whatever");
     content::put_entry(&mut entries, 0, 4, &[1, 0, 2, 99, 99]);
     content::put_entry(&mut entries, 0, 10, closing);
     let mut lengths = [0u32; 13];

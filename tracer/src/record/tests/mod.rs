@@ -13,6 +13,7 @@ use super::*;
 use crate::event::{Address, Call, Function, Tid};
 
 mod arbitrary;
+mod damages;
 mod hostile;
 
 /// Entries as a reader may give them: neighbouring events as one, none without events.

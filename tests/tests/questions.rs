@@ -242,3 +242,61 @@ fn a_moment_is_named_from_outside_in_every_recording_under_way() {
         "{marks}"
     );
 }
+
+#[test]
+fn a_recording_goes_through_a_pipe_and_says_the_same() {
+    privileged!();
+    let directory = scratch();
+    let mut victim = Victim::start("eight_sites");
+    let pid = victim.pid().to_string();
+    let mut recorder = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(r#""$0" record --preflight 0 -p "$1" -o - | tee "$2" | "$0" report - --json > "$3""#)
+        .arg(highwater().get_program())
+        .arg(&pid)
+        .arg(directory.path().join("copy.hwm"))
+        .arg(directory.path().join("report.json"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("sh runs");
+    let stderr = recorder.stderr.take().expect("it is piped");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr)).map_while(Result::ok);
+    let said = lines.find(|line| line.starts_with("highwater: tracing"));
+    said.expect("it attaches");
+    victim.tell("rise");
+    victim.quit();
+    let rest: Vec<String> = lines.collect();
+    assert!(recorder.wait().expect("it ends").success(), "{rest:#?}");
+    let piped = std::fs::read_to_string(directory.path().join("report.json")).expect("a report");
+    let copied = run(highwater()
+        .arg("report")
+        .arg(directory.path().join("copy.hwm"))
+        .arg("--json"));
+    assert!(
+        piped.trim_end() == copied.stdout.trim_end(),
+        "the reports differ"
+    );
+    assert!(Report::of(&directory.path().join("copy.hwm")).peak().blocks >= 10_000);
+}
+
+#[test]
+fn a_redacted_recording_has_no_arguments_in_it() {
+    privileged!();
+    let directory = scratch();
+    let secret = "hunter2-the-secret";
+    for (redact, found) in [(&["--redact"][..], false), (&[], true)] {
+        let file = directory.path().join(format!("{found}.hwm"));
+        let outcome = run(highwater()
+            .arg("record")
+            .args(redact)
+            .arg("-o")
+            .arg(&file)
+            .args(["--", "/bin/sh", "-c", "sleep 0.3; exit 0", secret]));
+        outcome.assert_says(0, &[]);
+        let report = run(highwater().arg("report").arg(&file).arg("--json"));
+        assert_eq!(report.stdout.contains(secret), found);
+        // Chunks that are too small to be packed are there as they are; others may hide what they hold.
+        let text = run(highwater().arg("report").arg(&file));
+        assert_eq!(text.stdout.contains("--redact"), !found);
+    }
+}

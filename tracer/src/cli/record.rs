@@ -1,18 +1,27 @@
 //! `highwater record`: trace, and answer.
 
-use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{DONE, output, report};
+use super::{
+    DONE,
+    output::{self, Usage},
+    report,
+};
 use crate::{
     event::Nanos,
     probe::{capability, link::LinkKind},
     record::Opening,
     report::size,
     session::{self, Options, Outcome, Preflight, Subject},
-    target::Target,
+    target::{Target, leave_out_arguments},
 };
 
 /// Trace a process until it ends, Ctrl-C, or --duration; then say who held the memory
@@ -31,7 +40,7 @@ pub(super) struct Arguments {
         required_unless_present = "command"
     )]
     pid: Option<u32>,
-    /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten
+    /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Stop after this long: 90, 30s, 5m, 1h
@@ -60,6 +69,9 @@ pub(super) struct Arguments {
     /// Attach even if that will slow the process much, without asking
     #[arg(short, long)]
     yes: bool,
+    /// Leave arguments out of all command lines in the recording: they may be secret
+    #[arg(long)]
+    redact: bool,
     /// Kind of probe link (session, multi or perf) instead of the best that works
     #[arg(long, value_name = "KIND", hide = true)]
     link: Option<LinkKind>,
@@ -153,10 +165,18 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         ring,
         preflight,
         yes,
+        redact,
         link,
         command,
     } = arguments;
+    let to_stdout = output.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    if to_stdout {
+        check_stdout(pid.is_none())?;
+    }
     capability::check()?;
+    if redact {
+        leave_out_arguments();
+    }
     let (subject, name) = match pid {
         Some(pid) => {
             let target = Target::open(pid)?;
@@ -173,7 +193,10 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let path = output.unwrap_or_else(|| {
         output::recording_name(&name, pid.unwrap_or_else(std::process::id), now)
     });
-    let file = output::create(&path)?;
+    let file = match to_stdout {
+        true => io::stdout().as_fd().try_clone_to_owned()?.into(),
+        false => output::create(&path)?,
+    };
     let options = Options {
         subject,
         output: path.clone(),
@@ -194,16 +217,20 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let outcome = runtime.block_on(session::record(options, file, opening()));
+    let outcome = runtime.block_on(session::record(options, file, opening(redact)));
     let Outcome { reason, status } = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            forget_if_empty(&path);
+            if !to_stdout {
+                forget_if_empty(&path);
+            }
             return Err(error.into());
         }
     };
     log::debug!("recording ended: {reason}");
-    report::print_answer(&path)?;
+    if !to_stdout {
+        report::print_answer(&path)?;
+    }
     if reason == session::PROBES_LOST {
         anyhow::bail!(
             "the recording ended early: hw-guard, the process that held the probes, was killed; the target runs on. Record \
@@ -223,6 +250,20 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     })
 }
 
+/// Whether a recording may go to standard output.
+fn check_stdout(launches: bool) -> Result<(), Usage> {
+    if launches {
+        let said = "-o - and a command: its output would be mixed with the recording; record to a file, or attach with -p";
+        return Err(Usage(said.to_owned()));
+    }
+    if io::stdout().is_terminal() {
+        let said =
+            "-o -: a recording is no text for a terminal; pipe it on, as in `| highwater report -`";
+        return Err(Usage(said.to_owned()));
+    }
+    Ok(())
+}
+
 /// A recording that never began is no use to anyone.
 fn forget_if_empty(path: &std::path::Path) {
     let began = crate::record::reader::open(path)
@@ -234,15 +275,13 @@ fn forget_if_empty(path: &std::path::Path) {
 }
 
 /// How this recording came to be; the session adds the kind of link.
-fn opening() -> Opening {
+fn opening(redacted: bool) -> Opening {
     let uname = rustix::system::uname();
     let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let Nanos(started_ns) = session::monotonic();
     Opening {
         highwater: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: std::env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
+        command_line: command_line(redacted),
         kernel: format!(
             "{} {} {}",
             part(uname.sysname()),
@@ -253,7 +292,18 @@ fn opening() -> Opening {
         started_unix_ns: session::wall(),
         page_size: rustix::param::page_size() as u64,
         link: String::new(),
+        redacted,
     }
+}
+
+/// Our own command line; without what the command to be launched is given, if that may be secret.
+fn command_line(redacted: bool) -> Vec<String> {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut words: Vec<String> = words.collect();
+    if redacted && let Some(end) = words.iter().position(|word| word == "--") {
+        words.truncate(end + 2);
+    }
+    words
 }
 
 #[cfg(test)]

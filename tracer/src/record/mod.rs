@@ -82,6 +82,9 @@ pub struct Opening {
     pub page_size: u64,
     /// How probes were linked: `session`, `multi` or `perf`.
     pub link: String,
+    /// Arguments were left out of all command lines, this one's too.
+    #[serde(default)]
+    pub redacted: bool,
 }
 
 /// A traced process.

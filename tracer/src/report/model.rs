@@ -180,7 +180,8 @@ impl Profile {
     pub fn growth_bytes_per_s(&self) -> f64 {
         let growing = self.growth.iter();
         let rates = growing.filter(|(key, _)| key.kind.makes_the_peak());
-        rates.map(|(_, rate)| rate).sum()
+        // The sum of no numbers would be -0.
+        rates.fold(0.0, |sum, (_, rate)| sum + rate)
     }
 
     /// At that rate, how long it takes from the end of the recording until the memory cgroup is full, seconds; `None`

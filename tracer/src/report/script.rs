@@ -35,6 +35,7 @@ impl Script {
             started_unix_ns: 1_767_323_045_500_000_000,
             page_size: 4096,
             link: "session".into(),
+            redacted: false,
         };
         Self {
             entries: vec![Entry::Opening(opening)],

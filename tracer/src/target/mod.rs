@@ -19,5 +19,5 @@ mod thunk;
 pub mod vdso;
 
 pub use error::TargetError;
-pub use process::{Target, descendants};
+pub use process::{Target, descendants, leave_out_arguments};
 pub use safety::Refusal;

@@ -1,5 +1,6 @@
 //! One process: who it is, and whether it still is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -87,7 +88,7 @@ impl Target {
             ns_pid,
             start_ticks: stat.start_ticks,
             started_unix_ns: unix_ns(stat.start_ticks),
-            command: command(&dir, &status),
+            command: shown(command(&dir, &status)),
             leader_gone,
             live_tid,
         };
@@ -260,6 +261,24 @@ fn numbered_entries(dir: &Path) -> Vec<u32> {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect()
+}
+
+/// Whether arguments are left out of all command lines.
+static WITHOUT_ARGUMENTS: AtomicBool = AtomicBool::new(false);
+
+/// From here on, arguments are left out of the command lines of all targets: they may be secret, and nothing that
+/// is said of a target can then give them away.
+pub fn leave_out_arguments() {
+    WITHOUT_ARGUMENTS.store(true, Ordering::Relaxed);
+}
+
+/// As much of a command line as may be shown.
+fn shown(command: String) -> String {
+    if !WITHOUT_ARGUMENTS.load(Ordering::Relaxed) {
+        return command;
+    }
+    let program = command.split(' ').next().unwrap_or_default();
+    program.to_owned()
 }
 
 fn command(dir: &Path, status: &[u8]) -> String {

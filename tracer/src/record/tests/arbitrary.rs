@@ -152,6 +152,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 started_ns: numbers[0],
                 started_unix_ns: numbers[1],
                 page_size: numbers[2],
+                redacted: numbers[0] % 2 == 0,
                 link: text,
             })),
         (

@@ -11,6 +11,7 @@ fn opening() -> Opening {
         started_unix_ns: 2,
         page_size: 4096,
         link: "session".into(),
+        redacted: false,
     }
 }
 

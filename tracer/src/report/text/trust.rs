@@ -265,6 +265,10 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
             ),
         ));
     }
+    if profile.opening.redacted {
+        let text = "Arguments were left out of command lines, as asked for by --redact.";
+        said.0.push((Style::Plain, text.to_owned()));
+    }
     said.0.extend(
         notes
             .iter()

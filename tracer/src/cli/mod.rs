@@ -1,5 +1,7 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
+mod check;
+mod diff;
 mod doctor;
 mod flamegraph;
 mod floor;
@@ -43,6 +45,8 @@ enum Verb {
     Table(table::Arguments),
     Tree(tree::Arguments),
     Stats(stats::Arguments),
+    Diff(diff::Arguments),
+    Check(check::Arguments),
     #[command(name = "__floor", hide = true)]
     Floor(floor::Arguments),
     Doctor(doctor::Arguments),
@@ -54,6 +58,8 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The command line makes no sense.
 const USAGE: u8 = 2;
+/// A budget does not hold.
+const OVER_BUDGET: u8 = 3;
 /// Rights are missing.
 const NOT_PERMITTED: u8 = 4;
 
@@ -104,6 +110,8 @@ pub fn run() -> ExitCode {
         Verb::Table(arguments) => table::run(&arguments).map(|()| DONE),
         Verb::Tree(arguments) => tree::run(&arguments).map(|()| DONE),
         Verb::Stats(arguments) => stats::run(&arguments).map(|()| DONE),
+        Verb::Diff(arguments) => diff::run(&arguments).map(|()| DONE),
+        Verb::Check(arguments) => check::run(&arguments),
         Verb::Floor(arguments) => floor::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
     };

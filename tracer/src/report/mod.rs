@@ -14,6 +14,7 @@
 
 pub mod answer;
 mod asked;
+pub mod difference;
 pub mod flamegraph;
 mod growth;
 pub mod json;

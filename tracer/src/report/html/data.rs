@@ -19,6 +19,7 @@ use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::name;
 use super::super::question::{Question, When};
+use super::super::size;
 use super::super::text;
 use super::super::time;
 use super::trie::{Trie, process_name};
@@ -438,11 +439,31 @@ fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
             format!("This recording stops early, at {at}: {reason}."),
         ));
     }
+    if profile.sample_bytes().is_some() {
+        let text = "Allocations were sampled: the sizes and counts here are estimates.";
+        said.push((true, text.to_owned()));
+    }
     said.extend(text::trust(profile));
+    said.extend(books(profile).map(|text| (false, text)));
     let asked = question.focus.is_some() || question.ignore.is_some() || question.least > 0;
     if asked || !question.threads.is_empty() || !question.processes.is_empty() {
         let text = "Filters were given on the command line: this page has only what they leave.";
         said.push((false, text.to_owned()));
     }
     said
+}
+
+/// How what was traced and what the kernel says add up at the peak.
+fn books(profile: &Profile) -> Option<String> {
+    let peak = &profile.memory.peak;
+    let resident = peak.rss?.saturating_add(peak.swap.unwrap_or(0));
+    let (before, unexplained) = (peak.before_attach?, peak.unexplained?);
+    let sign = if unexplained < 0 { "-" } else { "" };
+    Some(format!(
+        "At the peak the kernel counted {} resident and swapped: {} traced, {} held before attach, {sign}{} unexplained.",
+        size::short(resident),
+        size::short(peak.live),
+        size::short(before),
+        size::short(unexplained.unsigned_abs())
+    ))
 }

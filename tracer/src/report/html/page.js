@@ -457,9 +457,13 @@ line.onkeydown = event => {
 };
 
 // ---- everything
+let stale = true, tabled = 0;
 function show(changed = true) {
-  if (changed) { values(); fill(); count(); }
-  search(); share(); lay(); draw(); list(); drawTimeline();
+  if (changed) { values(); fill(); stale = true; }
+  search(); share(); lay(); draw(); drawTimeline();
+  // The table comes once the picture is there.
+  clearTimeout(tabled);
+  tabled = setTimeout(() => { if (stale) count(); stale = false; list(); });
   const total = $('total'), sum = tree.bytes[0];
   total.dataset.bytes = sum;
   total.textContent = amount(sum);

@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::super::replay::Threads;
 use super::super::script::{MIB, Script};
 use super::*;
+use crate::record::Entry;
 
 fn page(profile: &Profile) -> String {
     let mut page = Vec::new();
@@ -56,7 +57,13 @@ fn the_holders_of_the_page_come_to_the_peak_and_to_the_end() {
 #[test]
 fn a_function_name_cannot_end_the_script() {
     let evil = "a</script><script>alert(1)</script><!--{{script}}";
-    let page = page(&profile(two_stacks(evil)));
+    let mut script = two_stacks("load");
+    for entry in &mut script.entries {
+        if let Entry::Names(names) = entry {
+            names.functions[0].function = evil.to_owned();
+        }
+    }
+    let page = page(&profile(script));
     assert!(!page.contains("<script>alert"));
     let strings = data(&page)["trie"]["strings"].clone();
     let mut strings = strings.as_array().unwrap().iter();

@@ -1,7 +1,7 @@
 //! The page: a flame graph of any moment, under the timeline that it is picked on, in one file that asks nobody for
 //! anything.
 //!
-//! The recording's figures are embedded as JSON ([`data`]); the page's own script draws them. A content security policy
+//! The recording's figures are embedded as JSON; the page's own script draws them. A content security policy
 //! forbids the page every request, and all text goes in as text, so a name from a hostile binary stays a name.
 
 mod data;

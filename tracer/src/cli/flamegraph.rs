@@ -1,7 +1,7 @@
 //! `highwater flamegraph`: the holders as a picture.
 
 use std::{
-    io::{self, BufWriter, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
 };
 
@@ -12,7 +12,9 @@ use super::{
     output::Usage,
     question::{self, Asked},
 };
-use crate::report::{Threads, answer::Answer, flamegraph};
+use crate::live::Kinds;
+use crate::report::question::Question;
+use crate::report::{Threads, answer::Answer, flamegraph, html};
 
 /// Draw who held the memory as a flame graph
 #[derive(Debug, Args)]
@@ -20,7 +22,7 @@ pub(super) struct Arguments {
     /// The recording
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where to write the SVG; `-` is standard output (default: FILE with .svg)
+    /// Where to write the page, or the picture if it ends in .svg; `-` is standard output (default: FILE with .html)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Draw who asked for the memory at the bottom, and on it who called that
@@ -30,36 +32,60 @@ pub(super) struct Arguments {
     asked: Asked,
 }
 
+impl Arguments {
+    fn order(&self) -> flamegraph::Order {
+        match self.inverted {
+            false => flamegraph::Order::RootFirst,
+            true => flamegraph::Order::LeafFirst,
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.asked.question()?;
-    let profile = question::read(&arguments.file, &question, Threads::Together)?;
-    let answer = Answer::of(&profile, &question);
-    let order = match arguments.inverted {
-        false => flamegraph::Order::RootFirst,
-        true => flamegraph::Order::LeafFirst,
-    };
     let path = match &arguments.output {
         Some(path) => path.clone(),
-        None => arguments.file.with_extension("svg"),
+        None => arguments.file.with_extension("html"),
     };
-    if path.as_os_str() == "-" {
-        let mut out = BufWriter::new(io::stdout().lock());
-        flamegraph::write_svg(&profile, &answer, order, &mut out)?;
-        return Ok(out.flush()?);
-    }
-    if path
-        .extension()
-        .is_none_or(|extension| !extension.eq_ignore_ascii_case("svg"))
-    {
+    let is = |wanted: &str| {
+        let extension = path.extension();
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
+    };
+    let written = if is("html") || is("htm") || path.as_os_str() == "-" {
+        page(arguments, &question)?
+    } else if is("svg") {
+        picture(arguments, &question)?
+    } else {
         let said = format!(
-            "{}: flame graphs are written as SVG; name it .svg",
+            "{}: flame graphs are written as HTML or SVG; name it .html or .svg",
             path.display()
         );
         return Err(Usage(said).into());
+    };
+    if path.as_os_str() == "-" {
+        return Ok(io::stdout().lock().write_all(&written)?);
     }
-    let mut svg = Vec::new();
-    flamegraph::write_svg(&profile, &answer, order, &mut svg)?;
-    std::fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::write(&path, written).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("highwater: wrote {}", path.display());
     Ok(())
+}
+
+/// The page has threads and kinds told apart, whatever it shows at first.
+fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
+    let whole = Question {
+        kinds: Kinds::ALL,
+        ..question.clone()
+    };
+    let profile = question::read(&arguments.file, &whole, Threads::Apart)?;
+    let mut page = Vec::new();
+    html::write(&profile, question, arguments.order(), &mut page)?;
+    Ok(page)
+}
+
+fn picture(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
+    let profile = question::read(&arguments.file, question, Threads::Together)?;
+    let answer = Answer::of(&profile, question);
+    let mut svg = Vec::new();
+    flamegraph::write_svg(&profile, &answer, arguments.order(), &mut svg)?;
+    Ok(svg)
 }

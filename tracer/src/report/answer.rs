@@ -112,7 +112,8 @@ fn growing(profile: &Profile) -> Vec<Holder> {
         .collect()
 }
 
-fn matches(profile: &Profile, question: &Question, holder: &Holder) -> bool {
+/// Whether the filters of a question leave this holder. Its size and kind are not looked at.
+pub(super) fn matches(profile: &Profile, question: &Question, holder: &Holder) -> bool {
     of_process(profile, question, holder)
         && of_thread(profile, question, holder)
         && (question.focus.is_none() && question.ignore.is_none() || {

@@ -5,7 +5,8 @@
 //!
 //! - [`text`]: the first screen, for a person;
 //! - [`json`]: everything, for programs;
-//! - [`flamegraph`]: the holders as a picture.
+//! - [`flamegraph`]: the holders as a picture;
+//! - [`html`]: the holders of any moment, as a page.
 //!
 //! [`question`] is what may be asked of it, [`answer`] the holders that this comes to, [`rows`] sums them up.
 //!
@@ -17,6 +18,7 @@ mod asked;
 pub mod difference;
 pub mod flamegraph;
 mod growth;
+pub mod html;
 pub mod json;
 pub mod memory;
 mod model;

@@ -16,6 +16,7 @@ use self::page::{Page, Style};
 pub use self::statistics::write_statistics;
 pub use self::table::write_table;
 pub use self::tree::write_tree;
+pub(super) use self::trust::said as trust;
 use super::answer::{Answer, Unit};
 use super::model::{Completion, Profile};
 use super::name::printable;

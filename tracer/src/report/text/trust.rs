@@ -28,6 +28,14 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     Ok(())
 }
 
+/// The same for other views: whether it makes sizes wrong, and what is said.
+pub(in crate::report) fn said(profile: &Profile) -> Vec<(bool, String)> {
+    let sentences = sentences(profile).into_iter();
+    sentences
+        .map(|(style, sentence)| (style == Style::Warning, sentence))
+        .collect()
+}
+
 /// Everything that is not zero. First what makes sizes wrong, then what hides who it was, then what is worth knowing.
 fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     // Taken apart, so that a new counter cannot be forgotten here.

@@ -1,0 +1,103 @@
+use serde_json::Value;
+
+use super::super::replay::Threads;
+use super::super::script::{MIB, Script};
+use super::*;
+use crate::record::Entry;
+
+fn page(profile: &Profile) -> String {
+    let mut page = Vec::new();
+    write(profile, &Question::default(), Order::RootFirst, &mut page).unwrap();
+    String::from_utf8(page).unwrap()
+}
+
+/// The data as a browser finds it: up to the first end of a script element.
+fn data(page: &str) -> Value {
+    let (_, after) = page
+        .split_once("<script type=\"application/json\" id=\"data\">")
+        .unwrap();
+    let (data, _) = after.split_once("</script").unwrap();
+    serde_json::from_str(data).unwrap()
+}
+
+fn profile(script: Script) -> Profile {
+    let entries = script.entries.into_iter().map(Ok);
+    Profile::replay_for(entries, &Question::default(), Threads::Apart).unwrap()
+}
+
+fn sum(column: &Value) -> u64 {
+    column
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bytes| bytes.as_u64().unwrap())
+        .sum()
+}
+
+fn two_stacks(first: &str) -> Script {
+    let mut script = Script::launched("app");
+    script.stack(1, &[first, "main@src/main.c:4"]);
+    script.stack(2, &["log", "main@src/main.c:9"]);
+    script.allocate(0, 100, 1, 3 * MIB);
+    script.free_at(0, 300, |script| script.allocate(0, 200, 2, MIB));
+    script.close(1000, "interrupted");
+    script
+}
+
+#[test]
+fn the_holders_of_the_page_come_to_the_peak_and_to_the_end() {
+    let profile = profile(two_stacks("load"));
+    let data = data(&page(&profile));
+    assert_eq!(sum(&data["views"][0]["bytes"]), profile.peak.bytes);
+    assert_eq!(profile.peak.bytes, 4 * MIB);
+    assert_eq!(sum(&data["views"][1]["bytes"]), MIB);
+    assert_eq!(data["merged"], 0);
+}
+
+#[test]
+fn a_function_name_cannot_end_the_script() {
+    let evil = "a</script><script>alert(1)</script><!--{{script}}";
+    let mut script = two_stacks("load");
+    for entry in &mut script.entries {
+        if let Entry::Names(names) = entry {
+            names.functions[0].function = evil.to_owned();
+        }
+    }
+    let page = page(&profile(script));
+    assert!(!page.contains("<script>alert"));
+    let strings = data(&page)["trie"]["strings"].clone();
+    let mut strings = strings.as_array().unwrap().iter();
+    assert!(strings.any(|name| {
+        name.as_str()
+            .is_some_and(|name| name.starts_with("a</script>"))
+    }));
+}
+
+#[test]
+fn the_page_refers_to_nothing_outside_of_itself() {
+    let page = page(&profile(two_stacks("load")));
+    for reference in ["http:", "https:", "src=", "url(", "@import", "import("] {
+        assert!(!page.contains(reference), "{reference}");
+    }
+    for place in ["{{style}}", "{{data}}", "{{script}}"] {
+        assert!(!page.contains(place), "{place}");
+    }
+}
+
+#[test]
+fn holders_beyond_the_room_there_is_are_added_up() {
+    let mut script = Script::launched("app");
+    let stacks = 20_100_u32;
+    for stack in 1..=stacks {
+        script.allocate(0, 100, stack, u64::from(stack));
+    }
+    script.close(1000, "interrupted");
+    let profile = profile(script);
+    let data = data(&page(&profile));
+    assert_eq!(data["merged"], 100);
+    let bytes = data["views"][0]["bytes"].as_array().unwrap();
+    assert_eq!(bytes.len(), 20_001);
+    // The smallest ones are those that were added up.
+    assert_eq!(bytes[20_000], 100 * 101 / 2);
+    assert_eq!(sum(&data["views"][0]["bytes"]), profile.peak.bytes);
+}

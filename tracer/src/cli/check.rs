@@ -253,7 +253,8 @@ fn parse_size(text: &str) -> Result<u64, String> {
 
 fn parse_growth(text: &str) -> Result<Growth, Usage> {
     let Some(percent) = text.trim().strip_suffix('%') else {
-        return parse_size(text).map(Growth::Bytes).map_err(Usage);
+        let size = parse_size(text).map(Growth::Bytes);
+        return size.map_err(|error| Usage(format!("{error}; or say 5%")));
     };
     match percent.trim().parse::<f64>() {
         Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(Growth::Percent(percent)),

@@ -64,7 +64,7 @@ pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
     writeln!(
         err,
         "next        highwater flamegraph {shown} -o {}",
-        path.with_extension("svg").display()
+        path.with_extension("html").display()
     )?;
     err.flush()?;
     Ok(())

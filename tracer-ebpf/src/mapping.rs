@@ -33,8 +33,8 @@ use highwater_common::{
 use crate::{
     call, emit,
     lifecycle::member,
-    mark,
     maps::{KERNEL_OFFSETS, PROCESSES},
+    mark,
     thread::Thread,
     walk,
 };

@@ -4,7 +4,8 @@
 use aya_ebpf::{
     bindings::pt_regs,
     helpers::{
-        bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user, generated::bpf_probe_read_user as read_user,
+        bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated::bpf_probe_read_user as read_user,
     },
 };
 use highwater_common::{
@@ -64,7 +65,11 @@ pub fn tell(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> u32 {
             tid,
             epoch: process.epoch,
             kind: EventKind::Marked as u8,
-            flags: if number + 1 == parts { FLAG_LAST_PART } else { 0 },
+            flags: if number + 1 == parts {
+                FLAG_LAST_PART
+            } else {
+                0
+            },
             function: 0,
             slot: number as u8,
         };

@@ -3,6 +3,7 @@
 mod check;
 mod diff;
 mod doctor;
+mod export;
 mod flamegraph;
 mod floor;
 mod kind;
@@ -47,6 +48,7 @@ enum Verb {
     Stats(stats::Arguments),
     Diff(diff::Arguments),
     Check(check::Arguments),
+    Export(export::Arguments),
     #[command(name = "__floor", hide = true)]
     Floor(floor::Arguments),
     Doctor(doctor::Arguments),
@@ -112,6 +114,7 @@ pub fn run() -> ExitCode {
         Verb::Stats(arguments) => stats::run(&arguments).map(|()| DONE),
         Verb::Diff(arguments) => diff::run(&arguments).map(|()| DONE),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Export(arguments) => export::run(&arguments).map(|()| DONE),
         Verb::Floor(arguments) => floor::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -147,7 +147,7 @@ fn subtitle(profile: &Profile, answer: &Answer) -> String {
 }
 
 /// A holder's boxes, root first.
-fn path(profile: &Profile, holder: &Holder) -> Vec<String> {
+pub(super) fn path(profile: &Profile, holder: &Holder) -> Vec<String> {
     let mut path = Vec::new();
     if profile.processes.len() > 1
         && let Some(process) = profile.process(holder.process)

@@ -16,6 +16,7 @@
 pub mod answer;
 mod asked;
 pub mod difference;
+pub mod export;
 pub mod flamegraph;
 mod growth;
 pub mod html;

@@ -1,0 +1,294 @@
+//! pprof's profile, gzipped: for `go tool pprof`, Pyroscope, Speedscope, Grafana.
+//!
+//! Objects and space that were allocated over the whole recording, and in use at the moment asked for. The messages and
+//! the numbers of their fields: <https://github.com/google/pprof/blob/main/proto/profile.proto>. So few of them are needed
+//! that they are written by hand; a message is a list of fields, each a varint or a text after its length.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::super::answer::Answer;
+use super::super::model::Profile;
+use super::super::name::{NamedFrame, UNKNOWN_STACK};
+use crate::live::HolderKey;
+
+/// Address space of a module in the profile: offsets are of one file, and those of two must not meet.
+const MODULE_BYTES: u64 = 1 << 40;
+
+/// A message under construction.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// A number. Zero is what a field that is not there means.
+    fn number(&mut self, field: u64, value: u64) {
+        if value != 0 {
+            self.varint(field << 3);
+            self.varint(value);
+        }
+    }
+
+    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.varint(field << 3 | 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn message(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        fill(&mut inner);
+        self.bytes(field, &inner.0);
+    }
+
+    fn packed(&mut self, field: u64, values: &[u64]) {
+        self.message(field, |inner| {
+            for value in values {
+                inner.varint(*value);
+            }
+        });
+    }
+}
+
+/// Texts, each once. The first is empty.
+struct Texts {
+    list: Vec<String>,
+    by_text: HashMap<String, u64>,
+}
+
+impl Texts {
+    fn index(&mut self, text: &str) -> u64 {
+        if let Some(index) = self.by_text.get(text) {
+            return *index;
+        }
+        let index = self.list.len() as u64;
+        self.list.push(text.to_owned());
+        self.by_text.insert(text.to_owned(), index);
+        index
+    }
+}
+
+/// What samples refer to, numbered from 1.
+struct Tables {
+    texts: Texts,
+    profile: Message,
+    modules: HashMap<String, u64>,
+    functions: HashMap<(u64, u64), u64>,
+    locations: HashMap<(u64, u64, Vec<(u64, u64)>), u64>,
+}
+
+impl Tables {
+    fn module(&mut self, frame: &NamedFrame<'_>) -> u64 {
+        let Some(module) = frame.module else {
+            return 0;
+        };
+        let path = module.path.to_string_lossy();
+        if let Some(id) = self.modules.get(&*path) {
+            return *id;
+        }
+        let id = self.modules.len() as u64 + 1;
+        let (file, build_id) = (
+            self.texts.index(&path),
+            self.texts.index(module.build_id.as_deref().unwrap_or("")),
+        );
+        self.profile.message(3, |mapping| {
+            mapping.number(1, id);
+            mapping.number(2, id * MODULE_BYTES);
+            mapping.number(3, (id + 1) * MODULE_BYTES);
+            mapping.number(5, file);
+            mapping.number(6, build_id);
+            // Names, files, lines and inlined functions are there: nothing is left to look up.
+            for known in 7..=10 {
+                mapping.number(known, 1);
+            }
+        });
+        self.modules.insert(path.into_owned(), id);
+        id
+    }
+
+    fn function(&mut self, frame: &NamedFrame<'_>) -> u64 {
+        let label = frame.function.map_or_else(|| frame.label(), str::to_owned);
+        let key = (
+            self.texts.index(&label),
+            self.texts.index(frame.file.unwrap_or("")),
+        );
+        let next = self.functions.len() as u64 + 1;
+        if let Some(id) = self.functions.get(&key) {
+            return *id;
+        }
+        self.profile.message(5, |function| {
+            function.number(1, next);
+            function.number(2, key.0);
+            function.number(3, key.0);
+            function.number(4, key.1);
+        });
+        self.functions.insert(key, next);
+        next
+    }
+
+    /// One location: a function, after those that were inlined into it.
+    fn location(&mut self, frames: &[NamedFrame<'_>]) -> u64 {
+        let Some(outer) = frames.last() else {
+            return 0;
+        };
+        let module = self.module(outer);
+        let address = module * MODULE_BYTES + outer.offset.unwrap_or(0) % MODULE_BYTES;
+        let lines: Vec<(u64, u64)> = frames
+            .iter()
+            .map(|frame| (self.function(frame), u64::from(frame.line.unwrap_or(0))))
+            .collect();
+        let key = (module, address, lines);
+        if let Some(id) = self.locations.get(&key) {
+            return *id;
+        }
+        let id = self.locations.len() as u64 + 1;
+        self.profile.message(4, |location| {
+            location.number(1, id);
+            location.number(2, module);
+            location.number(3, address);
+            for (function, number) in &key.2 {
+                location.message(4, |line| {
+                    line.number(1, *function);
+                    line.number(2, *number);
+                });
+            }
+        });
+        self.locations.insert(key, id);
+        id
+    }
+}
+
+/// Writes what was allocated and what was in use. Values of samples add up to the answers' blocks and bytes.
+///
+/// # Errors
+///
+/// What `out` says.
+pub fn write(
+    profile: &Profile,
+    allocated: &Answer,
+    in_use: &Answer,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut values: HashMap<HolderKey, [u64; 4]> = HashMap::new();
+    for (first, answer) in [(0, allocated), (2, in_use)] {
+        for holder in &answer.holders {
+            let sums = values.entry(holder.key()).or_default();
+            sums[first] = sums[first].saturating_add(holder.blocks);
+            sums[first + 1] = sums[first + 1].saturating_add(holder.bytes);
+        }
+    }
+    let mut samples: Vec<_> = values.into_iter().collect();
+    samples.sort_by_key(|(key, [_, allocated, _, used])| {
+        (
+            std::cmp::Reverse((*used, *allocated)),
+            key.stack.0,
+            key.thread.map(|tid| tid.0),
+        )
+    });
+    let mut tables = Tables {
+        texts: Texts {
+            list: vec![String::new()],
+            by_text: HashMap::from([(String::new(), 0)]),
+        },
+        profile: Message::default(),
+        modules: HashMap::new(),
+        functions: HashMap::new(),
+        locations: HashMap::new(),
+    };
+    for name in [
+        "alloc_objects",
+        "alloc_space",
+        "inuse_objects",
+        "inuse_space",
+    ] {
+        let unit = if name.ends_with("space") {
+            "bytes"
+        } else {
+            "count"
+        };
+        let (name, unit) = (tables.texts.index(name), tables.texts.index(unit));
+        tables.profile.message(1, |value| {
+            value.number(1, name);
+            value.number(2, unit);
+        });
+    }
+    for (key, values) in samples {
+        let frames = profile.frames(key.stack).unwrap_or_default();
+        let mut locations = Vec::new();
+        for function in frames.chunk_by(|frame, _| frame.inlined) {
+            locations.push(tables.location(function));
+        }
+        if locations.is_empty() {
+            let unknown = NamedFrame {
+                function: Some(UNKNOWN_STACK),
+                ..NamedFrame::default()
+            };
+            locations.push(tables.location(&[unknown]));
+        }
+        let thread = key.thread.map_or(0, |tid| u64::from(tid.0));
+        let thread_name = key
+            .thread
+            .and_then(|tid| profile.thread_name(key.process, tid))
+            .unwrap_or("");
+        let pid = profile
+            .process(key.process)
+            .map_or(0, |process| u64::from(process.process.pid));
+        let labels =
+            [("pid", pid), ("tid", thread)].map(|(name, id)| (tables.texts.index(name), id));
+        let named = (
+            tables.texts.index("thread"),
+            tables.texts.index(thread_name),
+        );
+        tables.profile.message(2, |sample| {
+            sample.packed(1, &locations);
+            sample.packed(2, &values);
+            for (name, id) in labels {
+                sample.message(3, |label| {
+                    label.number(1, name);
+                    label.number(3, id);
+                });
+            }
+            if named.1 != 0 {
+                sample.message(3, |label| {
+                    label.number(1, named.0);
+                    label.number(2, named.1);
+                });
+            }
+        });
+    }
+    let mut comments = vec![format!("highwater: in use is what was {}", in_use.words)];
+    if !profile.is_complete() {
+        comments.push("not all was seen; `highwater report` says what is missing".to_owned());
+    }
+    let comments: Vec<u64> = comments
+        .iter()
+        .map(|text| tables.texts.index(text))
+        .collect();
+    let shown_first = tables.texts.index("inuse_space");
+    let Tables {
+        texts,
+        profile: mut message,
+        ..
+    } = tables;
+    for text in &texts.list {
+        message.bytes(6, text.as_bytes());
+    }
+    message.number(9, profile.opening.started_unix_ns);
+    message.number(10, profile.duration_ns());
+    message.packed(13, &comments);
+    message.number(14, shown_first);
+    let mut gzip = GzEncoder::new(out, Compression::default());
+    gzip.write_all(&message.0)?;
+    gzip.finish()?;
+    Ok(())
+}

@@ -78,13 +78,17 @@ impl Texts {
     }
 }
 
+/// The number of a function, and the line in its file.
+type Line = (u64, u64);
+
 /// What samples refer to, numbered from 1.
 struct Tables {
     texts: Texts,
     profile: Message,
     modules: HashMap<String, u64>,
     functions: HashMap<(u64, u64), u64>,
-    locations: HashMap<(u64, u64, Vec<(u64, u64)>), u64>,
+    /// By module, address and the lines there.
+    locations: HashMap<(u64, u64, Vec<Line>), u64>,
 }
 
 impl Tables {
@@ -143,7 +147,7 @@ impl Tables {
         };
         let module = self.module(outer);
         let address = module * MODULE_BYTES + outer.offset.unwrap_or(0) % MODULE_BYTES;
-        let lines: Vec<(u64, u64)> = frames
+        let lines: Vec<Line> = frames
             .iter()
             .map(|frame| (self.function(frame), u64::from(frame.line.unwrap_or(0))))
             .collect();
@@ -291,4 +295,95 @@ pub fn write(
     gzip.write_all(&message.0)?;
     gzip.finish()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::super::super::question::{Question, When};
+    use super::super::super::script::Script;
+    use super::*;
+
+    fn varint(bytes: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (first, rest) = bytes.split_first().expect("a varint ends");
+            *bytes = rest;
+            value |= u64::from(first & 0x7f) << shift;
+            if first & 0x80 == 0 {
+                break;
+            }
+        }
+        value
+    }
+
+    /// Number and content of every field that has a length.
+    fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let key = varint(&mut bytes);
+            let value = varint(&mut bytes);
+            if key & 7 == 2 {
+                let (content, rest) = bytes.split_at(value as usize);
+                fields.push((key >> 3, content));
+                bytes = rest;
+            }
+        }
+        fields
+    }
+
+    #[test]
+    fn values_add_up_to_what_was_allocated_and_what_is_in_use() {
+        let mut script = Script::launched("/bin/app");
+        script.stack(1, &["keep", "main"]);
+        script.stack(2, &["pass", "main"]);
+        script.allocate(1, 1, 1, 1000);
+        script.allocate(1, 2, 2, 30);
+        script.free_last(1, 3);
+        script.allocate(1, 4, 1, 500);
+        script.close(9, "interrupted");
+        let profile = script.closed();
+        let of = |when| {
+            let question = Question {
+                when,
+                ..Question::default()
+            };
+            Answer::of(&profile, &question)
+        };
+        let (allocated, in_use) = (of(When::Allocated), of(When::Peak));
+        assert!(allocated.bytes > in_use.bytes);
+        let mut zipped = Vec::new();
+        write(&profile, &allocated, &in_use, &mut zipped).expect("a Vec takes all");
+        let mut message = Vec::new();
+        flate2::read::GzDecoder::new(&zipped[..])
+            .read_to_end(&mut message)
+            .expect("it is gzip");
+
+        let mut sums = [0; 4];
+        let mut texts = Vec::new();
+        for (number, content) in fields(&message) {
+            match number {
+                2 => {
+                    let parts = fields(content);
+                    let (_, mut values) = parts
+                        .iter()
+                        .copied()
+                        .find(|(number, _)| *number == 2)
+                        .expect("a sample has values");
+                    for sum in &mut sums {
+                        *sum += varint(&mut values);
+                    }
+                }
+                6 => texts.push(String::from_utf8_lossy(content).into_owned()),
+                _ => {}
+            }
+        }
+        let wanted = [&allocated, &in_use].map(|answer| [answer.blocks, answer.bytes]);
+        assert_eq!(sums[..], wanted.concat()[..]);
+        assert_eq!(texts[0], "");
+        for name in ["keep", "pass", "inuse_space"] {
+            assert!(texts.iter().any(|text| text == name), "{name}: {texts:?}");
+        }
+    }
 }

@@ -11,7 +11,7 @@
 pub struct TracedProcess {
     /// tgid << [`GENERATION_BITS`] | exec generation.
     pub identity: u32,
-    /// Mapping epoch, raised by the user side when mappings have changed meaning.
+    /// Mapping epoch, raised by either side when mappings have changed meaning.
     pub epoch: u32,
     /// `PROCESS_*`.
     pub flags: u32,
@@ -37,6 +37,86 @@ pub struct TracedProcess {
 }
 
 const _: () = assert!(size_of::<TracedProcess>() == 64);
+
+/// A change of a [`TracedProcess`] by the user side, made by the kernel side's program `hw_update`: both sides write the
+/// value, and one that was read, changed and put back whole would undo an exec that came in between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessUpdate {
+    /// Which process.
+    pub tgid: u32,
+    /// The identity that the change is meant for: if the process has another one by now, nothing is changed.
+    pub identity: u32,
+    /// `UPDATE_*`
+    pub what: u32,
+    /// [`UPDATE_LIBRARY`]: `PROCESS_*`.
+    pub flags: u32,
+    /// ... and where the allocator's library is, as in [`TracedProcess`].
+    pub libc_start: u64,
+    /// As in [`TracedProcess`].
+    pub libc_end: u64,
+    /// As in [`TracedProcess`].
+    pub allocator_start: u64,
+    /// As in [`TracedProcess`].
+    pub allocator_end: u64,
+    /// [`UPDATE_CODE`]: as in [`TracedProcess`].
+    pub code_start: u32,
+    /// As in [`TracedProcess`].
+    pub code_count: u32,
+}
+
+/// Flags and the place of the library are set.
+pub const UPDATE_LIBRARY: u32 = 1;
+/// The place of code ranges is set, and a new code generation begins.
+pub const UPDATE_CODE: u32 = 2;
+/// A new mapping epoch begins.
+pub const UPDATE_EPOCH: u32 = 4;
+
+/// What `hw_update` answers: the process is not traced.
+pub const UPDATED_NOTHING: u32 = 0;
+/// ... it has called exec since.
+pub const UPDATED_TOO_LATE: u32 = 1;
+/// ... it was changed.
+pub const UPDATED: u32 = 2;
+
+impl ProcessUpdate {
+    /// As arguments of a raw tracepoint, of which there are at most twelve.
+    pub fn arguments(&self) -> [u64; 12] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            pair(self.tgid, self.identity),
+            pair(self.what, self.flags),
+            self.libc_start,
+            self.libc_end,
+            self.allocator_start,
+            self.allocator_end,
+            pair(self.code_start, self.code_count),
+            0,
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    /// What [`ProcessUpdate::arguments`] made of it.
+    #[inline(always)]
+    pub fn from_arguments(argument: impl Fn(usize) -> u64) -> Self {
+        let low = |index| argument(index) as u32;
+        let high = |index| (argument(index) >> 32) as u32;
+        Self {
+            tgid: low(0),
+            identity: high(0),
+            what: low(1),
+            flags: high(1),
+            libc_start: argument(2),
+            libc_end: argument(3),
+            allocator_start: argument(4),
+            allocator_end: argument(5),
+            code_start: low(6),
+            code_count: high(6),
+        }
+    }
+}
 
 /// Low bits of an identity that count exec generations; a tgid has at most 22 bits (`PID_MAX_LIMIT`).
 pub const GENERATION_BITS: u32 = 10;

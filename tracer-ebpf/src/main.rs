@@ -34,6 +34,7 @@ mod scan;
 mod selftest;
 mod session;
 mod thread;
+mod update;
 mod walk;
 
 use core::ffi::c_void;

@@ -121,18 +121,16 @@ fn measure_in(
     let counted = child.median(PROBED_PAIRS)?;
     drop(counting);
 
-    kernel.set_process(
-        target.pid,
-        TracedProcess {
-            identity: target.pid << GENERATION_BITS,
-            libc_start: allocator.text.start,
-            libc_end: allocator.text.end,
-            allocator_start: allocator.own_code.start,
-            allocator_end: allocator.own_code.end,
-            ..TracedProcess::default()
-        },
-    )?;
-    kernel.set_code(target.pid, &[child.code], None)?;
+    let identity = target.pid << GENERATION_BITS;
+    kernel.set_process(TracedProcess {
+        identity,
+        libc_start: allocator.text.start,
+        libc_end: allocator.text.end,
+        allocator_start: allocator.own_code.start,
+        allocator_end: allocator.own_code.end,
+        ..TracedProcess::default()
+    })?;
+    kernel.set_code(identity, &[child.code], false)?;
     let _allocations = Link::place(kernel, kind, library, &sites(&[Function::Malloc]), pid)?;
     let allocating = child.median(PROBED_PAIRS)?;
     let _frees = Link::place(kernel, kind, library, &sites(&[Function::Free]), pid)?;

@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::RawTracePoint,
+    programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 use aya_obj::{Object, generated::bpf_insn};
 use highwater_common::{
@@ -20,7 +20,10 @@ use highwater_common::{
     cookie::Function,
     counter::Counter,
     loss::Losses,
-    process::TracedProcess,
+    process::{
+        GENERATION_BITS, ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY,
+        UPDATED_NOTHING,
+    },
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
     unwind::CodeRange,
 };
@@ -58,6 +61,9 @@ const TRACEPOINTS: [(&str, &str); 4] = [
     ("hw_oom", "mark_victim"),
 ];
 
+/// The program that changes a traced process for us.
+const UPDATE: &str = "hw_update";
+
 /// The rings that the kernel side writes.
 pub struct Rings {
     /// Events.
@@ -94,6 +100,14 @@ pub struct Kernel {
     memory_bytes: u64,
 }
 
+/// A tracepoint program that could not be loaded, attached or run.
+fn attaching(program: &str, source: ProgramError) -> ProbeError {
+    ProbeError::Attach {
+        program: program.to_owned(),
+        source,
+    }
+}
+
 impl Kernel {
     /// Loads the object and its maps; no program is attached yet. `ring_bytes` is the size of the event ring, rounded
     /// up to a power of two pages.
@@ -106,6 +120,12 @@ impl Kernel {
             .override_global("AYA_LOG_LEVEL", &(log::max_level() as u8), false)
             .map_max_entries("EVENTS", ring_bytes)
             .load(OBJECT)?;
+        let update: &mut RawTracePoint = ebpf
+            .program_mut(UPDATE)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {UPDATE}")))?
+            .try_into()
+            .map_err(|source| attaching(UPDATE, source))?;
+        update.load().map_err(|source| attaching(UPDATE, source))?;
         let memory_bytes = memory_of(&ebpf);
         let table_maps = ebpf
             .map("TABLES")
@@ -168,24 +188,45 @@ impl Kernel {
     }
 
     /// Tells the kernel side where a process's code lies now, and of a new mapping epoch in the same moment; remembered walks
-    /// of it are dropped.
+    /// of it are dropped. Nothing happens if `identity` (the kernel side's) is not what the process is any more.
     pub fn set_code(
         &mut self,
-        tgid: u32,
+        identity: u32,
         ranges: &[CodeRange],
-        epoch: Option<u32>,
+        new_epoch: bool,
     ) -> Result<(), ProbeError> {
-        let Some(mut process) = self.process(tgid) else {
+        let tgid = identity >> GENERATION_BITS;
+        if self.process(tgid).is_none() {
             return Ok(());
+        }
+        let (code_start, code_count) = self.tables.put_ranges(tgid, ranges)?;
+        let epoch = if new_epoch { UPDATE_EPOCH } else { 0 };
+        self.update(&ProcessUpdate {
+            tgid,
+            identity,
+            what: UPDATE_CODE | epoch,
+            code_start,
+            code_count,
+            ..ProcessUpdate::default()
+        })?;
+        Ok(())
+    }
+
+    /// Changes what the kernel side knows of a process, which may be about to change it as well. Says what became of it:
+    /// `UPDATED*`.
+    fn update(&mut self, update: &ProcessUpdate) -> Result<u32, ProbeError> {
+        let failed = |source| attaching(UPDATE, source);
+        let program: &RawTracePoint = self
+            .ebpf
+            .program(UPDATE)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {UPDATE}")))?
+            .try_into()
+            .map_err(failed)?;
+        let run = RawTracePointRunOptions {
+            args: update.arguments(),
+            cpu: None,
         };
-        let (start, count) = self.tables.put_ranges(tgid, ranges)?;
-        process.code_start = start;
-        process.code_count = count;
-        // Never back: the kernel side raises it too.
-        process.epoch = process.epoch.max(epoch.unwrap_or(0));
-        // In large steps: the kernel side takes small ones, and a number must not come twice.
-        process.code_generation = (process.code_generation | 0xffff).wrapping_add(1);
-        self.set_process(tgid, process)
+        Ok(program.test_run(run).map_err(failed)?.return_value)
     }
 
     /// What the maps cost, bytes of kernel memory, charged to our cgroup.
@@ -216,10 +257,7 @@ impl Kernel {
     }
 
     fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<(), ProbeError> {
-        let failed = |source| ProbeError::Attach {
-            program: name.to_owned(),
-            source,
-        };
+        let failed = |source| attaching(name, source);
         let program: &mut RawTracePoint = self
             .ebpf
             .program_mut(name)
@@ -263,8 +301,24 @@ impl Kernel {
         Ok(())
     }
 
-    /// Declares a process traced, or changes what the kernel side knows of it.
-    pub fn set_process(&mut self, tgid: u32, process: TracedProcess) -> Result<(), ProbeError> {
+    /// Declares a process traced, or changes what the kernel side knows of its flags and its library. Nothing happens if it
+    /// has called exec since it had this identity: the kernel side has said so, or is about to.
+    pub fn set_process(&mut self, process: TracedProcess) -> Result<(), ProbeError> {
+        let tgid = process.identity >> GENERATION_BITS;
+        let updated = self.update(&ProcessUpdate {
+            tgid,
+            identity: process.identity,
+            what: UPDATE_LIBRARY,
+            flags: process.flags,
+            libc_start: process.libc_start,
+            libc_end: process.libc_end,
+            allocator_start: process.allocator_start,
+            allocator_end: process.allocator_end,
+            ..ProcessUpdate::default()
+        })?;
+        if updated != UPDATED_NOTHING {
+            return Ok(());
+        }
         self.processes
             .insert(tgid, process, 0)
             .map_err(|source| ProbeError::Map {

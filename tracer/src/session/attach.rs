@@ -240,25 +240,16 @@ impl Session {
         } else {
             0
         };
-        let known = self
-            .kernel
-            .process(followed.target.pid)
-            .unwrap_or(TracedProcess {
-                nonce: clock::monotonic().0 as u32,
-                ..TracedProcess::default()
-            });
-        self.kernel.set_process(
-            followed.target.pid,
-            TracedProcess {
-                identity: kernel_identity(followed.target.pid, followed.id),
-                flags: flags | children,
-                libc_start: allocator.map_or(0, |allocator| allocator.text.start),
-                libc_end: allocator.map_or(0, |allocator| allocator.text.end),
-                allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),
-                allocator_end: allocator.map_or(0, |allocator| allocator.own_code.end),
-                ..known
-            },
-        )
+        self.kernel.set_process(TracedProcess {
+            identity: kernel_identity(followed.target.pid, followed.id),
+            flags: flags | children,
+            nonce: clock::monotonic().0 as u32,
+            libc_start: allocator.map_or(0, |allocator| allocator.text.start),
+            libc_end: allocator.map_or(0, |allocator| allocator.text.end),
+            allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),
+            allocator_end: allocator.map_or(0, |allocator| allocator.own_code.end),
+            ..TracedProcess::default()
+        })
     }
 
     /// Places all probes before any of them counts: they go in one after another, and a block whose allocation was seen

@@ -204,7 +204,7 @@ impl Session {
         // Told even if it looks the same: the kernel side has seen off what was unmapped, the same file at the same place
         // included.
         followed.unwound = unwound;
-        self.place_code(followed, changed.then_some(epoch + 1));
+        self.place_code(followed, changed);
     }
 
     /// The locations of a stack's return addresses.

@@ -17,7 +17,7 @@ use highwater_common::{
 };
 use tokio::sync::Notify;
 
-use super::{Session, follow::Followed};
+use super::{Session, follow::Followed, ordinals::kernel_identity};
 use crate::{
     record::ModuleIndex,
     symbol::CodeMapping,
@@ -349,7 +349,7 @@ impl Session {
     pub(super) fn know_code(&mut self, followed: &mut Followed) {
         self.read_code(followed);
         self.await_tables();
-        self.place_code(followed, None);
+        self.place_code(followed, false);
     }
 
     pub(super) fn await_tables(&mut self) {
@@ -364,13 +364,14 @@ impl Session {
     }
 
     /// Tells the kernel side where a process's code is, with the tables that there are, and of a new mapping epoch.
-    pub(super) fn place_code(&mut self, followed: &Followed, epoch: Option<u32>) {
+    pub(super) fn place_code(&mut self, followed: &Followed, new_epoch: bool) {
         let ranges: Vec<CodeRange> = followed
             .unwound
             .iter()
             .map(|code| self.unwinding.range(code))
             .collect();
-        if let Err(error) = self.kernel.set_code(followed.target.pid, &ranges, epoch) {
+        let identity = kernel_identity(followed.target.pid, followed.id);
+        if let Err(error) = self.kernel.set_code(identity, &ranges, new_epoch) {
             self.quality.note(format!(
                 "stacks of process {} ({}) are cut: {error}",
                 followed.target.pid, followed.target.command
@@ -386,7 +387,7 @@ impl Session {
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
             if let Some(followed) = self.processes.remove(&tgid) {
-                self.place_code(&followed, None);
+                self.place_code(&followed, false);
                 self.processes.insert(tgid, followed);
             }
         }

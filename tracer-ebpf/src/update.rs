@@ -1,0 +1,56 @@
+//! What the user side changes of a traced process, field by field in place: `hw_exec` and `hw_remap` write the same value.
+
+use core::ffi::c_void;
+
+use aya_ebpf::programs::RawTracePointContext;
+use highwater_common::process::{
+    PROCESS_HELD, ProcessUpdate, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED,
+    UPDATED_NOTHING, UPDATED_TOO_LATE,
+};
+
+use crate::{maps::PROCESSES, thread};
+
+/// Run by the user side alone (`BPF_PROG_RUN`), attached to nothing. Without aya's macro, whose wrapper answers 0 whatever
+/// the function says.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
+    let ctx = RawTracePointContext::new(ctx);
+    let update = ProcessUpdate::from_arguments(|index| ctx.arg(index));
+    let Some(process) = PROCESSES.get_ptr_mut(update.tgid) else {
+        return UPDATED_NOTHING;
+    };
+    let identity = unsafe { &raw const (*process).identity };
+    if unsafe { core::ptr::read_volatile(identity) } != update.identity {
+        return UPDATED_TOO_LATE;
+    }
+    let process = unsafe { &mut *process };
+    if update.what & UPDATE_LIBRARY != 0 {
+        process.flags = update.flags;
+        process.libc_start = update.libc_start;
+        process.libc_end = update.libc_end;
+        process.allocator_start = update.allocator_start;
+        process.allocator_end = update.allocator_end;
+    }
+    if update.what & UPDATE_CODE != 0 {
+        process.code_start = update.code_start;
+        process.code_count = update.code_count;
+        // In large steps: `hw_exec` and `hw_remap` take small ones, and a number must not come twice.
+        process.code_generation = (process.code_generation | 0xffff).wrapping_add(1);
+    }
+    if update.what & UPDATE_EPOCH != 0 {
+        process.epoch = process.epoch.wrapping_add(1);
+    }
+    // It called exec while we wrote: what exec undoes is undone again.
+    let late = unsafe { core::ptr::read_volatile(identity) } != update.identity;
+    if late {
+        process.flags &= !PROCESS_HELD;
+        process.libc_start = 0;
+        process.libc_end = 0;
+        process.allocator_start = 0;
+        process.allocator_end = 0;
+        process.code_count = 0;
+    }
+    thread::process_changed();
+    if late { UPDATED_TOO_LATE } else { UPDATED }
+}

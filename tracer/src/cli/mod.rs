@@ -1,12 +1,14 @@
 //! The command line: one verb a file. Arguments become a plan, and nothing below this module sees clap.
 
 mod check;
+mod completions;
 mod diff;
 mod doctor;
 mod export;
 mod flamegraph;
 mod floor;
 mod kind;
+mod man;
 mod mark;
 mod output;
 mod question;
@@ -52,6 +54,8 @@ enum Verb {
     #[command(name = "__floor", hide = true)]
     Floor(floor::Arguments),
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 /// Done.
@@ -117,6 +121,8 @@ pub fn run() -> ExitCode {
         Verb::Export(arguments) => export::run(&arguments).map(|()| DONE),
         Verb::Floor(arguments) => floor::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Completions(arguments) => completions::run(&arguments).map(|()| DONE),
+        Verb::Man(arguments) => man::run(&arguments).map(|()| DONE),
     };
     match result {
         Ok(code) => ExitCode::from(code),

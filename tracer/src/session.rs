@@ -18,6 +18,7 @@ mod memory;
 mod ordinals;
 mod preflight;
 mod progress;
+mod python;
 mod quality;
 pub mod rate;
 mod stacks;
@@ -219,6 +220,7 @@ struct Session {
     frames: FrameInterner,
     modules: code::Modules,
     unwinding: unwind::Unwinding,
+    python: python::Pythons,
     sideband: Option<Sideband>,
     processes: HashMap<u32, follow::Followed>,
     /// When processes that have mapped code are to be looked at again.
@@ -336,6 +338,7 @@ pub async fn record(
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
         unwinding,
+        python: python::Pythons::default(),
         sideband,
         processes: HashMap::new(),
         code_due: None,
@@ -464,6 +467,7 @@ impl Session {
                 },
                 _ = sampling.tick() => {
                     self.sample_all();
+                    self.examine_pythons();
                     if let Some(reason) = self.govern() {
                         progress.end();
                         return reason;
@@ -510,11 +514,15 @@ impl Session {
     /// Takes what one look at the rings found through all stages.
     fn take(&mut self, batch: Batch) {
         let Batch {
+            code,
             stacks,
             events,
             malformed,
         } = batch;
         self.quality.malformed_events += malformed;
+        for definition in code {
+            self.know_python_code(definition);
+        }
         self.undefined.extend(stacks);
         self.define_stacks();
         for raw in events {

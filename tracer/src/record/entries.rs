@@ -16,7 +16,7 @@ use super::damage::Damage;
 use super::format::OPTIONAL;
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, Mark, MarkKind, MemorySample,
+    EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Mark, MarkKind, MemorySample,
     Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
 };
 
@@ -32,6 +32,10 @@ const QUALITY: u8 = 9;
 const CLOSING: u8 = 10;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
+
+const NATIVE: u8 = 0;
+const PYTHON: u8 = 1;
+const INTERPRETER: u8 = 2;
 
 const MOMENT: u8 = 1;
 const BEGIN: u8 = 2;
@@ -135,10 +139,16 @@ fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
         index,
         module,
         offset,
+        kind,
     } = frame;
     put(to, index.0.into());
     put(to, module.map_or(0, |module| u64::from(module.0) + 1));
     put(to, offset);
+    to.push(match kind {
+        FrameKind::Native => NATIVE,
+        FrameKind::Python => PYTHON,
+        FrameKind::Interpreter => INTERPRETER,
+    });
     FRAME
 }
 
@@ -147,6 +157,12 @@ fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
         index: FrameIndex(fields.unsigned_32()?),
         module: fields.optional_32()?.map(ModuleIndex),
         offset: fields.unsigned()?,
+        kind: match fields.later_byte()? {
+            None | Some(NATIVE) => FrameKind::Native,
+            Some(PYTHON) => FrameKind::Python,
+            Some(INTERPRETER) => FrameKind::Interpreter,
+            Some(kind) => return Err(meaningless("kind of a frame", kind)),
+        },
     })
 }
 
@@ -394,6 +410,14 @@ struct Fields<'b> {
 impl<'b> Fields<'b> {
     fn byte(&mut self) -> Result<u8, Damage> {
         self.span.byte(self.body)
+    }
+
+    /// A byte that earlier writers did not write.
+    fn later_byte(&mut self) -> Result<Option<u8>, Damage> {
+        if self.span.remaining() == 0 {
+            return Ok(None);
+        }
+        self.byte().map(Some)
     }
 
     fn unsigned(&mut self) -> Result<u64, Damage> {

@@ -152,8 +152,23 @@ pub struct Frame {
     pub index: FrameIndex,
     /// The file, if the address lay in one.
     pub module: Option<ModuleIndex>,
-    /// Offset in that file (of the return address), or the bare address without one.
+    /// Offset in that file (of the return address), or the bare address without one. Of a Python frame the function's number in
+    /// this recording (from 1; 0 where it is not known) << 32 | the line (0 for none).
     pub offset: u64,
+    /// What kind of code it is.
+    pub kind: FrameKind,
+}
+
+/// A kind of code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameKind {
+    /// Machine code.
+    #[default]
+    Native,
+    /// A Python function. It stands before the native frame that runs it.
+    Python,
+    /// Machine code of a Python interpreter.
+    Interpreter,
 }
 
 /// The names of one code location, inlined functions included, innermost first; the last is the real function.

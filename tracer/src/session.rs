@@ -338,7 +338,7 @@ pub async fn record(
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
         unwinding,
-        python: python::Pythons::default(),
+        python: python::Pythons::new(!opening.redacted),
         sideband,
         processes: HashMap::new(),
         code_due: None,
@@ -711,9 +711,13 @@ impl Session {
         }
         self.note_tables();
         let losses = self.losses();
-        let quality = self
-            .quality
-            .sum(&self.kernel, &self.stacks, self.frames.folded(), losses);
+        let quality = self.quality.sum(
+            &self.kernel,
+            &self.stacks,
+            self.frames.folded(),
+            self.python.quality(),
+            losses,
+        );
         self.write(&Entry::Quality(quality));
         self.write(&Entry::Closing(Closing {
             ended_ns: at.0,

@@ -16,8 +16,8 @@ use super::damage::Damage;
 use super::format::OPTIONAL;
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Mark, MarkKind, MemorySample,
-    Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
+    EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Mark, MarkKind,
+    MemorySample, Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -167,7 +167,11 @@ fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
 }
 
 fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
-    let FrameNames { frame, functions } = names;
+    let FrameNames {
+        frame,
+        functions,
+        source,
+    } = names;
     put(to, frame.0.into());
     put(to, functions.len() as u64);
     for name in functions {
@@ -180,6 +184,7 @@ fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
         put_optional_text(to, file.as_deref());
         put(to, line.map_or(0, |line| u64::from(line) + 1));
     }
+    put_optional_text(to, source.as_deref());
     NAMES
 }
 
@@ -196,7 +201,16 @@ fn names(fields: &mut Fields) -> Result<FrameNames, Damage> {
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok(FrameNames { frame, functions })
+    let source = if fields.is_empty() {
+        None
+    } else {
+        fields.optional_text()?
+    };
+    Ok(FrameNames {
+        frame,
+        functions,
+        source,
+    })
 }
 
 fn put_stack(to: &mut Vec<u8>, stack: &Stack) -> u8 {
@@ -414,10 +428,15 @@ impl<'b> Fields<'b> {
 
     /// A byte that earlier writers did not write.
     fn later_byte(&mut self) -> Result<Option<u8>, Damage> {
-        if self.span.remaining() == 0 {
+        if self.is_empty() {
             return Ok(None);
         }
         self.byte().map(Some)
+    }
+
+    /// Nothing more was written.
+    fn is_empty(&self) -> bool {
+        self.span.remaining() == 0
     }
 
     fn unsigned(&mut self) -> Result<u64, Damage> {

@@ -10,6 +10,7 @@ use super::memory::{Memory, Moments, Samples};
 use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
+use super::view::Folded;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::reader::ReadError;
@@ -144,6 +145,7 @@ struct Replay {
     tracked: Vec<Tracked>,
     by_id: HashMap<ProcessId, usize>,
     locations: Locations,
+    folded: Folded,
     quality: Quality,
     closing: Option<Closing>,
     latest: Nanos,
@@ -170,6 +172,7 @@ impl Replay {
             tracked: Vec::new(),
             by_id: HashMap::new(),
             locations: Locations::default(),
+            folded: Folded::new(question.view),
             quality: Quality::default(),
             closing: None,
         }
@@ -188,9 +191,13 @@ impl Replay {
                 self.locations.frames.insert(frame.index, frame);
             }
             Entry::Names(names) => {
+                if let Some(source) = names.source {
+                    self.locations.sources.insert(names.frame, source);
+                }
                 self.locations.names.insert(names.frame, names.functions);
             }
             Entry::Stack(stack) => {
+                let stack = self.folded.take(stack, &self.locations);
                 self.locations.stacks.insert(stack.index, stack);
             }
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
@@ -282,6 +289,10 @@ impl Replay {
     }
 
     fn apply(&mut self, event: &Event) {
+        let event = &Event {
+            call: self.folded.fold(event.call),
+            ..*event
+        };
         self.latest = self.latest.max(event.at);
         self.asked.before(event, &self.live);
         if let Some(statistics) = &mut self.statistics {

@@ -90,6 +90,7 @@ impl Modules {
                 unwinding.want_file(index, file, build_id.as_deref());
                 match Image::of(file, &path) {
                     Ok(Some(image)) => pythons.add_file(index, python::File::new(image, file)),
+                    Ok(None) if python::is_python_program(&path) => pythons.add_program(index),
                     Ok(None) => {}
                     Err(error) => log::debug!("whether {} is a Python: {error}", path.display()),
                 }

@@ -2,8 +2,14 @@
 
 mod merge;
 mod slots;
+mod sources;
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use highwater_common::{process::GENERATION_BITS, python::Interpreter};
 use tokio::time::Instant;
@@ -15,7 +21,9 @@ use crate::{
         decode::StackDefinition,
         python::{self as sent, CodeDefinition},
     },
-    record::{Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex},
+    record::{
+        Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality,
+    },
     target::elf::{CodeSegment, Elf},
     unwind::python::{
         Image, Lines, Version,
@@ -25,6 +33,7 @@ use crate::{
 
 pub(super) use merge::{Part, merge};
 use slots::{Slot, Slots};
+use sources::Sources;
 
 /// Most code objects kept of all processes together.
 const MOST_CODE: usize = 1 << 18;
@@ -96,22 +105,39 @@ struct Known {
 }
 
 /// What the session knows of Python.
-#[derive(Default)]
 pub(super) struct Pythons {
     files: HashMap<ModuleIndex, Arc<File>>,
+    /// Modules that are programs of interpreters.
+    programs: HashSet<ModuleIndex>,
+    /// `None`: source text is not to be recorded.
+    sources: Option<Sources>,
     slots: Slots,
     /// By the kernel side's identity of the process, address and check word.
     code: HashMap<(u32, Address, u32), Arc<Known>>,
     functions: HashMap<(Option<String>, String, u32), u32>,
-    /// Code objects that were never told, or whose names could not be read.
-    nameless: u64,
-    /// ... and whose line tables could not.
-    lineless: u64,
-    /// Stacks in which native and Python frames do not pair up.
-    unpaired: u64,
+    /// What could not be seen.
+    quality: PythonQuality,
 }
 
 impl Pythons {
+    /// Knows of none yet. `sources`: lines of source text are to be recorded.
+    pub(super) fn new(sources: bool) -> Self {
+        Self {
+            files: HashMap::new(),
+            programs: HashSet::new(),
+            sources: sources.then(Sources::default),
+            slots: Slots::default(),
+            code: HashMap::new(),
+            functions: HashMap::new(),
+            quality: PythonQuality::default(),
+        }
+    }
+
+    /// A program that, by its name, is an interpreter's, and has hardly more in it than a call of its library.
+    pub(super) fn add_program(&mut self, module: ModuleIndex) {
+        self.programs.insert(module);
+    }
+
     /// A file that turned out to be an interpreter.
     pub(super) fn add_file(&mut self, module: ModuleIndex, file: File) {
         self.files.insert(module, Arc::new(file));
@@ -119,18 +145,21 @@ impl Pythons {
 
     /// Whether a module is an interpreter.
     pub(super) fn is_interpreter(&self, module: ModuleIndex) -> bool {
-        self.files.contains_key(&module)
+        self.files.contains_key(&module) || self.programs.contains(&module)
     }
 
-    /// Counters for the report: nameless, lineless, unpaired.
-    pub(super) fn counters(&self) -> (u64, u64, u64) {
-        (self.nameless, self.lineless, self.unpaired)
+    /// What could not be seen, as far as it was seen here.
+    pub(super) fn quality(&self) -> PythonQuality {
+        self.quality
     }
 
-    /// A process has ended: its code objects are not asked for any more.
-    pub(super) fn end(&mut self, kernel_identity: u32) {
-        self.code
-            .retain(|(process, ..), _| *process != kernel_identity);
+    /// A process has ended, or become another program: its code objects and sources are not asked for any more.
+    pub(super) fn end(&mut self, followed: &Followed) {
+        let identity = kernel_identity(followed.target.pid, followed.id);
+        self.code.retain(|(process, ..), _| *process != identity);
+        if let Some(sources) = &mut self.sources {
+            sources.end(&followed.target.proc_dir());
+        }
     }
 
     /// The number of a function; 0 is none.
@@ -297,7 +326,12 @@ impl Session {
         let version = python
             .and_then(|python| python.file.image.version)
             // Without it nothing of the table can be read; a process that is gone has told us before.
-            .or_else(|| self.python.files.values().find_map(|file| file.image.version));
+            .or_else(|| {
+                self.python
+                    .files
+                    .values()
+                    .find_map(|file| file.image.version)
+            });
         let table = definition
             .lines
             .clone()
@@ -306,10 +340,10 @@ impl Session {
             .zip(table)
             .map(|(version, table)| Lines::new(version, definition.first_line, table));
         if lines.is_none() {
-            self.python.lineless += 1;
+            self.python.quality.lineless += 1;
         }
         if definition.name.is_none() {
-            self.python.nameless += 1;
+            self.python.quality.nameless += 1;
         }
         let name = definition.name.unwrap_or_else(|| UNKNOWN.to_owned());
         let function =
@@ -376,7 +410,7 @@ impl Session {
         }
         let key = (kernel_process, frame.code, frame.check);
         let Some(code) = self.python.code.get(&key).map(Arc::clone) else {
-            self.python.nameless += 1;
+            self.python.quality.nameless += 1;
             return Some(self.name_python(None, 0, UNKNOWN, None, followed));
         };
         if frame.instruction < code.first_traceable && !frame.is_generator {
@@ -402,7 +436,7 @@ impl Session {
         function: u32,
         name: &str,
         line: Option<u32>,
-        _followed: Option<&Followed>,
+        followed: Option<&Followed>,
     ) -> FrameIndex {
         let place = u64::from(function) << 32 | u64::from(line.unwrap_or(0));
         let interned = self.frames.intern(FrameKind::Python, None, place);
@@ -414,6 +448,13 @@ impl Session {
                 offset,
                 kind,
             }));
+            let source = file
+                .zip(line)
+                .zip(followed)
+                .and_then(|((file, line), followed)| {
+                    let sources = self.python.sources.as_mut()?;
+                    sources.line(&followed.target.proc_dir(), file, line)
+                });
             self.write(&Entry::Names(FrameNames {
                 frame: interned.index,
                 functions: vec![FunctionName {
@@ -421,6 +462,7 @@ impl Session {
                     file: file.map(str::to_owned),
                     line,
                 }],
+                source,
             }));
         }
         interned.index
@@ -435,7 +477,7 @@ impl Session {
     ) -> Vec<FrameIndex> {
         let merged = merge(native, python, definition.truncated, definition.python_cut);
         if merged.unpaired {
-            self.python.unpaired += 1;
+            self.python.quality.unpaired += 1;
         }
         merged.frames
     }
@@ -459,7 +501,7 @@ fn bias(code: &Code, segments: &[CodeSegment]) -> Option<u64> {
     Some(mapping.start.wrapping_sub(address))
 }
 
-/// Whether a module is the program of an interpreter: `python3.11` has hardly more in it than a call of its library.
+/// Whether a file is, by its name, the program of an interpreter.
 pub(super) fn is_python_program(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.starts_with(b"python")

@@ -104,11 +104,16 @@ mod tests {
         let known = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x10));
         let folded = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x20));
         let too = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x30));
-        assert_eq!(folded.location, (FrameKind::Native, Some(ModuleIndex(7)), 0));
+        assert_eq!(
+            folded.location,
+            (FrameKind::Native, Some(ModuleIndex(7)), 0)
+        );
         assert!(folded.new && !too.new);
         assert_eq!(folded.index, too.index);
         assert_eq!(
-            interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x10)).index,
+            interner
+                .intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x10))
+                .index,
             known.index
         );
         assert_eq!(interner.folded(), 2);

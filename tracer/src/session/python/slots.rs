@@ -34,7 +34,10 @@ impl Slots {
             self.0.push((interpreter, Weak::new()));
             self.0.len()
         } else {
-            let free = self.0.iter().position(|(_, held)| held.strong_count() == 0)?;
+            let free = self
+                .0
+                .iter()
+                .position(|(_, held)| held.strong_count() == 0)?;
             free + 1
         };
         let held = Arc::new(number as u32);

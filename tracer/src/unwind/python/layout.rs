@@ -5,9 +5,7 @@
 
 use std::fmt;
 
-use highwater_common::python::{
-    ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, Interpreter, NOWHERE,
-};
+use highwater_common::python::{ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, Interpreter, NOWHERE};
 
 /// A version of CPython.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

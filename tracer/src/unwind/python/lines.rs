@@ -123,7 +123,11 @@ fn signed(bytes: &[u8]) -> Option<i64> {
         value |= u64::from(byte & 0x3f) << shift;
         if byte & MORE == 0 {
             let magnitude = (value >> 1) as i64;
-            return Some(if value & 1 == 1 { -magnitude } else { magnitude });
+            return Some(if value & 1 == 1 {
+                -magnitude
+            } else {
+                magnitude
+            });
         }
         shift += 6;
     }
@@ -159,20 +163,36 @@ mod tests {
     fn locations_of_every_form_are_read() {
         let table = [
             // Two units, short form: the first line.
-            0x80 | 1, 0x12,
+            0x80 | 1,
+            0x12,
             // One unit, two lines on.
-            0x80 | 12 << 3, 1, 2,
+            0x80 | 12 << 3,
+            1,
+            2,
             // One unit without a location.
             0x80 | 15 << 3,
             // Two units, 40 lines back, without columns.
-            0x80 | 13 << 3 | 1, 0x51, 0x01,
+            0x80 | 13 << 3 | 1,
+            0x51,
+            0x01,
             // One unit, one line on, in full.
-            0x80 | 14 << 3, 2, 0, 1, 1,
+            0x80 | 14 << 3,
+            2,
+            0,
+            1,
+            1,
         ];
         let table = lines(11, 100, &table);
         let found: Vec<_> = [0, 3, 4, 6, 8, 11, 12, 14].map(|at| table.line(at)).into();
         let expected = [
-            Some(100), Some(100), Some(102), None, Some(62), Some(62), Some(63), None,
+            Some(100),
+            Some(100),
+            Some(102),
+            None,
+            Some(62),
+            Some(62),
+            Some(63),
+            None,
         ];
         assert_eq!(found, expected);
     }

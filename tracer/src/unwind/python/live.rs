@@ -195,10 +195,7 @@ fn key(memory: &Memory, layout: &Layout, runtime: u64, states: &[State]) -> Opti
             (word as u32 == 1 && key < KEYS).then_some((offset as u64, key))
         })
         .collect();
-    if let Some(&(offset, _)) = candidates
-        .iter()
-        .find(|(_, key)| at(*key, THREAD_DATA))
-    {
+    if let Some(&(offset, _)) = candidates.iter().find(|(_, key)| at(*key, THREAD_DATA)) {
         return Some((offset, THREAD_DATA));
     }
     // Another libc: where in the descriptor is the state?

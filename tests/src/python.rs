@@ -6,8 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::victim::Victim;
-
 /// An interpreter.
 #[derive(Clone, Debug)]
 pub struct CPython {
@@ -90,10 +88,8 @@ pub fn python_victim(name: &str) -> PathBuf {
 }
 
 /// The stacks that a victim has told, by the size of the allocation: what it is about, and its frames, leaf first.
-pub fn told_python_stacks(victim: &Victim) -> BTreeMap<u64, (String, Vec<PythonFrame>)> {
-    victim
-        .said()
-        .iter()
+pub fn told_python_stacks(said: &[String]) -> BTreeMap<u64, (String, Vec<PythonFrame>)> {
+    said.iter()
         .filter_map(|line| line.strip_prefix("TRUTH\tSTACK\t"))
         .map(|line| {
             let words: Vec<&str> = line.split('\t').collect();

@@ -157,7 +157,17 @@ impl Report {
     /// The report of a recording.
     #[track_caller]
     pub fn of(file: &Path) -> Self {
-        let outcome = run(highwater().arg("report").arg(file).arg("--json"));
+        Self::with(file, &[])
+    }
+
+    /// The same, with further options.
+    #[track_caller]
+    pub fn with(file: &Path, options: &[&str]) -> Self {
+        let outcome = run(highwater()
+            .arg("report")
+            .arg(file)
+            .arg("--json")
+            .args(options));
         outcome.assert_says(0, &[]);
         let value: Value = serde_json::from_str(&outcome.stdout)
             .unwrap_or_else(|error| panic!("the report is no JSON: {error}: {outcome:#?}"));

@@ -525,10 +525,16 @@ mod tests {
 
     #[test]
     fn a_stack_that_claims_more_frames_than_it_has_is_refused() {
-        let mut bytes = [0u8; 24 + 8];
+        let mut bytes = [0u8; 32 + 8];
         bytes[20] = 2;
         assert!(stack_definition(&bytes).is_none());
         bytes[20] = 1;
+        bytes[24] = 1;
+        assert!(
+            stack_definition(&bytes).is_none(),
+            "no Python frame follows"
+        );
+        bytes[24] = 0;
         assert_eq!(
             stack_definition(&bytes).map(|stack| stack.frames.len()),
             Some(1)

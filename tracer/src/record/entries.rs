@@ -33,7 +33,6 @@ const CLOSING: u8 = 10;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 
-const NATIVE: u8 = 0;
 const PYTHON: u8 = 1;
 const INTERPRETER: u8 = 2;
 
@@ -144,11 +143,11 @@ fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
     put(to, index.0.into());
     put(to, module.map_or(0, |module| u64::from(module.0) + 1));
     put(to, offset);
-    to.push(match kind {
-        FrameKind::Native => NATIVE,
-        FrameKind::Python => PYTHON,
-        FrameKind::Interpreter => INTERPRETER,
-    });
+    match kind {
+        FrameKind::Native => {}
+        FrameKind::Python => to.push(PYTHON),
+        FrameKind::Interpreter => to.push(INTERPRETER),
+    }
     FRAME
 }
 
@@ -158,10 +157,10 @@ fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
         module: fields.optional_32()?.map(ModuleIndex),
         offset: fields.unsigned()?,
         kind: match fields.later_byte()? {
-            None | Some(NATIVE) => FrameKind::Native,
             Some(PYTHON) => FrameKind::Python,
             Some(INTERPRETER) => FrameKind::Interpreter,
-            Some(kind) => return Err(meaningless("kind of a frame", kind)),
+            // None is native, and so is what a later writer tells apart further.
+            _ => FrameKind::Native,
         },
     })
 }
@@ -184,7 +183,9 @@ fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
         put_optional_text(to, file.as_deref());
         put(to, line.map_or(0, |line| u64::from(line) + 1));
     }
-    put_optional_text(to, source.as_deref());
+    if source.is_some() {
+        put_optional_text(to, source.as_deref());
+    }
     NAMES
 }
 

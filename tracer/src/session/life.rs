@@ -292,7 +292,7 @@ impl Session {
     pub(super) fn end(&mut self, followed: &Followed, at: Nanos, reason: EndReason) {
         self.write_pending();
         self.modules.end(followed.id, self.symbols.as_ref());
-        self.python.end(&followed);
+        self.python.end(followed);
         if followed.is_written() {
             self.write(&Entry::End(ProcessEnd {
                 at,

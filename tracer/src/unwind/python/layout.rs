@@ -250,7 +250,7 @@ pub fn of_debug_offsets(bytes: &[u8]) -> Option<(Version, Layout)> {
         kernel.code_type,
     ]
     .iter()
-    .all(|at| at % 8 == 0 && at + 8 <= code_size)
+    .all(|at| at.is_multiple_of(8) && at + 8 <= code_size)
         && kernel.code_first_line + 4 <= code_size
         && [
             kernel.frame_previous,
@@ -258,10 +258,10 @@ pub fn of_debug_offsets(bytes: &[u8]) -> Option<(Version, Layout)> {
             kernel.frame_instruction,
         ]
         .iter()
-        .all(|at| at % 8 == 0 && at + 8 <= kernel.frame_size)
+        .all(|at| at.is_multiple_of(8) && at + 8 <= kernel.frame_size)
         && kernel.frame_entry < kernel.frame_size
         && kernel.frame_size <= 120
-        && kernel.frame_size % 8 == 0;
+        && kernel.frame_size.is_multiple_of(8);
     // Without the lock, objects are laid out in another way than the parts that nothing is said of are known to be.
     if !within || free_threaded {
         return None;

@@ -90,3 +90,96 @@ impl Folded {
         call
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::name::NamedFrame;
+    use super::super::question::Question;
+    use super::super::replay::Threads;
+    use super::super::script::Script;
+    use super::*;
+
+    /// Two stacks that differ within the interpreter, and one without Python.
+    fn script() -> Script {
+        let mut script = Script::launched("python3");
+        script.stack(
+            1,
+            &[
+                "copy@/np/array.c:7",
+                "eval:new",
+                "py:load@/srv/app.py:12",
+                "eval:_PyEval_EvalFrameDefault",
+                "main",
+            ],
+        );
+        script.stack(9, &["eval:resize"]);
+        script.push_stack(2, [100, 900, 102, 103, 104].map(FrameIndex).to_vec(), false);
+        script.stack(3, &["read", "main"]);
+        for (ms, stack) in [(1, 1), (2, 2), (3, 3)] {
+            script.allocate(0, ms, stack, 1000);
+        }
+        script
+    }
+
+    /// Holders at the peak, as bytes and labels.
+    fn shown(view: View) -> Vec<(u64, Vec<String>)> {
+        let question = Question {
+            view,
+            ..Question::default()
+        };
+        let entries = script().entries.into_iter().map(Ok);
+        let profile =
+            super::super::Profile::replay_for(entries, &question, Threads::Together).unwrap();
+        let mut shown: Vec<_> = profile
+            .peak
+            .holders
+            .iter()
+            .map(|holder| {
+                let frames = profile.frames(holder.stack).unwrap();
+                let labels = frames.iter().map(NamedFrame::label).collect();
+                (holder.bytes, labels)
+            })
+            .collect();
+        shown.sort();
+        shown
+    }
+
+    #[test]
+    fn the_interpreter_is_hidden_and_stacks_that_look_the_same_are_one() {
+        let expected = [
+            (1000, vec!["read", "main"]),
+            (2000, vec!["copy", "load", "main"]),
+        ];
+        assert_eq!(shown(View::Telling), owned(&expected));
+    }
+
+    #[test]
+    fn python_alone_leaves_stacks_without_it_as_they_are() {
+        let expected = [(1000, vec!["read", "main"]), (2000, vec!["load"])];
+        assert_eq!(shown(View::Python), owned(&expected));
+    }
+
+    #[test]
+    fn native_and_all_frames_are_to_be_had() {
+        let through = |function| vec!["copy", function, "_PyEval_EvalFrameDefault", "main"];
+        let expected = [
+            (1000, through("new")),
+            (1000, through("resize")),
+            (1000, vec!["read", "main"]),
+        ];
+        assert_eq!(shown(View::Native), owned(&expected));
+        assert_eq!(shown(View::All)[0].1.len(), 5);
+    }
+
+    fn owned(expected: &[(u64, Vec<&str>)]) -> Vec<(u64, Vec<String>)> {
+        expected
+            .iter()
+            .map(|(bytes, labels)| {
+                (
+                    *bytes,
+                    labels.iter().map(|&label| label.to_owned()).collect(),
+                )
+            })
+            .collect()
+    }
+}

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use highwater_tests::{
-    CPython, Launched, PythonFrame, Recorder, Report, Victim, alone, every_cpython, privileged,
-    python_victim, record_while, scratch, told_python_stacks,
+    CPython, Launched, PythonFrame, Recorder, Report, Victim, alone, every_cpython, highwater,
+    privileged, python_victim, record_while, run, scratch, told_python_stacks,
 };
 
 fn victim(python: &CPython, script: &str) -> Victim {
@@ -273,5 +274,91 @@ fn the_source_line_is_recorded_unless_it_is_to_be_left_out() {
             frame["function"] == "add_scalar" && frame["source"] == "return data.translate(MORE)"
         });
         assert_eq!(has, expected, "{options:?}");
+    }
+}
+
+#[test]
+fn small_objects_are_seen_one_by_one_if_asked_for() {
+    privileged!();
+    const OBJECTS: u64 = 20_000;
+    for python in every_cpython() {
+        let blocks_made = |options: &[&str]| {
+            let directory = scratch();
+            let file = directory.path().join("recording.hwm");
+            let mut command = highwater();
+            command.arg("record").args(options).arg("-o").arg(&file);
+            command
+                .arg("--")
+                .arg(&python.program)
+                .arg(python_victim("busy.py"));
+            let mut launched = Launched::start_command(&file, &mut command);
+            launched.tell(&format!("objects {OBJECTS}"));
+            let (outcome, file) = launched.wait();
+            outcome.assert_says(0, &[]);
+            let report = Report::of(&file);
+            assert_eq!(report.total("unmatched_frees"), 0, "{python:?}");
+            let peak = report.peak();
+            let made = peak.holders.iter().filter(|holder| {
+                let mut frames = holder.python.iter();
+                frames.any(|frame| frame.function == "objects")
+            });
+            made.fold((0, 0), |(bytes, blocks), holder| {
+                (bytes + holder.bytes, blocks + holder.blocks)
+            })
+        };
+        // Each has 100 bytes and a head of 33; the list of them has 8 each and grows by an eighth.
+        let (bytes, blocks) = blocks_made(&["--python-allocators"]);
+        assert!(
+            (OBJECTS..OBJECTS + 100).contains(&blocks),
+            "{python:?}: {blocks} blocks"
+        );
+        assert!(
+            (OBJECTS * (133 + 8)..OBJECTS * (133 + 10) + 10_000).contains(&bytes),
+            "{python:?}: {bytes} bytes"
+        );
+        let (arenas, ranges) = blocks_made(&[]);
+        assert!(ranges < 100, "{python:?}: {ranges} arenas and large blocks");
+        assert!(
+            arenas.abs_diff(bytes) < 2_500_000,
+            "{python:?}: {arenas} bytes in arenas"
+        );
+    }
+}
+
+#[test]
+fn to_a_python_that_runs_no_allocator_can_be_given() {
+    let outcome = run(highwater().args(["record", "--python-allocators", "-p", "1"]));
+    outcome.assert_says(2, &["PYTHONMALLOC=malloc"]);
+}
+
+#[test]
+fn an_idle_python_is_attached_to_at_once_and_never_stopped() {
+    privileged!();
+    for python in every_cpython() {
+        let directory = scratch();
+        // It waits for its input.
+        let mut victim = victim(&python, "story.py");
+        let began = Instant::now();
+        let recorder = Recorder::attach(victim.pid(), &directory.path().join("recording.hwm"));
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(20), "{python:?}: {took:?}");
+        let status = fs::read_to_string(format!("/proc/{}/status", victim.pid())).expect("it runs");
+        assert!(status.contains("State:\tS"), "{python:?}: {status}");
+        victim.tell("process 1");
+        let report = recorder.interrupt();
+        victim.quit();
+        let peak = report.peak();
+        let named = peak
+            .holders
+            .iter()
+            .filter(|holder| holder.bytes >= 1_000_000);
+        assert!(
+            named.clone().count() >= 4,
+            "{python:?}: {:#?}",
+            peak.holders
+        );
+        for holder in named {
+            assert!(holder.python.len() >= 4, "{python:?}: {holder:#?}");
+        }
     }
 }

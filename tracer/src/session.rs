@@ -123,6 +123,8 @@ pub struct Options {
     pub max_overhead: Option<f64>,
     /// Size of the event ring, bytes.
     pub ring_bytes: u32,
+    /// A launched Python is to ask malloc for every object.
+    pub python_allocators: bool,
     /// A kind of link instead of the best that works.
     pub link: Option<LinkKind>,
     /// What to do before attaching to a process that runs.
@@ -418,7 +420,15 @@ impl Session {
                 None
             }
             Subject::Command { command } => {
-                let launched = launch::Launched::hold(&command)?;
+                let mut environment = Vec::new();
+                if self.options.python_allocators {
+                    environment.push(("PYTHONMALLOC", "malloc"));
+                    self.quality.remark(
+                        "Python ran with PYTHONMALLOC=malloc, as asked for by --python-allocators"
+                            .to_owned(),
+                    );
+                }
+                let launched = launch::Launched::hold(&command, &environment)?;
                 self.root = launched.pid();
                 let kind = self.hold(&launched)?;
                 opening.link = kind.to_string();

@@ -12,6 +12,10 @@ def keep(held):
     held.append(bytearray(4096))
 
 
+def objects(count):
+    return [bytes(100) for _ in range(count)]
+
+
 def grow():
     held = []
     while True:
@@ -28,6 +32,8 @@ def main():
             before = time.process_time_ns()
             fib(int(words[1]))
             print("TRUTH", f"ns={time.process_time_ns() - before}")
+        elif words[0] == "objects":
+            held = objects(int(words[1]))
         elif words[0] == "grow":
             grow()
         print("DONE", words[0], flush=True)

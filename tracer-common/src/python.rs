@@ -9,7 +9,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Interpreter {
-    /// Where the key lies under which threads keep their `S`: a `Py_tss_t`.
+    /// Where the key lies under which threads keep their `S`: a `Py_tss_t`. Below [`MOST_KEYS`]: the key itself.
     pub state_key: u64,
     /// `PyCode_Type`: what a code object has in [`Interpreter::code_type`].
     pub type_of_code: u64,
@@ -64,6 +64,9 @@ pub struct Interpreter {
 }
 
 const _: () = assert!(size_of::<Interpreter>() == 112);
+
+/// Keys of thread-specific data that glibc has.
+pub const MOST_KEYS: u64 = 1024;
 
 /// No such member.
 pub const NOWHERE: u32 = u32::MAX;
@@ -156,7 +159,7 @@ pub const MAX_FILE_BYTES: usize = 512;
 /// Most bytes of a function's name.
 pub const MAX_NAME_BYTES: usize = 256;
 /// Bytes of a line table, fewer than this; longer ones are left to the user side.
-pub const MAX_LINE_BYTES: usize = 2048;
+pub const MAX_LINE_BYTES: usize = 16 << 10;
 
 /// A code object as it is sent; what of the line table is not there is not sent.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +175,7 @@ pub struct CodeRecord {
     pub lines: [u8; MAX_LINE_BYTES],
 }
 
-const _: () = assert!(size_of::<CodeRecord>() == 64 + 512 + 256 + 2048);
+const _: () = assert!(size_of::<CodeRecord>() == 64 + 512 + 256 + (16 << 10));
 
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]

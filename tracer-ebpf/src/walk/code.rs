@@ -176,7 +176,7 @@ fn text(interpreter: &Interpreter, object: u64, to: *mut u8, room: u64) -> TextH
     }
 }
 
-/// Reads at most 2047 bytes.
+/// Reads less than 16 KiB.
 #[inline(always)]
 fn read(to: *mut u8, size: u64, from: u64) -> bool {
     unsafe { gen_probe_read_user(to.cast(), bounded(size) as u32, from as *const c_void) == 0 }
@@ -185,8 +185,9 @@ fn read(to: *mut u8, size: u64, from: u64) -> bool {
 /// A size that the verifier sees the bound of.
 #[inline(always)]
 fn bounded(size: u64) -> u64 {
-    const _: () = assert!(MAX_LINE_BYTES == 2048 && MAX_FILE_BYTES < 2048 && MAX_NAME_BYTES < 2048);
+    const _: () =
+        assert!(MAX_LINE_BYTES == 0x4000 && MAX_FILE_BYTES < 0x4000 && MAX_NAME_BYTES < 0x4000);
     let mut size = size;
-    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) size, options(pure, nomem, nostack)) };
+    unsafe { core::arch::asm!("{0} &= 16383", inout(reg) size, options(pure, nomem, nostack)) };
     size
 }

@@ -22,7 +22,7 @@ use highwater_common::{
     counter::Counter,
     process::TracedProcess,
     python::{
-        ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES, NOWHERE,
+        ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES, MOST_KEYS, NOWHERE,
         PYTHON_ENTRY, PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM,
     },
 };
@@ -194,15 +194,15 @@ fn current_frame(interpreter: &Interpreter) -> Result<u64, Counter> {
     const UNKNOWN: Counter = Counter::PythonStateUnknown;
     /// Keys whose data lie in the descriptor itself; the others' in blocks of as many.
     const KEYS_A_BLOCK: u64 = 32;
-    /// Keys that glibc has.
-    const MOST_KEYS: u64 = 1024;
-
-    let key = user_word(interpreter.state_key).ok_or(UNKNOWN)?;
-    if key as u32 == 0 {
-        // Python has not begun.
-        return Ok(0);
+    let mut key = interpreter.state_key;
+    if key >= MOST_KEYS {
+        let word = user_word(key).ok_or(UNKNOWN)?;
+        if word as u32 == 0 {
+            // Python has not begun.
+            return Ok(0);
+        }
+        key = word >> 32;
     }
-    let key = key >> 32;
     if key >= MOST_KEYS {
         return Err(UNKNOWN);
     }

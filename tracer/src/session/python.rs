@@ -82,15 +82,12 @@ impl Python {
         self.slot.as_ref().map_or(0, Slot::number)
     }
 
-    /// Whether a return address lies in the evaluation loop.
+    /// Whether a return address lies in the evaluation loop of an interpreter whose frames are read.
     pub(super) fn evaluates(&self, Address(return_address): Address) -> bool {
         // It may lie behind the last instruction.
         let at = return_address.wrapping_sub(self.bias).wrapping_sub(1);
-        self.file
-            .image
-            .evaluation
-            .iter()
-            .any(|part| part.contains(&at))
+        let mut parts = self.file.image.evaluation.iter();
+        self.slot.is_some() && parts.any(|part| part.contains(&at))
     }
 }
 

@@ -84,7 +84,7 @@ pub fn examine(memory: &Memory, layout: &Layout, runtime: u64, type_of_code: u64
         return Verdict::NotYet;
     }
     Verdict::Fits(Interpreter {
-        state_key: runtime + key,
+        state_key: key,
         type_of_code,
         thread_data,
         ..layout.kernel
@@ -165,7 +165,8 @@ fn frames_of(
     Ok(seen)
 }
 
-/// Where in `_PyRuntime` the key is under which each thread has its own state, and where threads have their data.
+/// Where the key is under which each thread has its own state (or the key itself, where no word is known to be it for good), and
+/// where threads have their data.
 fn key(memory: &Memory, layout: &Layout, runtime: u64, states: &[State]) -> Option<(u64, u32)> {
     // A state may belong to a thread that has another one just now, or that has ended: one that fits is enough, for no other
     // word in a thread's data is the address of that state.
@@ -184,19 +185,16 @@ fn key(memory: &Memory, layout: &Layout, runtime: u64, states: &[State]) -> Opti
         && let Some(key) = read(offset)
         && at(key, THREAD_DATA)
     {
-        return Some((offset, THREAD_DATA));
+        return Some((runtime.wrapping_add(offset), THREAD_DATA));
     }
     let bytes = memory.bytes(runtime, RUNTIME_BYTES)?;
-    let candidates: Vec<(u64, u32)> = (0..bytes.len() - 8)
-        .step_by(4)
-        .filter_map(|offset| {
-            let word = u64::from_le_bytes(bytes[offset..offset + 8].try_into().ok()?);
-            let key = (word >> 32) as u32;
-            (word as u32 == 1 && key < KEYS).then_some((offset as u64, key))
-        })
-        .collect();
-    if let Some(&(offset, _)) = candidates.iter().find(|(_, key)| at(*key, THREAD_DATA)) {
-        return Some((offset, THREAD_DATA));
+    let mut candidates = (0..bytes.len() - 8).step_by(4).filter_map(|offset| {
+        let word = u64::from_le_bytes(bytes[offset..offset + 8].try_into().ok()?);
+        let key = (word >> 32) as u32;
+        (word as u32 == 1 && key < KEYS).then_some(key)
+    });
+    if let Some(key) = candidates.find(|&key| at(key, THREAD_DATA)) {
+        return Some((key.into(), THREAD_DATA));
     }
     // Another libc: where in the descriptor is the state?
     let offset = layout.runtime_key?;
@@ -204,7 +202,7 @@ fn key(memory: &Memory, layout: &Layout, runtime: u64, states: &[State]) -> Opti
     (0..DESCRIPTOR_BYTES as u32)
         .step_by(8)
         .find(|&data| at(key, data))
-        .map(|data| (offset, data))
+        .map(|data| (runtime.wrapping_add(offset), data))
 }
 
 /// What tells a code object from others at its address, as the kernel side computes it; `None`: it is not there.
@@ -227,4 +225,108 @@ pub fn check_of_code(memory: &Memory, interpreter: &Interpreter, code: u64) -> O
         mixed ^ mixed >> 29
     });
     Some((hash >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::*;
+    use crate::{
+        target::{elf::Elf, maps},
+        unwind::python::{Image, Version, layout},
+    };
+
+    /// A Python that sleeps in a function; killed when dropped.
+    struct Sleeper(Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn sleeper() -> Sleeper {
+        let script =
+            "def wait():\n print('ready', flush=True)\n import time\n time.sleep(600)\nwait()";
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 is there: `cargo xtask setup`");
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Sleeper(child)
+    }
+
+    /// The interpreter of a process, and what to add to its addresses.
+    fn interpreter(proc_dir: &Path) -> (Image, u64) {
+        for mapping in maps::read(proc_dir).unwrap() {
+            let maps::MappingName::File(path, _) = &mapping.path else {
+                continue;
+            };
+            let Ok(file) = File::open(path) else {
+                continue;
+            };
+            if !mapping.executable {
+                continue;
+            }
+            if let Ok(Some(image)) = Image::of(&file, path) {
+                let segments = Elf::open(&file).unwrap().code_segments();
+                let size = mapping.end - mapping.start;
+                let address = segments
+                    .iter()
+                    .find_map(|segment| segment.address_of_mapping(mapping.offset, size))
+                    .unwrap();
+                return (image, mapping.start.wrapping_sub(address));
+            }
+        }
+        panic!("python3 maps no interpreter");
+    }
+
+    #[test]
+    fn the_layout_of_its_version_fits_a_running_interpreter_and_others_are_found_out() {
+        let sleeper = sleeper();
+        let proc_dir = Path::new("/proc").join(sleeper.0.id().to_string());
+        let (image, bias) = interpreter(&proc_dir);
+        let memory = Memory::open(&proc_dir).unwrap();
+        let runtime = image.runtime.address.wrapping_add(bias);
+        let type_of_code = image.type_of_code.wrapping_add(bias);
+        let verdict = |layout: &Layout| examine(&memory, layout, runtime, type_of_code);
+        let own = image.layout.expect("a version that is known");
+        let found = verdict(&own);
+        let Verdict::Fits(interpreter) = found else {
+            panic!("{:?}: {found:?}", image.version);
+        };
+        assert_eq!(interpreter.thread_data, THREAD_DATA);
+        // Where the key is, is found without being told, too.
+        let untold = Layout {
+            runtime_key: None,
+            ..own
+        };
+        let Verdict::Fits(searched) = verdict(&untold) else {
+            panic!("{:?}", verdict(&untold));
+        };
+        let word = memory.word(interpreter.state_key).unwrap();
+        assert_eq!(searched.state_key, word >> 32);
+        for minor in 9..13 {
+            let layout = layout::of_version(Version { major: 3, minor }).unwrap();
+            // 3.9 and 3.10 differ in how instructions are told, which no frame shows.
+            let is_own = layout.kernel.state_frame == own.kernel.state_frame
+                && layout.kernel.frame_code == own.kernel.frame_code
+                && layout.kernel.state_thread == own.kernel.state_thread;
+            assert_eq!(
+                matches!(verdict(&layout), Verdict::Fits(_)),
+                is_own,
+                "3.{minor} on {:?}",
+                image.version
+            );
+        }
+    }
 }

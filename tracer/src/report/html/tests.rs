@@ -75,11 +75,25 @@ fn a_function_name_cannot_end_the_script() {
 
 #[test]
 fn the_page_refers_to_nothing_outside_of_itself() {
-    let page = page(&profile(two_stacks("load")));
-    for reference in ["http:", "https:", "src=", "url(", "@import", "import("] {
-        assert!(!page.contains(reference), "{reference}");
+    // The libraries name the places that they are from, and XML's name spaces.
+    for text in [PAGE].iter().chain(&STYLES).chain(&SCRIPTS) {
+        for reference in ["http:", "https:", "src=", "url(", "@import", "import("] {
+            assert!(!text.contains(reference), "{reference}");
+        }
     }
-    for place in ["{{style}}", "{{data}}", "{{script}}"] {
+    for library in LIBRARIES {
+        for end in ["</script", "<!--"] {
+            assert!(!library.contains(end), "{end}");
+        }
+    }
+    let page = page(&profile(two_stacks("load")));
+    for place in [
+        "{{style}}",
+        "{{licences}}",
+        "{{data}}",
+        "{{libraries}}",
+        "{{script}}",
+    ] {
         assert!(!page.contains(place), "{place}");
     }
 }

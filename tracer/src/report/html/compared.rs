@@ -10,6 +10,7 @@ use super::super::answer::{Answer, Unit, kind_name};
 use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::text;
+use super::super::time;
 use super::data::{Data, Holders, View, title};
 use super::drafts::{MOST_HOLDERS, MOST_NODES};
 use super::trie::Trie;
@@ -68,6 +69,11 @@ impl Data {
             warnings.map(move |(_, text)| (true, format!("{which}: {text}")))
         });
         Self {
+            command: format!(
+                "before: {}; after: {}",
+                recorded(before.0),
+                recorded(after.0)
+            ),
             title: format!("{} → {}", title(before.0), title(after.0)),
             trie,
             kinds: Kind::ALL.map(kind_name).to_vec(),
@@ -81,6 +87,15 @@ impl Data {
             merged,
             ..Self::default()
         }
+    }
+}
+
+/// `recorded 2026-01-02T03:04:05Z, over 12.5 s`
+fn recorded(profile: &Profile) -> String {
+    let over = time::duration(profile.duration_ns());
+    match time::rfc3339_seconds(profile.opening.started_unix_ns) {
+        Some(started) => format!("recorded {started}, over {over}"),
+        None => format!("recorded over {over}"),
     }
 }
 

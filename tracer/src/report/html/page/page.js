@@ -15,6 +15,7 @@ function show(changed = true) {
     : `${group(tree.blocks[0])} blocks` + (thread >= 0 && data.merged ? '; (other) is not told apart by thread' : '');
   const range = timeline && moment();
   if (range) line.setAttribute('aria-valuenow', Math.round(range[1] / 1e6));
+  [line.dataset.from, line.dataset.to] = range || ['', ''];
   line.setAttribute('aria-valuetext', `${amount(sum)} ${words}`);
   buttons.forEach((button, view) => button?.setAttribute('aria-pressed', choice.view === view));
   $('inverted').setAttribute('aria-pressed', inverted);
@@ -24,7 +25,7 @@ const names = { peak: 'Peak', end: 'End', growing: 'Growing', allocated: 'All al
 const buttons = views.map((view, number) => {
   if (view.name === 'growing' && !holders.growth.some(Boolean) && !holders.thread_growth.some(Boolean)) return null;
   const button = make('button', names[view.name], $('views'));
-  button.type = 'button'; button.title = view.words;
+  button.type = 'button'; button.title = view.words; button.dataset.view = view.name;
   button.onclick = () => { choice = { view: number }; show(); };
   return button;
 });
@@ -44,7 +45,7 @@ const present = data.kinds.map((_, kind) => holders.kind.includes(kind));
 if (present.filter(Boolean).length > 1) data.kinds.forEach((kind, number) => {
   if (!present[number]) return;
   const button = make('button', kind.replace('_', ' '), $('kinds'));
-  button.type = 'button';
+  button.type = 'button'; button.dataset.kind = kind;
   button.setAttribute('aria-pressed', kinds[number]);
   button.onclick = () => { kinds[number] = !kinds[number]; button.setAttribute('aria-pressed', kinds[number]); show(); };
 });
@@ -94,3 +95,5 @@ $('footer').prepend(foot.join(' '));
 if (timeline) startTimeline(); else $('timeline-card').hidden = true;
 $('key').hidden = !data.difference;
 show();
+// When the first picture is there: browsers' own tools show it, and so do our tests.
+requestAnimationFrame(() => setTimeout(() => performance.mark('drawn')));

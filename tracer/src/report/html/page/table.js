@@ -25,7 +25,8 @@ function count() {
     return entry;
   };
   for (let h = 0; h < COUNT; h++) {
-    if (!bytes[h]) continue;
+    // Of a function that changed, what did not change counts too.
+    if (data.difference ? !isShown(h) : !bytes[h]) continue;
     const node = holders.node[h];
     row(frames.name[teller(node)]).own += bytes[h];
     for (const frame of path(node)) {
@@ -59,8 +60,9 @@ function list() {
     button.onclick = () => { $('search').value = needle = needle === entry.name ? '' : entry.name; show(false); };
     for (const [column] of columns.slice(1)) {
       const data = make('td', cell(entry, column), row);
+      if (column === 'own') data.dataset.bytes = entry.own;
       if (column === 'own' || column === 'total') data.title = percent(entry[column], tree.bytes[0]);
-      if (column === 'change') data.className = entry.change > 0 ? 'grown' : 'shrunk';
+      if (column === 'change') data.className = entry.change > 0 ? 'grown' : entry.change < 0 ? 'shrunk' : '';
     }
   }
   $('more').textContent = shown.length > LONGEST ? `and ${group(shown.length - LONGEST)} more; search for them` : '';

@@ -135,6 +135,35 @@ mod tests {
     }
 
     #[test]
+    fn what_many_threads_leave_behind_grows_together_and_not_by_itself() {
+        let lives = |thread: u16| Lives {
+            process: ProcessId(1),
+            stack: crate::event::StackIndex(1),
+            thread: Some(crate::event::Tid(thread.into())),
+            kind: crate::live::Kind::Heap,
+            lives: vec![crate::live::Life {
+                born: thread,
+                gone: None,
+                bytes: 100 * KIB,
+                blocks: 1,
+            }],
+        };
+        let timeline = Timeline {
+            begins: Nanos(0),
+            width: 1_000_000_000,
+            eras: vec![crate::live::Era::default(); 40],
+            lives: (0..40).map(lives).collect(),
+        };
+        let rate = |lives: &Lives| rate(&timeline, lives, Nanos(0), Nanos(40_000_000_000));
+        assert!(timeline.lives.iter().all(|lives| rate(lives).is_none()));
+        let together = together(&timeline.lives);
+        assert_eq!(together.len(), 1);
+        assert_eq!(together[0].thread, None);
+        let rate = rate(&together[0]).expect("it grows");
+        assert!((rate / (100 * KIB) as f64 - 1.0).abs() < 0.05, "{rate}");
+    }
+
+    #[test]
     fn what_fills_and_stays_does_not_grow() {
         let lowest = [100, 200, 300, 300, 300, 300, 300, 300].map(|level| level * KIB);
         assert_eq!(slope(&lowest), None);

@@ -55,16 +55,24 @@ impl Tree {
 
     pub(super) fn add(&mut self, path: &[String], bytes: u64) {
         // inferno adds all counts up; only a forged recording comes near the end of 64 bits.
-        let bytes = bytes.min(u64::MAX - self.total());
+        let bytes = bytes.min(self.most() - self.total());
         let add = |node: &mut Node| node.total += bytes;
         if let Some(end) = self.walk(path, bytes, add) {
             end.own += bytes;
         }
     }
 
+    /// inferno subtracts counts with a sign.
+    fn most(&self) -> u64 {
+        match self.is_difference {
+            true => i64::MAX.cast_unsigned(),
+            false => u64::MAX,
+        }
+    }
+
     /// What the earlier recording held. It makes no box wider.
     pub(super) fn add_before(&mut self, path: &[String], bytes: u64) {
-        let bytes = bytes.min(u64::MAX - self.nodes[ROOT as usize].before.1);
+        let bytes = bytes.min(self.most() - self.nodes[ROOT as usize].before.1);
         let add = |node: &mut Node| node.before.1 += bytes;
         if let Some(end) = self.walk(path, bytes, add) {
             end.before.0 += bytes;

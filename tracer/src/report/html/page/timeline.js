@@ -37,7 +37,7 @@ function startTimeline() {
   const powers = Array.from({ length: 60 }, (_, power) => 2 ** power);
   const tenths = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map(by => by * 10 ** (power + 3))).flat();
   plot = new uPlot({
-    width: line.clientWidth, height: 170, padding: [14, 10, 0, 0],
+    width: line.clientWidth, height: 170, padding: [14, 22, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, y: false, points: { show: false } },
     scales: { x: { time: false, range: () => [0, LENGTH] }, y: { range: () => [0, top] } },
@@ -52,8 +52,9 @@ function startTimeline() {
     hooks: { drawAxes: [choose], draw: [annotate] },
   }, values, line);
   for (const { name, style } of curves) {
-    make('i', undefined, $('legend')).style.background = `var(${style})`;
-    make('span', name, $('legend'));
+    const entry = make('span', undefined, $('legend'));
+    make('i', undefined, entry).style.background = `var(${style})`;
+    entry.append(name);
   }
   if (data.limit !== null && !limited) make('span', `limit ${size(data.limit)}, far above`, $('legend')).className = 'dim';
   listen(plot.over);

@@ -267,6 +267,9 @@ impl<K: std::hash::Hash + Eq> Names<K> {
     }
 }
 
+/// What may be unexplained of a small process without a warning, bytes.
+const SMALL: u64 = 16 << 20;
+
 /// What must be known of the figures.
 fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
     let mut said = Vec::new();
@@ -282,7 +285,7 @@ fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
         said.push((true, text.to_owned()));
     }
     said.extend(text::trust(profile));
-    said.extend(books(profile).map(|text| (false, text)));
+    said.extend(books(profile));
     let asked = question.focus.is_some() || question.ignore.is_some() || question.least > 0;
     if asked || !question.threads.is_empty() || !question.processes.is_empty() {
         let text = "Filters were given on the command line: this page has only what they leave.";
@@ -291,17 +294,24 @@ fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
     said
 }
 
-/// How what was traced and what the kernel says add up at the peak.
-fn books(profile: &Profile) -> Option<String> {
+/// How what was traced and what the kernel says add up at the peak; whether they do not.
+fn books(profile: &Profile) -> Option<(bool, String)> {
     let peak = &profile.memory.peak;
     let resident = peak.rss?.saturating_add(peak.swap.unwrap_or(0));
     let (before, unexplained) = (peak.before_attach?, peak.unexplained?);
     let sign = if unexplained < 0 { "-" } else { "" };
-    Some(format!(
+    let text = format!(
         "At the peak the kernel counted {} resident and swapped: {} traced, {} held before attach, {sign}{} unexplained.",
         size::short(resident),
         size::short(peak.live),
         size::short(before),
         size::short(unexplained.unsigned_abs())
-    ))
+    );
+    // Code, thread stacks and what the allocator keeps are some MiB, and a part of what is held.
+    let much = (resident / 4).max(SMALL);
+    let is_much = u64::try_from(unexplained).is_ok_and(|bytes| bytes > much);
+    Some(match is_much {
+        true => (true, format!("This does not add up. {text}")),
+        false => (false, text),
+    })
 }

@@ -117,6 +117,25 @@ fn holders_beyond_the_room_there_is_are_added_up() {
 }
 
 #[test]
+fn what_does_not_add_up_is_a_warning() {
+    let warned = |resident: u64| {
+        let mut script = Script::launched("app");
+        script.stack(1, &["load", "main"]);
+        script.allocate(0, 100, 1, 100 * MIB);
+        script.memory(0, 101, resident);
+        script.close(1000, "interrupted");
+        let data = data(&page(&profile(script)));
+        let trust = data["trust"].as_array().unwrap().iter();
+        let mut said = trust.filter(|said| said[1].as_str().unwrap().contains("unexplained"));
+        said.next().expect("the books are told")[0] == true
+    };
+    assert!(!warned(120 * MIB));
+    // Not touched yet, which is no error.
+    assert!(!warned(40 * MIB));
+    assert!(warned(200 * MIB));
+}
+
+#[test]
 fn two_recordings_are_compared_by_name_and_keep_every_byte() {
     let recorded = |sites: &[(u32, &[&str], u64)]| {
         let mut script = Script::launched("app");

@@ -47,8 +47,8 @@ struct Frames {
     kind: Vec<u8>,
 }
 
-/// What ran: code of the processor's own. The page has a number for Python, too, and lets its reader choose where both
-/// are there.
+/// Machine code. The page numbers Python functions 1 and the code of their interpreter 2, and lets its reader choose what to
+/// look at where there are any.
 const NATIVE: u8 = 0;
 
 type Frame = (u32, u32, u32, u8, u8);

@@ -1,7 +1,9 @@
 // What each holder has of what is chosen, and the tree of calls that it makes.
 const INLINED = 1, PLUMBING = 2, UNNAMED = 4, SPECIAL = 8;
 const COUNT = holders.node.length, NODES = trie.parent.length;
-const NATIVE = 0, PYTHON = 1;
+// A Python function stands before the interpreter's machine code that runs it.
+const NATIVE = 0, PYTHON = 1, INTERPRETER = 2;
+const isMixed = frames.kind.includes(PYTHON);
 // Stands for a stack of which the choice of frames leaves none.
 const NONE = frames.name.push(strings.push('(no such frames)') - 1) - 1;
 frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.kind.push(NATIVE);
@@ -9,7 +11,7 @@ frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.
 // What is shown: a view by its number, the end of an era, or a window of eras.
 let choice = { view: data.first };
 const kinds = data.chosen.slice();
-let process = -1, thread = -1, frameKind = -1;
+let process = -1, thread = -1, frameView = isMixed ? 'telling' : 'all';
 let inverted = data.inverted, flame = false;
 
 const ERA = timeline ? timeline.width * timeline.step : 1;
@@ -41,14 +43,20 @@ function values() {
   }
 }
 
-// ---- stacks, leaf first
-const isLeftOut = frame => frameKind >= 0 && frames.kind[frame] !== frameKind && !(frames.flags[frame] & SPECIAL);
+// ---- stacks, leaf first, as far as they are looked at; those without Python are looked at whole
+const isLookedAt = {
+  telling: kind => kind !== INTERPRETER,
+  python: kind => kind === PYTHON,
+  native: kind => kind !== PYTHON,
+};
 const paths = new Map();
 function path(node) {
   let list = paths.get(node);
   if (!list) {
     list = [];
-    for (let at = node; at > 0; at = trie.parent[at]) if (!isLeftOut(trie.frame[at])) list.push(trie.frame[at]);
+    for (let at = node; at > 0; at = trie.parent[at]) list.push(trie.frame[at]);
+    if (frameView !== 'all' && list.some(frame => frames.kind[frame] === PYTHON))
+      list = list.filter(frame => isLookedAt[frameView](frames.kind[frame]) || frames.flags[frame] & SPECIAL);
     if (!list.length) list.push(NONE);
     paths.set(node, list);
   }
@@ -69,24 +77,21 @@ function grow() {
     } else if (frames.place[tree.frame[node]] !== frames.place[frame]) tree.several[node] = true;
     return node;
   };
-  if (inverted) {
+  if (inverted || frameView !== 'all') {
     const ends = new Map();
     for (let h = 0; h < COUNT; h++) {
       let end = ends.get(holders.node[h]);
       if (end === undefined) {
-        end = 0;
-        for (const frame of path(holders.node[h])) end = child(end, frame);
+        const list = path(holders.node[h]);
+        end = (inverted ? list : [...list].reverse()).reduce(child, 0);
         ends.set(holders.node[h], end);
       }
       tree.at[h] = end;
     }
   } else {
     const merged = new Int32Array(NODES);
-    for (let n = 1; n < NODES; n++) {
-      const parent = merged[trie.parent[n]];
-      merged[n] = isLeftOut(trie.frame[n]) ? parent : child(parent, trie.frame[n]);
-    }
-    for (let h = 0; h < COUNT; h++) tree.at[h] = merged[holders.node[h]] || child(0, NONE);
+    for (let n = 1; n < NODES; n++) merged[n] = child(merged[trie.parent[n]], trie.frame[n]);
+    for (let h = 0; h < COUNT; h++) tree.at[h] = merged[holders.node[h]];
   }
   const count = tree.parent.length;
   // What the graph's library is given: it keeps there which boxes are hidden.
@@ -101,7 +106,7 @@ function grow() {
 const trees = new Map();
 let tree;
 function fill() {
-  const which = `${inverted} ${frameKind}`;
+  const which = `${inverted} ${frameView}`;
   if (!trees.has(which)) trees.set(which, grow());
   tree = trees.get(which);
   const parts = [[tree.bytes, bytes], [tree.blocks, blocks], [tree.growth, growth]];

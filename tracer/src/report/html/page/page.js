@@ -37,10 +37,14 @@ function offer(select, all, labels, set) {
 offer($('process'), 'All processes', data.processes, value => { process = value; });
 offer($('thread'), 'All threads', data.threads, value => { thread = value; });
 // Of a program without Python there is nothing to choose.
-const isMixed = [NATIVE, PYTHON].every(kind => frames.kind.some((of, f) => of === kind && !(frames.flags[f] & SPECIAL)));
-offer($('frames'), 'All frames', isMixed ? ['Native frames', 'Python frames'] : [], value => {
-  frameKind = value; paths.clear(); tellers.clear(); focus = 0;
-});
+$('frames').hidden = !isMixed;
+for (const [view, text] of [['telling', 'Python and native'], ['python', 'Python frames'], ['native', 'Native frames'], ['all', 'All frames']])
+  make('option', text, $('frames')).value = view;
+$('frames').onchange = event => {
+  frameView = event.target.value;
+  paths.clear(); tellers.clear(); focus = 0;
+  show();
+};
 const present = data.kinds.map((_, kind) => holders.kind.includes(kind));
 if (present.filter(Boolean).length > 1) data.kinds.forEach((kind, number) => {
   if (!present[number]) return;

@@ -68,12 +68,14 @@ impl Opened {
     #[track_caller]
     fn moment(&self, ns: f64) -> (f64, f64) {
         let [left, top, width, height] = self.browser.place("#timeline .u-over");
-        let length = self.browser.run(
-            "(() => { const { duration, timeline: t } = JSON.parse(document.getElementById('data').textContent); \
-             return Math.max(duration, t.begins + t.width * t.end.length); })()",
-        );
-        let length = length.as_f64().expect("a length");
-        (left + ns / length * width, top + height / 2.0)
+        let [start, length] = ["start", "length"].map(|end| {
+            let script = format!("document.getElementById('timeline').dataset.{end}");
+            number(&self.browser, &script) as f64
+        });
+        (
+            left + (ns - start) / (length - start) * width,
+            top + height / 2.0,
+        )
     }
 
     /// The moments that are chosen, as `report` takes them.
@@ -213,6 +215,13 @@ fn every_sum_on_the_page_is_that_of_the_report() {
         page.total(),
         page.reported(&["--at", "peak", "--kind", "heap"])
     );
+    page.browser.click("[data-kind=heap]");
+    assert_eq!(page.total(), 0);
+    let [_, _, width, _] = page.browser.place("#empty");
+    assert!(width > 0.0, "it does not say that there is nothing");
+    page.browser.click("[data-kind=heap]");
+    let [_, _, width, _] = page.browser.place("[aria-label^=all] rect");
+    assert!(width > 300.0, "{width}");
     page.browser.click("[data-kind=mapping]");
     assert_eq!(page.total(), peak);
 

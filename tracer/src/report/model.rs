@@ -165,7 +165,9 @@ impl Profile {
         let mut main = self.processes.first()?;
         // Each step goes forward in the list, so that a recording cannot make this loop.
         for next in &self.processes {
-            let became = matches!(next.process.origin, Origin::Executed { .. });
+            // A child that is followed only since its exec says the same of itself, with another pid.
+            let became = matches!(next.process.origin, Origin::Executed { .. })
+                && next.process.pid == main.process.pid;
             if became && next.process.parent == Some(main.process.id) {
                 main = next;
             }

@@ -46,6 +46,10 @@ const chart = flamegraph.default()
 let started = null;
 function draw() {
   mix();
+  // Before it is measured.
+  scroll.hidden = !tree.bytes[0];
+  $('empty').hidden = !scroll.hidden;
+  if (scroll.hidden) { $('zoomed').textContent = ''; return; }
   if (!tree.bytes[focus]) focus = 0;
   chart.width(graph.clientWidth || 1).inverted(!flame);
   // Each of these draws all of it, so one must do.
@@ -84,8 +88,6 @@ function drawn() {
   const missing = Math.max(0, all + tree.depth[zoom] + 1 - count);
   const told = zoom ? `${label(zoom)}: ${amount(tree.bytes[zoom])}, ${percent(tree.bytes[zoom], tree.bytes[0])}` : 'Click a box to zoom in';
   $('zoomed').textContent = told + (missing ? ` · ${group(missing)} boxes are too narrow to be drawn` : '');
-  $('empty').hidden = tree.bytes[0] > 0;
-  scroll.hidden = !tree.bytes[0];
   $('reset').hidden = !zoom;
   graph.setAttribute('aria-activedescendant', `box-${focus}`);
 }

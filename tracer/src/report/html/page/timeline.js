@@ -1,6 +1,8 @@
 // The timeline: uPlot draws it; picking a moment or a window by mouse, finger or keys is ours.
 const peak = views[0].at ?? 0;
 const LENGTH = timeline ? Math.max(data.duration, timeline.begins + timeline.width * timeline.end.length, 1) : 1;
+// Before the process was attached to there is nothing to see.
+const START = timeline ? Math.min(timeline.begins, ...data.rss.slice(0, 1).map(([at]) => at), ...data.marks.map(([, at]) => at)) : 0;
 const line = $('timeline');
 const eraOf = ns => Math.max(0, Math.min(ERAS - 1, Math.floor((ns - timeline.begins) / ERA)));
 const beginOf = era => timeline.begins + era * ERA;
@@ -40,7 +42,7 @@ function startTimeline() {
     width: line.clientWidth, height: 170, padding: [14, 22, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, y: false, points: { show: false } },
-    scales: { x: { time: false, range: () => [0, LENGTH] }, y: { range: () => [0, top] } },
+    scales: { x: { time: false, range: () => [START, LENGTH] }, y: { range: () => [0, top] } },
     axes: [
       { ...axis, grid: { show: false }, size: 24, space: 70, incrs: tenths, values: (_, ticks) => ticks.map(ns => ns ? offset(ns).replace('.000', '').replace('.0s', 's') : '0') },
       { ...axis, grid, size: 62, space: 34, incrs: powers, values: (_, ticks) => ticks.map(bytes => bytes ? size(bytes).replace('.0', '') : '0') },
@@ -58,8 +60,9 @@ function startTimeline() {
   }
   if (data.limit !== null && !limited) make('span', `limit ${size(data.limit)}, far above`, $('legend')).className = 'dim';
   listen(plot.over);
-  line.setAttribute('aria-valuemin', 0);
+  line.setAttribute('aria-valuemin', Math.round(START / 1e6));
   line.setAttribute('aria-valuemax', Math.round(LENGTH / 1e6));
+  [line.dataset.start, line.dataset.length] = [START, LENGTH];
   new ResizeObserver(sizeTimeline).observe(line);
 }
 function sizeTimeline() { plot?.setSize({ width: line.clientWidth, height: window.innerWidth <= 480 ? 140 : 170 }); }
@@ -138,7 +141,7 @@ function chosen() {
   return choice.from === undefined ? `live at ${to}` : `allocated from ${offset(beginOf(choice.from))} to ${to} and live then`;
 }
 
-const nsAt = x => Math.max(0, Math.min(LENGTH, plot.posToVal(x, 'x')));
+const nsAt = x => Math.max(START, Math.min(LENGTH, plot.posToVal(x, 'x')));
 const placeOf = event => event.clientX - plot.over.getBoundingClientRect().left;
 function listen(over) {
   over.onpointerdown = event => { drag = { from: placeOf(event), to: placeOf(event) }; over.setPointerCapture(event.pointerId); };

@@ -48,6 +48,8 @@ pub struct Profile {
     pub growth: HashMap<HolderKey, f64>,
     /// Moments and spans that were named.
     pub marks: Vec<Mark>,
+    /// The recording holds totals in place of single events, so other moments are known to the nearest era.
+    pub folded: bool,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
     /// Temporary blocks, if these were asked for.

@@ -7,7 +7,7 @@
 //! `highwater: tracing …` once all its probes are in. Every wait has a limit ([`PATIENCE`]), and what was said up to then
 //! is in the message of the panic. Everything that was started is killed when its value is dropped.
 //!
-//! Tests that need to load BPF programs begin with [`privileged!`].
+//! Tests that need to load BPF programs begin with [`privileged!`]. What is made for a browser is opened in a [`Browser`].
 //!
 //! Environment:
 //! - `HIGHWATER`: the binary under test; otherwise the one that cargo built beside the test.
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 mod backtrace;
+mod browser;
 mod cgroup;
 mod memory;
 mod privilege;
@@ -32,6 +33,7 @@ mod report;
 mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
+pub use browser::{Browser, Key, Scheme};
 pub use cgroup::MemoryCgroup;
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};

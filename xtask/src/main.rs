@@ -11,6 +11,7 @@ mod command;
 mod crate_ids;
 mod demo;
 mod ebpf;
+mod page;
 mod setup;
 mod test;
 mod toolchain;
@@ -35,6 +36,7 @@ Usage: cargo xtask TASK
   vm --smoke         run the part of them that `test` runs too
   ebpf               build the BPF object from source, into tracer/src/probe/
   ebpf --check       say whether the committed BPF object is older than its sources
+  page               fetch the libraries that the page is drawn with from npm, into tracer/src/report/html/vendor/
 ";
 
 fn main() -> ExitCode {
@@ -73,6 +75,7 @@ fn run() -> Result<ExitCode> {
         ["vm", names @ ..] if are_names(names) => vm::run(None, names)?,
         ["ebpf"] => ebpf::build()?,
         ["ebpf", "--check"] => ebpf::check()?,
+        ["page"] => page::fetch()?,
         ["help" | "-h" | "--help"] => print!("{USAGE}"),
         _ => {
             eprint!("{USAGE}");

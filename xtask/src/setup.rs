@@ -16,6 +16,9 @@ const BPF_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm
 /// What the target programs of demo and tests take, and crates with C in them.
 const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 
+/// What opens the pages that we make; the package is named as its program.
+const BROWSER: &str = "chromium";
+
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
@@ -37,6 +40,9 @@ pub(crate) fn run() -> Result<()> {
         );
     }
     for_programs()?;
+    if command::find(BROWSER).is_none() {
+        install_packages(&[BROWSER])?;
+    }
     install_lints()?;
     install_linker()
 }
@@ -160,8 +166,8 @@ pub(crate) fn instructions() -> String {
   LLVM_PREFIX={LLVM_PREFIX} cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force --no-default-features --features llvm-22
 or, on a machine without these packages,
 {OTHER_ROUTE}
-  and gcc, g++ and make",
+  and gcc, g++, make and {BROWSER}",
         BPF_PACKAGES.join(" "),
-        [&C_PACKAGES[..], &MACHINE_PACKAGES].concat().join(" "),
+        [&C_PACKAGES[..], &[BROWSER], &MACHINE_PACKAGES].concat().join(" "),
     )
 }

@@ -47,6 +47,9 @@ const TOO_LONG: [&str; 2] = [
     "threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed",
 ];
 
+/// Test executables that need what the machines lack: a browser.
+const NOT_THERE: [&str; 1] = ["page"];
+
 /// How long a machine may take for the smoke part; it boots in ten seconds.
 const SMOKE_LIMIT: Duration = Duration::from_secs(240);
 
@@ -82,6 +85,7 @@ pub(crate) fn run(series: Option<&str>, names: &[&str]) -> Result<()> {
     };
     let plan = tests
         .into_iter()
+        .filter(|(name, _)| !NOT_THERE.contains(&name.as_str()))
         .map(|(name, executable)| Run {
             name,
             executable,

@@ -11,7 +11,7 @@ use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
-use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
+use crate::live::{LiveSet, Moment, Scope, Snapshot};
 use crate::record::fold::FoldParts;
 use crate::record::reader::ReadError;
 use crate::record::{
@@ -454,11 +454,17 @@ impl Replay {
                 end.freed_baseline_bytes,
             ),
         };
-        let growth = growing(&timeline, &processes, self.latest);
+        let rates = |lives: &[_]| growth::rates(&timeline, lives, &processes, self.latest);
+        let growth = rates(&timeline.lives);
+        let growth_of_stacks = match timeline.lives.iter().any(|lives| lives.thread.is_some()) {
+            true => rates(&growth::together(&timeline.lives)),
+            false => growth.clone(),
+        };
         Ok(Profile {
             allocated: self.live.allocated(),
             timeline,
             growth,
+            growth_of_stacks,
             marks: self.marks,
             statistics: self.statistics,
             asked: asked.snapshot,
@@ -479,29 +485,6 @@ impl Replay {
             locations: self.locations,
         })
     }
-}
-
-/// Who holds more and more while its process is traced.
-fn growing(
-    timeline: &Timeline,
-    processes: &[ProcessProfile],
-    latest: Nanos,
-) -> HashMap<HolderKey, f64> {
-    let traced: HashMap<ProcessId, (Nanos, Nanos)> = processes
-        .iter()
-        .map(|process| {
-            let to = process.ended.as_ref().map_or(latest, |end| end.at);
-            (process.process.id, (Nanos(process.process.from_ns), to))
-        })
-        .collect();
-    let lives = timeline.lives.iter();
-    lives
-        .filter_map(|lives| {
-            let &(from, to) = traced.get(&lives.process)?;
-            let rate = growth::rate(timeline, lives, from, to)?;
-            Some((lives.key(), rate))
-        })
-        .collect()
 }
 
 impl Tracked {

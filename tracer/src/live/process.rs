@@ -11,6 +11,7 @@ use super::books::{Books, Held, Shift};
 use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Asker, Ledger, Life, Scene};
 use super::mappings::{Area, Mappings};
+use super::movements::{Journal, Movement};
 use super::ranges::Change;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
@@ -104,6 +105,8 @@ pub(super) struct Process {
     scene: Scene,
     /// When what is held no more came and went, if that is kept.
     ledger: Option<Ledger>,
+    /// What came and went, if that is told one by one.
+    journal: Option<Journal>,
 }
 
 impl Process {
@@ -126,6 +129,7 @@ impl Process {
             is_sampled: false,
             scene,
             ledger: scene.eras.then(Ledger::default),
+            journal: scene.movements.then(Journal::default),
         }
     }
 
@@ -160,6 +164,13 @@ impl Process {
     /// What each stack holds now, or held when the process ended.
     pub(super) fn now(&self) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(|holding| (holding, holding.now))
+    }
+
+    /// Tells what came and went since it was last asked.
+    pub(super) fn hand_over_movements(&mut self, to: &mut Vec<Movement>) {
+        if let Some(journal) = &mut self.journal {
+            journal.hand_over(to);
+        }
     }
 
     /// A call returned a block.
@@ -390,6 +401,9 @@ impl Process {
             let holding = self.holdings.get_mut(*holder);
             holding.save(&self.books, all);
             holding.now += *shift;
+            if let Some(journal) = &mut self.journal {
+                journal.shifted(self.id, holding, *shift);
+            }
         }
     }
 
@@ -417,6 +431,13 @@ impl Process {
         self.books.admit(legacy.live, at);
         self.holdings = legacy.holdings;
         self.holdings.begin(&self.books, all);
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.came(self.id, holding, holding.now));
+        }
         self.mappings = legacy.mappings;
         self.blocks = legacy.blocks;
         if self.ledger.is_some() {
@@ -452,6 +473,14 @@ impl Process {
         all.retire(self.books.now().live, baseline);
         for holding in self.holdings.iter_mut() {
             holding.at_peak_of_all.save(&all.clock, holding.now);
+        }
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.went(self.id, holding, holding.now));
+            journal.of_baseline(false, baseline);
         }
         // The tables may be huge, and nothing can ask for them any more.
         let blocks = mem::take(&mut self.blocks);
@@ -514,6 +543,9 @@ impl Process {
             self.books.retire(Held::default(), bytes);
             if self.baseline_source == BaselineSource::Own {
                 all.retire(Held::default(), bytes);
+                if let Some(journal) = &mut self.journal {
+                    journal.of_baseline(false, bytes);
+                }
             }
         }
         Old::Unmatched(bytes)
@@ -536,6 +568,9 @@ impl Process {
                 self.books.restore_baseline(bytes, at);
                 if self.baseline_source == BaselineSource::Own {
                     all.restore_baseline(bytes, at);
+                    if let Some(journal) = &mut self.journal {
+                        journal.of_baseline(true, bytes);
+                    }
                 }
             }
         }
@@ -549,6 +584,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now += held;
+        if let Some(journal) = &mut self.journal {
+            journal.came(self.id, holding, held);
+        }
     }
 
     fn drop_block(&mut self, all: &mut Books, address: Address, block: Block) {
@@ -558,6 +596,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;
+        if let Some(journal) = &mut self.journal {
+            journal.went(self.id, holding, held);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.block_gone(block.holder, block.born, self.scene.era, held);
         }

@@ -18,7 +18,7 @@ use super::{size, time};
 use crate::live::{Holder, Kind};
 
 /// Where stacks whose root end is missing begin.
-const TRUNCATED: &str = "(truncated)";
+pub(super) const TRUNCATED: &str = "(truncated)";
 /// Boxes too narrow to be drawn, summed up for each parent.
 const OTHER: &str = "(other)";
 /// A name longer than this is cut: no box is that wide.

@@ -15,6 +15,7 @@
 
 pub mod answer;
 mod asked;
+pub mod course;
 pub mod difference;
 pub mod export;
 pub mod flamegraph;

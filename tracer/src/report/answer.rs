@@ -26,6 +26,17 @@ pub struct Answer {
     pub of_bytes: u64,
 }
 
+/// What of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// What was live when most of what came in it was.
+    Peak,
+    /// What was live at its end.
+    End,
+    /// All that was asked for.
+    Allocated,
+}
+
 /// What `bytes` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -54,9 +65,30 @@ impl Unit {
 }
 
 impl Answer {
+    /// What came within the window that the profile was [replayed](Profile::replay_for) for, at the moment when most of
+    /// it was held, or in all.
+    pub fn within(profile: &Profile, question: &Question, which: Within) -> Option<Self> {
+        let windowed = profile.windowed.as_ref()?;
+        let (holders, and) = match which {
+            Within::Peak => (snapshot(&windowed.peak), "live when most of it was"),
+            Within::End => (snapshot(&windowed.end), "live at its end"),
+            Within::Allocated => (
+                (Unit::Bytes, None, windowed.allocated.clone()),
+                "live or not",
+            ),
+        };
+        let words = match &question.when {
+            When::Between(Window::Span(name)) => {
+                format!("allocated within `{}`, {and}", name::printable(name))
+            }
+            when => words(profile, when),
+        };
+        Some(Self::listing(profile, question, holders, words))
+    }
+
     /// Answers a question, of a profile that was [replayed](Profile::replay_for) for it.
     pub fn of(profile: &Profile, question: &Question) -> Self {
-        let (unit, at, mut holders) = match &question.when {
+        let holders = match &question.when {
             When::Peak => snapshot(&profile.peak),
             When::End => snapshot(&profile.end),
             When::At(_) | When::Between(_) => {
@@ -66,6 +98,16 @@ impl Answer {
             When::Temporary(_) => (Unit::Bytes, None, profile.temporaries.clone()),
             When::Allocated => (Unit::Bytes, None, profile.allocated.clone()),
         };
+        let words = words(profile, &question.when);
+        Self::listing(profile, question, holders, words)
+    }
+
+    fn listing(
+        profile: &Profile,
+        question: &Question,
+        (unit, at, mut holders): (Unit, Option<Nanos>, Vec<Holder>),
+        words: String,
+    ) -> Self {
         let listed = |holders: &[Holder]| {
             let bytes = holders.iter().map(|holder| holder.bytes);
             bytes.fold(0, u64::saturating_add)
@@ -77,7 +119,7 @@ impl Answer {
         holders.sort_by_key(|holder| std::cmp::Reverse((holder.bytes, holder.blocks)));
         let blocks = holders.iter().map(|holder| holder.blocks);
         Self {
-            words: words(profile, &question.when),
+            words,
             at,
             unit,
             bytes: listed(&holders),

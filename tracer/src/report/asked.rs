@@ -1,6 +1,6 @@
 //! What a question needs beside the peak and the end, gathered as the recording is replayed.
 
-use super::model::Mark;
+use super::model::{Mark, Windowed};
 use super::question::{Point, When, Window};
 use super::replay::ReplayError;
 use super::temporary::Temporaries;
@@ -23,7 +23,7 @@ enum What {
     Moment(Edge, Option<Snapshot>),
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
-    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
+    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Box<Windowed>>),
     Temporaries(Temporaries),
 }
 
@@ -46,6 +46,7 @@ enum Wanted {
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) snapshot: Option<Snapshot>,
+    pub(super) windowed: Option<Windowed>,
     pub(super) temporaries: Vec<Holder>,
 }
 
@@ -158,7 +159,7 @@ impl Asked {
                 if let (Edge::At(to), Some(window)) = (to, &window)
                     && *to < next
                 {
-                    *taken = Some(taken_at(window, *to));
+                    *taken = Some(Box::new(windowed(window, Some(*to))));
                 }
             }
             _ => {}
@@ -191,16 +192,29 @@ impl Asked {
             What::Window(from, to, window, taken) => {
                 missing(from)?;
                 missing(to)?;
-                let end = || {
-                    let window = window.as_ref();
-                    window.map_or_else(Snapshot::default, |window| {
-                        window.snapshot(Scope::All, Moment::End)
-                    })
-                };
-                gathered.snapshot = Some(taken.take().unwrap_or_else(end));
+                let empty = LiveSet::new();
+                let at_end = || windowed(window.as_deref().unwrap_or(&empty), None);
+                let taken = taken.take().map(|windowed| *windowed);
+                let windowed = taken.unwrap_or_else(at_end);
+                gathered.snapshot = Some(windowed.end.clone());
+                gathered.windowed = Some(windowed);
             }
         }
         Ok(gathered)
+    }
+}
+
+/// Of a window that ended then, or goes on to the end of the recording.
+fn windowed(window: &LiveSet, ended: Option<Nanos>) -> Windowed {
+    Windowed {
+        ended,
+        peak: window.snapshot(Scope::All, Moment::Peak),
+        end: match ended {
+            Some(at) => taken_at(window, at),
+            None => window.snapshot(Scope::All, Moment::End),
+        },
+        allocated: window.allocated(),
+        allocations: window.totals().allocations,
     }
 }
 

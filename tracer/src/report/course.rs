@@ -2,6 +2,7 @@
 //! of it meanwhile. By the same live set as the replay, so both see the same peak.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::io;
 
 use super::replay::Threads;
@@ -65,8 +66,8 @@ impl Course {
         match entry {
             Entry::Process(process) => {
                 // Only a damaged recording opens an identity twice.
-                if !self.opened.contains_key(&process.id) {
-                    self.opened.insert(process.id, 0);
+                if let Slot::Vacant(slot) = self.opened.entry(process.id) {
+                    slot.insert(0);
                     let from = Nanos(process.from_ns);
                     self.live.open(process.id, from, process.baseline_bytes);
                 }

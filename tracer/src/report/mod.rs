@@ -15,6 +15,7 @@
 
 pub mod answer;
 mod asked;
+pub mod budget;
 pub mod course;
 pub mod difference;
 pub mod export;
@@ -37,5 +38,5 @@ pub mod text;
 pub mod time;
 pub mod tree;
 
-pub use model::{Completion, Mark, ProcessProfile, Profile};
+pub use model::{Completion, Mark, ProcessProfile, Profile, Windowed};
 pub use replay::{ReplayError, Threads};

@@ -50,12 +50,29 @@ pub struct Profile {
     pub marks: Vec<Mark>,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
+    /// What came within a window, if one was asked for.
+    pub windowed: Option<Windowed>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
     /// What all blocks were like, if that was asked for.
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
+}
+
+/// What came within a window: all as if nothing had been there before.
+#[derive(Clone, Debug)]
+pub struct Windowed {
+    /// When it ended; `None`: the recording ended first.
+    pub ended: Option<Nanos>,
+    /// When most of what came in it was held.
+    pub peak: Snapshot,
+    /// At its end.
+    pub end: Snapshot,
+    /// All that was asked for in it, by who asked.
+    pub allocated: Vec<Holder>,
+    /// In so many calls.
+    pub allocations: u64,
 }
 
 /// A moment or span that was named.

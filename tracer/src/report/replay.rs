@@ -416,6 +416,7 @@ impl Replay {
             marks: self.marks,
             statistics: self.statistics,
             asked: asked.snapshot,
+            windowed: asked.windowed,
             temporaries: asked.temporaries,
             threads: self.threads,
             opening: self.opening,

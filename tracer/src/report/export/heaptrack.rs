@@ -135,7 +135,7 @@ impl Telling<'_> {
         }
         match step {
             Step::Resident(bytes) => {
-                let pages = bytes / u64::from(self.profile.opening.page_size).max(1);
+                let pages = bytes / self.profile.opening.page_size.max(1);
                 if self.pages != Some(pages) {
                     self.pages = Some(pages);
                     writeln!(out, "R {pages:x}")?;

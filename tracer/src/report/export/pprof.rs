@@ -226,6 +226,15 @@ pub fn write(
             value.number(2, unit);
         });
     }
+    // The first mapping is taken for the main program's.
+    let starts = samples.iter().find_map(|(key, _)| {
+        let frames = profile.frames(key.stack)?;
+        let start = frames.last().filter(|root| root.function == Some("_start"));
+        start.cloned()
+    });
+    if let Some(start) = starts {
+        tables.module(&start);
+    }
     for (key, values) in samples {
         let frames = profile.frames(key.stack).unwrap_or_default();
         let mut locations = Vec::new();

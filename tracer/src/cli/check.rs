@@ -16,7 +16,6 @@ use super::output::Usage;
 use super::question::read;
 use super::report::text_options;
 use super::{DONE, FAILED, OVER_BUDGET};
-use crate::record::MarkKind;
 use crate::report::{
     Profile, Threads,
     answer::{Answer, Unit, Within},
@@ -52,7 +51,8 @@ pub(super) struct Arguments {
     /// No more than this many blocks are asked for
     #[arg(long, value_name = "N", group = "budget")]
     max_allocations: Option<u64>,
-    /// Look only at what is allocated in the span of this name, up to its end (see `highwater mark`)
+    /// Look only at what is allocated in a span of this name, up to its end (see `highwater mark`); every such span has to
+    /// keep the budget
     #[arg(long, value_name = "NAME")]
     mark: Option<String>,
     /// Compare the peak with that of this recording
@@ -147,38 +147,25 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
     };
     let profile = read(file, &question, Threads::Together)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    warn(&profile, arguments.mark.as_deref(), &mut out)?;
+    warn(&profile, &mut out)?;
     let checked = Checked {
         profile: &profile,
         question: &question,
         figures: Figures::of(&profile),
     };
+    let limits = [
+        ("peak", Within::Peak, arguments.max_peak),
+        ("live at the end", Within::End, arguments.max_live_at_end),
+        ("allocations", Within::Allocated, arguments.max_allocations),
+    ];
     let mut verdicts = Vec::new();
-    if let Some(most) = arguments.max_peak {
-        verdicts.push(checked.peak("peak", Known::exactly(most), &mut out)?);
-        checked.offenders(&verdicts, Within::Peak, &mut out)?;
-    }
-    if let Some(most) = arguments.max_live_at_end {
-        let figure = checked.figures.end;
-        verdicts.push(checked.limit(
-            "live at the end",
-            figure,
-            Known::exactly(most),
-            size_of,
-            &mut out,
-        )?);
-        checked.offenders(&verdicts, Within::End, &mut out)?;
-    }
-    if let Some(most) = arguments.max_allocations {
-        let figure = checked.figures.allocations;
-        verdicts.push(checked.limit(
-            "allocations",
-            figure,
-            Known::exactly(most),
-            size::thousands,
-            &mut out,
-        )?);
-        checked.offenders(&verdicts, Within::Allocated, &mut out)?;
+    for (what, which, most) in limits {
+        let Some(most) = most else { continue };
+        let verdict = checked.limit(what, which, Known::exactly(most), &mut out)?;
+        if verdict == Verdict::Over {
+            checked.offenders(which, &mut out)?;
+        }
+        verdicts.push(verdict);
     }
     let mut unsure = vec![(file, &profile, checked.figures)];
     let baseline;
@@ -190,7 +177,7 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
             figures: Figures::of(&baseline),
         };
         let most = before.figures.peak.map(|peak| growth.above(peak));
-        let verdict = checked.peak("peak against the baseline", most, &mut out)?;
+        let verdict = checked.limit("peak against the baseline", Within::Peak, most, &mut out)?;
         if verdict == Verdict::Over {
             let (before, after) = (before.answer(Within::Peak), checked.answer(Within::Peak));
             let mut changes = difference((&baseline, &before), (&profile, &after));
@@ -211,18 +198,7 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
 }
 
 /// Says what may make the figures wrong beyond what they say of themselves.
-fn warn(profile: &Profile, span: Option<&str>, out: &mut dyn io::Write) -> io::Result<()> {
-    if let Some(name) = span {
-        let spans = profile.marks.iter();
-        let spans = spans.filter(|mark| mark.name == name && mark.kind == MarkKind::Begin);
-        let count = spans.count();
-        if count > 1 {
-            writeln!(
-                out,
-                "warning: there are {count} spans `{name}`; this is the first"
-            )?;
-        }
-    }
+fn warn(profile: &Profile, out: &mut dyn io::Write) -> io::Result<()> {
     if profile.completion.cut_reason().is_some() {
         return writeln!(
             out,
@@ -250,6 +226,9 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
             time::offset(profile.since_start(profile.ended)),
             profile.completion.cut_reason().unwrap_or_default()
         ),
+        None if unsure.iter().any(|(_, _, figures)| figures.overlooks) => {
+            ": too many spans of that name were under way at once to look at all of them".to_owned()
+        }
         None => ": events were lost, and with them it may be over or not; record again, with a larger --ring or --sample".to_owned(),
     };
     why.push_str(&tell);
@@ -271,28 +250,33 @@ struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    fn peak(&self, what: &str, most: Known, out: &mut dyn io::Write) -> io::Result<Verdict> {
-        self.limit(what, self.figures.peak, most, size_of, out)
-    }
-
     /// Says whether a limit holds.
     fn limit(
         &self,
         what: &str,
-        figure: Known,
+        which: Within,
         most: Known,
-        show: fn(u64) -> String,
         out: &mut dyn io::Write,
     ) -> io::Result<Verdict> {
+        let (figure, show): (_, fn(u64) -> String) = match which {
+            Within::Peak => (self.figures.peak, size_of),
+            Within::End => (self.figures.end, size_of),
+            Within::Allocated => (self.figures.allocations, size::thousands),
+        };
         let verdict = figure.against(most);
         let word = match verdict {
             Verdict::Holds => "ok  ",
             Verdict::Over => "OVER",
             Verdict::Unknown => "?   ",
         };
-        let of = match self.question.when {
-            When::Between(_) => " of the span",
-            _ => "",
+        let of = match &self.profile.spans {
+            None => String::new(),
+            Some(spans) if spans.count == 1 => " of the span".to_owned(),
+            Some(spans) => format!(
+                " of the worst of {} spans, that of {}",
+                size::thousands(spans.count),
+                time::offset(self.profile.since_start(which.worst(spans).began))
+            ),
         };
         let is = show(figure.is);
         let is = match figure.most {
@@ -323,16 +307,8 @@ impl Checked<'_> {
         })
     }
 
-    /// Lists who makes the budget that was checked last go over, if it does.
-    fn offenders(
-        &self,
-        verdicts: &[Verdict],
-        which: Within,
-        out: &mut dyn io::Write,
-    ) -> io::Result<()> {
-        if verdicts.last() != Some(&Verdict::Over) {
-            return Ok(());
-        }
+    /// Lists who makes a budget go over.
+    fn offenders(&self, which: Within, out: &mut dyn io::Write) -> io::Result<()> {
         let answer = self.answer(which);
         let mut rows = rows(self.profile, &answer, By::Stack);
         if which == Within::Allocated {

@@ -3,6 +3,7 @@
 use super::model::Profile;
 use super::name::{self, NamedFrame};
 use super::question::{Point, Question, When, Window};
+use super::spans::{Span, Spans};
 use super::{size, time};
 use crate::event::Nanos;
 use crate::live::{Holder, Kind, Snapshot};
@@ -26,7 +27,7 @@ pub struct Answer {
     pub of_bytes: u64,
 }
 
-/// What of a window.
+/// What of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Within {
     /// What was live when most of what came in it was.
@@ -35,6 +36,17 @@ pub enum Within {
     End,
     /// All that was asked for.
     Allocated,
+}
+
+impl Within {
+    /// The span that is the worst in this.
+    pub fn worst(self, spans: &Spans) -> &Span {
+        match self {
+            Self::Peak => &spans.most_held,
+            Self::End => &spans.most_left,
+            Self::Allocated => &spans.most_asked,
+        }
+    }
 }
 
 /// What `bytes` means.
@@ -65,17 +77,17 @@ impl Unit {
 }
 
 impl Answer {
-    /// What came within the window that the profile was [replayed](Profile::replay_for) for, at the moment when most of
-    /// it was held, or in all.
+    /// What came within the span that is the worst in this, of a profile that was [replayed](Profile::replay_for) for the
+    /// spans of a name.
     pub fn within(profile: &Profile, question: &Question, which: Within) -> Option<Self> {
-        let windowed = profile.windowed.as_ref()?;
+        let spans = profile.spans.as_ref()?;
         let (holders, and) = match which {
-            Within::Peak => (snapshot(&windowed.peak), "live when most of it was"),
-            Within::End => (snapshot(&windowed.end), "live at its end"),
-            Within::Allocated => (
-                (Unit::Bytes, None, windowed.allocated.clone()),
-                "live or not",
-            ),
+            Within::Peak => (snapshot(&spans.most_held.peak), "live when most of it was"),
+            Within::End => (snapshot(&spans.most_left.end), "live at its end"),
+            Within::Allocated => {
+                let allocated = spans.most_asked.allocated.clone();
+                ((Unit::Bytes, None, allocated), "live or not")
+            }
         };
         let words = match &question.when {
             When::Between(Window::Span(name)) => {

@@ -1,8 +1,9 @@
 //! What a question needs beside the peak and the end, gathered as the recording is replayed.
 
-use super::model::{Mark, Windowed};
+use super::model::Mark;
 use super::question::{Point, When, Window};
 use super::replay::ReplayError;
+use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};
 use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
@@ -23,7 +24,9 @@ enum What {
     Moment(Edge, Option<Snapshot>),
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
-    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Box<Windowed>>),
+    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
+    /// The same for each span of a name.
+    Spans(String, Box<Gathering>),
     Temporaries(Temporaries),
 }
 
@@ -31,22 +34,16 @@ enum What {
 enum Edge {
     At(Nanos),
     /// Not known before the recording says so.
-    Marked(Wanted, String),
+    Marked(String),
     /// There is none.
     Open,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Begin,
-    End,
 }
 
 /// What was gathered.
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) snapshot: Option<Snapshot>,
-    pub(super) windowed: Option<Windowed>,
+    pub(super) spans: Option<Spans>,
     pub(super) temporaries: Vec<Holder>,
 }
 
@@ -58,7 +55,7 @@ impl Asked {
                 let offset = unix_ns.saturating_sub(opening.started_unix_ns);
                 Edge::At(Nanos(opening.started_ns.saturating_add(offset)))
             }
-            Point::Mark(name) => Edge::Marked(Wanted::Begin, name.clone()),
+            Point::Mark(name) => Edge::Marked(name.clone()),
         };
         let end_of = |point: &Option<Point>| point.as_ref().map_or(Edge::Open, edge);
         let what = match when {
@@ -67,12 +64,10 @@ impl Asked {
             When::Between(Window::Points(from, to)) => {
                 What::Window(end_of(from), end_of(to), None, None)
             }
-            When::Between(Window::Span(name)) => What::Window(
-                Edge::Marked(Wanted::Begin, name.clone()),
-                Edge::Marked(Wanted::End, name.clone()),
-                None,
-                None,
-            ),
+            When::Between(Window::Span(name)) => {
+                let gathering = Gathering::new(name, by_thread);
+                What::Spans(name.clone(), Box::new(gathering))
+            }
             When::Temporary(within) => What::Temporaries(Temporaries::new(*within, by_thread)),
         };
         Self {
@@ -84,28 +79,24 @@ impl Asked {
 
     /// A process is traced from here on.
     pub(super) fn open(&mut self, process: &Process) {
-        if let What::Window(_, _, window, _) = &mut self.what {
-            if let Some(window) = window {
+        match &mut self.what {
+            What::Nothing | What::Moment(..) | What::Temporaries(_) => return,
+            What::Window(_, _, Some(window), _) => {
                 window.open(process.id, Nanos(process.from_ns), 0);
             }
-            self.processes.push(process.clone());
+            What::Window(..) => {}
+            What::Spans(_, spans) => spans.open(process),
         }
+        self.processes.push(process.clone());
     }
 
     /// A moment or span was named.
     pub(super) fn mark(&mut self, mark: &Mark) {
         let settle = |edge: &mut Edge| {
-            if let Edge::Marked(wanted, name) = edge
+            if let Edge::Marked(name) = edge
                 && *name == mark.name
             {
-                match wanted {
-                    Wanted::Begin => *edge = Edge::At(mark.at),
-                    Wanted::End => {
-                        if let Some(ended) = mark.ended {
-                            *edge = Edge::At(ended);
-                        }
-                    }
-                }
+                *edge = Edge::At(mark.at);
             }
         };
         match &mut self.what {
@@ -114,6 +105,7 @@ impl Asked {
                 settle(from);
                 settle(to);
             }
+            What::Spans(_, spans) => spans.mark(mark),
             What::Nothing | What::Temporaries(_) => {}
         }
     }
@@ -124,6 +116,7 @@ impl Asked {
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => temporaries.apply(event),
+            What::Spans(_, spans) => spans.before(event, &self.processes),
             What::Moment(..) => self.until(event.at, live),
             What::Window(..) => {
                 self.until(event.at, live);
@@ -159,31 +152,39 @@ impl Asked {
                 if let (Edge::At(to), Some(window)) = (to, &window)
                     && *to < next
                 {
-                    *taken = Some(Box::new(windowed(window, Some(*to))));
+                    *taken = Some(taken_at(window, *to));
                 }
             }
+            What::Spans(_, spans) => spans.until(next, &self.processes),
             _ => {}
         }
     }
 
-    /// The recording ends here.
+    /// The recording ends here, or is cut off.
     pub(super) fn finish(
         &mut self,
         live: &LiveSet,
         marks: &[Mark],
+        latest: Nanos,
+        cut: bool,
     ) -> Result<Gathered, ReplayError> {
+        let no_mark = |name: &str| ReplayError::NoMark {
+            name: name.to_owned(),
+            marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+        };
         let missing = |edge: &Edge| match edge {
-            Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
-                name: name.clone(),
-                marks: marks.iter().map(|mark| mark.name.clone()).collect(),
-            }),
-            // A span that never ended goes on to the end.
-            _ => Ok(()),
+            Edge::Marked(name) => Err(no_mark(name)),
+            Edge::At(_) | Edge::Open => Ok(()),
         };
         let mut gathered = Gathered::default();
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
+            What::Spans(name, spans) => {
+                let (spans, first) = spans.finish(latest, cut).ok_or_else(|| no_mark(name))?;
+                gathered.snapshot = Some(first);
+                gathered.spans = Some(spans);
+            }
             What::Moment(at, taken) => {
                 missing(at)?;
                 let end = || live.snapshot(Scope::All, Moment::End);
@@ -192,29 +193,16 @@ impl Asked {
             What::Window(from, to, window, taken) => {
                 missing(from)?;
                 missing(to)?;
-                let empty = LiveSet::new();
-                let at_end = || windowed(window.as_deref().unwrap_or(&empty), None);
-                let taken = taken.take().map(|windowed| *windowed);
-                let windowed = taken.unwrap_or_else(at_end);
-                gathered.snapshot = Some(windowed.end.clone());
-                gathered.windowed = Some(windowed);
+                let end = || {
+                    let window = window.as_ref();
+                    window.map_or_else(Snapshot::default, |window| {
+                        window.snapshot(Scope::All, Moment::End)
+                    })
+                };
+                gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
         }
         Ok(gathered)
-    }
-}
-
-/// Of a window that ended then, or goes on to the end of the recording.
-fn windowed(window: &LiveSet, ended: Option<Nanos>) -> Windowed {
-    Windowed {
-        ended,
-        peak: window.snapshot(Scope::All, Moment::Peak),
-        end: match ended {
-            Some(at) => taken_at(window, at),
-            None => window.snapshot(Scope::All, Moment::End),
-        },
-        allocated: window.allocated(),
-        allocations: window.totals().allocations,
     }
 }
 

@@ -58,11 +58,13 @@ impl Known {
     }
 }
 
-/// The figures of a recording, or of the window that it was replayed for, that a budget is made of.
+/// The figures that a budget is made of: of a recording, or of the spans that it was replayed for, the worst of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Whether some of it was not recorded: it stops before what is asked about ends.
+    /// The recording stops before what is asked about ends.
     pub stops_early: bool,
+    /// Not all spans were looked at.
+    pub overlooks: bool,
     /// The most that was held, bytes.
     pub peak: Known,
     /// What was live at the end, bytes.
@@ -72,38 +74,40 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of a window if one was asked for, else of the whole.
+    /// Of the spans if these were asked for, else of the whole.
     pub fn of(profile: &Profile) -> Self {
         let cut = profile.completion.cut_reason().is_some();
-        let (stops_early, peak, end, allocations) = match &profile.windowed {
+        let (stops_early, overlooks, peak, end, allocations) = match &profile.spans {
             None => (
                 cut,
+                false,
                 profile.peak.bytes,
                 profile.end.bytes,
                 profile.totals.allocations,
             ),
-            Some(windowed) => (
-                cut && windowed.ended.is_none(),
-                windowed.peak.bytes,
-                windowed.end.bytes,
-                windowed.allocations,
+            Some(spans) => (
+                cut && spans.unfinished > 0,
+                spans.overlooked > 0,
+                spans.most_held.peak.bytes,
+                spans.most_left.end.bytes,
+                spans.most_asked.allocations,
             ),
         };
         let more = profile.live_may_be_more_bytes();
         let less = profile.live_may_be_less_bytes();
+        let all_seen = !stops_early && !overlooks;
         let known = |is: u64, more: u64, less: u64| Known {
             is,
             least: is.saturating_sub(less),
-            most: (!stops_early).then_some(is.saturating_add(more)),
+            most: all_seen.then_some(is.saturating_add(more)),
         };
-        let end = match stops_early {
-            true => known(end, more, u64::MAX),
-            false => known(end, more, less),
-        };
+        // Where the recording stops is the end of nothing; spans that ended before it do have an end.
+        let has_end = profile.spans.is_some() || !stops_early;
         Self {
             stops_early,
+            overlooks,
             peak: known(peak, more, less),
-            end,
+            end: known(end, more, if has_end { less } else { u64::MAX }),
             allocations: known(allocations, profile.quality.lost_allocations, 0),
         }
     }

@@ -32,11 +32,12 @@ pub mod rows;
 #[cfg(test)]
 mod script;
 pub mod size;
+pub mod spans;
 pub mod statistics;
 mod temporary;
 pub mod text;
 pub mod time;
 pub mod tree;
 
-pub use model::{Completion, Mark, ProcessProfile, Profile, Windowed};
+pub use model::{Completion, Mark, ProcessProfile, Profile};
 pub use replay::{ReplayError, Threads};

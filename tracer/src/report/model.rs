@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
+use super::spans::Spans;
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
@@ -50,29 +51,14 @@ pub struct Profile {
     pub marks: Vec<Mark>,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
-    /// What came within a window, if one was asked for.
-    pub windowed: Option<Windowed>,
+    /// What came within the spans of a name, if these were asked for.
+    pub spans: Option<Spans>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
     /// What all blocks were like, if that was asked for.
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
-}
-
-/// What came within a window: all as if nothing had been there before.
-#[derive(Clone, Debug)]
-pub struct Windowed {
-    /// When it ended; `None`: the recording ended first.
-    pub ended: Option<Nanos>,
-    /// When most of what came in it was held.
-    pub peak: Snapshot,
-    /// At its end.
-    pub end: Snapshot,
-    /// All that was asked for in it, by who asked.
-    pub allocated: Vec<Holder>,
-    /// In so many calls.
-    pub allocations: u64,
 }
 
 /// A moment or span that was named.

@@ -338,7 +338,10 @@ impl Replay {
     }
 
     fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
-        let asked = self.asked.finish(&self.live, &self.marks)?;
+        let cut = !matches!(completion, Completion::Closed(_));
+        let asked = self
+            .asked
+            .finish(&self.live, &self.marks, self.latest, cut)?;
         let peak = self.live.snapshot(Scope::All, Moment::Peak);
         let end = self.live.snapshot(Scope::All, Moment::End);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
@@ -416,7 +419,7 @@ impl Replay {
             marks: self.marks,
             statistics: self.statistics,
             asked: asked.snapshot,
-            windowed: asked.windowed,
+            spans: asked.spans,
             temporaries: asked.temporaries,
             threads: self.threads,
             opening: self.opening,

@@ -376,6 +376,67 @@ print(json.dumps(sums))";
     }
 }
 
+#[test]
+fn every_view_adds_up_as_comma_separated_values() {
+    privileged!();
+    let recorded = Recorded::eight_sites();
+    let report = &recorded.report;
+    // The sums of blocks and bytes over the rows of each value of a column.
+    let sums = |words: &[&str], column: &str| -> Value {
+        let csv = recorded.directory().join("view.csv");
+        let (view, words) = words.split_first().expect("a view");
+        let said = run(highwater()
+            .arg(view)
+            .arg(&recorded.file)
+            .args(words)
+            .arg("--csv"));
+        said.assert_says(0, &[]);
+        fs::write(&csv, said.stdout).expect("it can be written");
+        let script = "import collections, csv, json, sys
+sums = collections.defaultdict(lambda: [0, 0])
+for row in csv.DictReader(open(sys.argv[1], newline='')):
+    sums[row.get(sys.argv[2], '')][0] += int(row['bytes'] or 0)
+    sums[row.get(sys.argv[2], '')][1] += int(row['blocks'])
+print(json.dumps(sums))";
+        let python = &mut Command::new("python3");
+        let said = print(python.args(["-c", script]).arg(&csv).arg(column));
+        serde_json::from_str(&said).expect("it is JSON")
+    };
+    let of = |sums: &Value, key: &str| (sums[key][0].as_u64(), sums[key][1].as_u64());
+    let told = |holding: &Holding| (Some(holding.bytes), Some(holding.blocks));
+    for by in ["stack", "function", "module", "thread", "process"] {
+        let sums = sums(&["table", "--by", by], "");
+        assert_eq!(of(&sums, ""), told(&report.peak()), "{by}");
+    }
+    let tree = sums(&["tree", "--at", "end"], "depth");
+    assert_eq!(of(&tree, "0"), told(&report.end()));
+    let statistics = sums(&["stats"], "histogram");
+    let (bytes, blocks) = (report.total("allocated_bytes"), report.total("allocations"));
+    for histogram in [
+        "all",
+        "size",
+        "lifetime",
+        "function called",
+        "function",
+        "module",
+        "thread",
+        "until ns",
+    ] {
+        assert_eq!(
+            of(&statistics, histogram),
+            (Some(bytes), Some(blocks)),
+            "{histogram}"
+        );
+    }
+    let json = run(highwater().arg("stats").arg(&recorded.file).arg("--json"));
+    let json: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    for histogram in ["temporary", "thread temporary"] {
+        assert_eq!(statistics[histogram][1], json["temporary"], "{histogram}");
+    }
+    let a_second = json["allocations_per_s"].as_f64().expect("a rate").round();
+    assert_eq!(statistics["a second"][1].as_f64(), Some(a_second));
+}
+
 /// What of a function there is in a profile that speedscope gives back, by its name.
 fn weights(file: &Value, profile: usize) -> BTreeMap<String, u64> {
     let frames = file["shared"]["frames"].as_array().expect("frames");

@@ -38,7 +38,9 @@ pub use cgroup::MemoryCgroup;
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
-pub use program::{highwater, highwater_binary, try_victim_program, victim_names, victim_program};
+pub use program::{
+    highwater, highwater_binary, speedscope, try_victim_program, victim_names, victim_program,
+};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};

@@ -51,6 +51,10 @@ fn a_recording_of_totals_tells_what_grows_and_what_was_held_at_any_time_and_refu
     ask(&file, &["--thread", "main"]).assert_says(1, &["what single threads held"]);
     let statistics = run(highwater().arg("stats").arg(&file));
     statistics.assert_says(1, &["what single blocks were like"]);
+    let heaptrack = run(highwater()
+        .args(["export", "--format", "heaptrack"])
+        .arg(&file));
+    heaptrack.assert_says(1, &["every allocation and free"]);
     let size = file.metadata().expect("the recording").len();
     assert!(size < 1 << 20, "{size} bytes for 8 s");
 }

@@ -227,12 +227,14 @@ impl LiveSet {
         });
         let scene = Scene {
             threads: false,
+            movements: false,
             eras: eras.is_some(),
             era: eras.as_ref().map_or(0, Eras::current),
         };
         let mut live = Self {
             all: head.books.unfold(),
             processes: Vec::new(),
+            movements: Vec::new(),
             index_of: hashbrown::HashMap::default(),
             open: 0,
             now: Nanos(head.now),

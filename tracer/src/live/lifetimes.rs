@@ -38,6 +38,8 @@ pub(super) struct Scene {
     pub(super) threads: bool,
     /// Eras are.
     pub(super) eras: bool,
+    /// What comes and goes is told one by one.
+    pub(super) movements: bool,
     /// The era; 0 where they are not.
     pub(super) era: u16,
 }

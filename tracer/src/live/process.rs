@@ -12,6 +12,7 @@ use super::books::{Books, Held, Shift};
 use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Asker, Ledger, Life, Scene};
 use super::mappings::{Area, Mappings};
+use super::movements::{Journal, Movement};
 use super::ranges::Change;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
@@ -108,6 +109,8 @@ pub(super) struct Process {
     ledger: Option<Ledger>,
     /// What was live when it was folded, by holding and era, where it has been unfolded.
     folded: BTreeMap<(u32, u16), Amount>,
+    /// What came and went, if that is told one by one.
+    journal: Option<Journal>,
 }
 
 impl Process {
@@ -131,6 +134,7 @@ impl Process {
             scene,
             ledger: scene.eras.then(Ledger::default),
             folded: BTreeMap::new(),
+            journal: scene.movements.then(Journal::default),
         }
     }
 
@@ -159,6 +163,7 @@ impl Process {
             scene,
             ledger: scene.eras.then(Ledger::default),
             folded: BTreeMap::new(),
+            journal: None,
         }
     }
 
@@ -221,6 +226,13 @@ impl Process {
     /// What each stack holds now, or held when the process ended.
     pub(super) fn now(&self) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(|holding| (holding, holding.now))
+    }
+
+    /// Tells what came and went since it was last asked.
+    pub(super) fn hand_over_movements(&mut self, to: &mut Vec<Movement>) {
+        if let Some(journal) = &mut self.journal {
+            journal.hand_over(to);
+        }
     }
 
     /// A call returned a block.
@@ -458,6 +470,9 @@ impl Process {
             let holding = self.holdings.get_mut(*holder);
             holding.save(&self.books, all);
             holding.now += *shift;
+            if let Some(journal) = &mut self.journal {
+                journal.shifted(self.id, holding, *shift);
+            }
         }
     }
 
@@ -485,6 +500,13 @@ impl Process {
         self.books.admit(legacy.live, at);
         self.holdings = legacy.holdings;
         self.holdings.begin(&self.books, all);
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.came(self.id, holding, holding.now));
+        }
         self.mappings = legacy.mappings;
         self.blocks = legacy.blocks;
         if self.ledger.is_some() {
@@ -520,6 +542,14 @@ impl Process {
         all.retire(self.books.now().live, baseline);
         for holding in self.holdings.iter_mut() {
             holding.at_peak_of_all.save(&all.clock, holding.now);
+        }
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.went(self.id, holding, holding.now));
+            journal.of_baseline(false, baseline);
         }
         // The tables may be huge, and nothing can ask for them any more.
         let blocks = mem::take(&mut self.blocks);
@@ -584,6 +614,9 @@ impl Process {
             self.books.retire(Held::default(), bytes);
             if self.baseline_source == BaselineSource::Own {
                 all.retire(Held::default(), bytes);
+                if let Some(journal) = &mut self.journal {
+                    journal.of_baseline(false, bytes);
+                }
             }
         }
         Old::Unmatched(bytes)
@@ -606,6 +639,9 @@ impl Process {
                 self.books.restore_baseline(bytes, at);
                 if self.baseline_source == BaselineSource::Own {
                     all.restore_baseline(bytes, at);
+                    if let Some(journal) = &mut self.journal {
+                        journal.of_baseline(true, bytes);
+                    }
                 }
             }
         }
@@ -619,6 +655,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now += held;
+        if let Some(journal) = &mut self.journal {
+            journal.came(self.id, holding, held);
+        }
     }
 
     fn drop_block(&mut self, all: &mut Books, address: Address, block: Block) {
@@ -628,6 +667,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;
+        if let Some(journal) = &mut self.journal {
+            journal.went(self.id, holding, held);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.block_gone(block.holder, block.born, self.scene.era, held);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
+use super::spans::Spans;
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
@@ -54,6 +55,8 @@ pub struct Profile {
     pub folded: bool,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
+    /// What came within the spans of a name, if these were asked for.
+    pub spans: Option<Spans>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
     /// What all blocks were like, if that was asked for.

@@ -378,7 +378,11 @@ impl Replay {
         let timeline = self.live.timeline().unwrap_or_default();
         let asked = match self.folded {
             true => self.asked.finish_folded(&timeline, &self.marks)?,
-            false => self.asked.finish(&self.live, &self.marks)?,
+            false => {
+                let cut = !matches!(completion, Completion::Closed(_));
+                self.asked
+                    .finish(&self.live, &self.marks, self.latest, cut)?
+            }
         };
         if self.folded && self.statistics.is_some() {
             return Err(folded("what single blocks were like"));
@@ -469,6 +473,7 @@ impl Replay {
             statistics: self.statistics,
             asked: asked.snapshot,
             folded: self.folded,
+            spans: asked.spans,
             temporaries: asked.temporaries,
             threads: self.threads,
             opening: self.opening,

@@ -258,6 +258,27 @@ proptest! {
     }
 
     #[test]
+    fn movements_add_up_to_the_level_and_rise_to_its_peak(steps in steps(200)) {
+        let (mut live, mut naive) = (LiveSet::new().with_movements(), Naive::default());
+        let (mut level, mut highest) = (0_i128, 0_i128);
+        for step in steps {
+            take(&mut live, &mut naive, step);
+            for movement in live.movements() {
+                if movement.holder.is_none_or(|holder| holder.kind.makes_the_peak()) {
+                    let bytes = movement.bytes as i128;
+                    level += if movement.came { bytes } else { -bytes };
+                    highest = highest.max(level);
+                }
+            }
+            let level_of = |balance: Balance| {
+                balance.live.bytes as i128 - balance.freed_baseline as i128
+            };
+            prop_assert_eq!(level, level_of(live.all.now()));
+            prop_assert_eq!(highest, level_of(live.all.at_peak()));
+        }
+    }
+
+    #[test]
     fn the_live_set_agrees_with_its_twin_after_every_step(steps in steps(40)) {
         let (mut live, mut naive) = (LiveSet::new(), Naive::default());
         for step in steps {

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 mod backtrace;
 mod cgroup;
+mod empty_root;
 mod memory;
 mod privilege;
 mod process;
@@ -33,6 +34,7 @@ mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
 pub use cgroup::MemoryCgroup;
+pub use empty_root::{EmptyRoot, static_highwater};
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};

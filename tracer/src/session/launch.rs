@@ -8,7 +8,7 @@
 //! about to tell of that exec, and if the child was declared held by then, it would be taken for the command's.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::OsString,
     fs,
     fs::File,
     io,
@@ -299,7 +299,6 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
 }
 
 fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
-    let name = CString::new(name)?;
     let checked = |result| {
         if result == 0 {
             Ok(())
@@ -309,15 +308,66 @@ fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
     };
     // SAFETY: plain calls; this process has one thread. Groups first: after setuid they could no longer be changed.
     unsafe {
-        checked(libc::initgroups(name.as_ptr(), gid))?;
+        checked(take_groups_of(name, gid))?;
         checked(libc::setgid(gid))?;
         checked(libc::setuid(uid))
     }
 }
 
+/// Takes on the supplementary groups of a user.
+///
+/// # Safety
+///
+/// Nothing else may be running in this process.
+#[cfg(not(target_feature = "crt-static"))]
+unsafe fn take_groups_of(name: &str, gid: u32) -> i32 {
+    let Ok(name) = std::ffi::CString::new(name) else {
+        return -1;
+    };
+    // SAFETY: the name ends in a null byte.
+    unsafe { libc::initgroups(name.as_ptr(), gid) }
+}
+
+/// The same by the file of groups alone: a static glibc would load the system's own libraries to ask elsewhere, and those may be
+/// of another version.
+///
+/// # Safety
+///
+/// Nothing else may be running in this process.
+#[cfg(target_feature = "crt-static")]
+unsafe fn take_groups_of(name: &str, gid: u32) -> i32 {
+    let text = fs::read_to_string("/etc/group").unwrap_or_default();
+    let groups = groups_of(&text, name, gid);
+    // SAFETY: as many groups are read as there are.
+    unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }
+}
+
+/// The groups of a user, by the text of the file of groups; the first is their own.
+#[cfg(any(test, target_feature = "crt-static"))]
+fn groups_of(text: &str, name: &str, gid: u32) -> Vec<u32> {
+    let others = text.lines().filter_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let group = fields.next()?.parse().ok()?;
+        let is_member = fields
+            .next()?
+            .split(',')
+            .any(|member| member.trim() == name);
+        (is_member && group != gid).then_some(group)
+    });
+    std::iter::once(gid).chain(others).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_those_that_name_the_user_and_the_users_own() {
+        let text =
+            "root:x:0:\nadm:x:4:ann,bob\nbroken\nann:x:1000:\nvideo:x:44: ann\nann2:x:7:ann2\n";
+        assert_eq!(groups_of(text, "ann", 1000), [1000, 4, 44]);
+        assert_eq!(groups_of("", "ann", 1000), [1000]);
+    }
 
     #[test]
     fn an_environment_is_read_up_to_the_first_equals_sign() {

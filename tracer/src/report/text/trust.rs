@@ -144,9 +144,9 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     );
     said.warn(
         *unfollowed_children,
-        "child process was",
-        "child processes were",
-        "not followed: no probes could be placed",
+        "process was",
+        "processes were",
+        "not followed, or not from the beginning: no probes could be placed in time",
     );
     for process in &profile.processes {
         if let Origin::Forked {

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 mod backtrace;
 mod browser;
 mod cgroup;
+mod empty_root;
 mod memory;
 mod privilege;
 mod process;
@@ -35,10 +36,13 @@ mod victim;
 pub use backtrace::{ToldStacks, record_stacks};
 pub use browser::{Browser, Key, Scheme};
 pub use cgroup::MemoryCgroup;
+pub use empty_root::{EmptyRoot, static_highwater};
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
-pub use program::{highwater, highwater_binary, try_victim_program, victim_names, victim_program};
+pub use program::{
+    highwater, highwater_binary, speedscope, try_victim_program, victim_names, victim_program,
+};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};

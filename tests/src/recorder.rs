@@ -120,6 +120,14 @@ impl Recorder {
         );
     }
 
+    /// Waits until the recording, as far as it has got, has so many allocations.
+    #[track_caller]
+    pub fn await_allocations(&self, count: u64) {
+        eventually(&format!("the recording has {count} allocations"), || {
+            Report::so_far(&self.file).is_some_and(|report| report.total("allocations") >= count)
+        });
+    }
+
     /// Waits until it says something with these words in it.
     #[track_caller]
     pub fn await_words(&mut self, words: &str) {
@@ -196,6 +204,16 @@ impl Launched {
     #[track_caller]
     pub fn tell(&mut self, command: &str) -> Truth {
         self.conversation.tell(&mut self.running, command)
+    }
+
+    /// Tells the victim a command again and again, until the recording, as far as it has got, knows of an allocation.
+    #[track_caller]
+    pub fn tell_until_seen(&mut self, command: &str) {
+        let file = self.file.clone();
+        eventually("the recording knows of an allocation", || {
+            self.tell(command);
+            Report::so_far(&file).is_some_and(|report| report.total("allocations") > 0)
+        });
     }
 
     /// Tells the victim a command that it does not survive.

@@ -2,10 +2,11 @@
 
 use super::model::Mark;
 use super::question::{Point, When, Window};
-use super::replay::ReplayError;
+use super::replay::{ReplayError, folded};
+use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};
-use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
+use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::{Opening, Process};
 
 /// What is gathered.
@@ -24,6 +25,8 @@ enum What {
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
     Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
+    /// The same for each span of a name.
+    Spans(String, Box<Gathering>),
     Temporaries(Temporaries),
 }
 
@@ -31,21 +34,16 @@ enum What {
 enum Edge {
     At(Nanos),
     /// Not known before the recording says so.
-    Marked(Wanted, String),
+    Marked(String),
     /// There is none.
     Open,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Begin,
-    End,
 }
 
 /// What was gathered.
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) snapshot: Option<Snapshot>,
+    pub(super) spans: Option<Spans>,
     pub(super) temporaries: Vec<Holder>,
 }
 
@@ -57,7 +55,7 @@ impl Asked {
                 let offset = unix_ns.saturating_sub(opening.started_unix_ns);
                 Edge::At(Nanos(opening.started_ns.saturating_add(offset)))
             }
-            Point::Mark(name) => Edge::Marked(Wanted::Begin, name.clone()),
+            Point::Mark(name) => Edge::Marked(name.clone()),
         };
         let end_of = |point: &Option<Point>| point.as_ref().map_or(Edge::Open, edge);
         let what = match when {
@@ -66,12 +64,10 @@ impl Asked {
             When::Between(Window::Points(from, to)) => {
                 What::Window(end_of(from), end_of(to), None, None)
             }
-            When::Between(Window::Span(name)) => What::Window(
-                Edge::Marked(Wanted::Begin, name.clone()),
-                Edge::Marked(Wanted::End, name.clone()),
-                None,
-                None,
-            ),
+            When::Between(Window::Span(name)) => {
+                let gathering = Gathering::new(name, by_thread);
+                What::Spans(name.clone(), Box::new(gathering))
+            }
             When::Temporary(within) => What::Temporaries(Temporaries::new(*within, by_thread)),
         };
         Self {
@@ -83,28 +79,24 @@ impl Asked {
 
     /// A process is traced from here on.
     pub(super) fn open(&mut self, process: &Process) {
-        if let What::Window(_, _, window, _) = &mut self.what {
-            if let Some(window) = window {
+        match &mut self.what {
+            What::Nothing | What::Moment(..) | What::Temporaries(_) => return,
+            What::Window(_, _, Some(window), _) => {
                 window.open(process.id, Nanos(process.from_ns), 0);
             }
-            self.processes.push(process.clone());
+            What::Window(..) => {}
+            What::Spans(_, spans) => spans.open(process),
         }
+        self.processes.push(process.clone());
     }
 
     /// A moment or span was named.
     pub(super) fn mark(&mut self, mark: &Mark) {
         let settle = |edge: &mut Edge| {
-            if let Edge::Marked(wanted, name) = edge
+            if let Edge::Marked(name) = edge
                 && *name == mark.name
             {
-                match wanted {
-                    Wanted::Begin => *edge = Edge::At(mark.at),
-                    Wanted::End => {
-                        if let Some(ended) = mark.ended {
-                            *edge = Edge::At(ended);
-                        }
-                    }
-                }
+                *edge = Edge::At(mark.at);
             }
         };
         match &mut self.what {
@@ -113,6 +105,7 @@ impl Asked {
                 settle(from);
                 settle(to);
             }
+            What::Spans(_, spans) => spans.mark(mark),
             What::Nothing | What::Temporaries(_) => {}
         }
     }
@@ -123,6 +116,7 @@ impl Asked {
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => temporaries.apply(event),
+            What::Spans(_, spans) => spans.before(event, &self.processes),
             What::Moment(..) => self.until(event.at, live),
             What::Window(..) => {
                 self.until(event.at, live);
@@ -161,36 +155,75 @@ impl Asked {
                     *taken = Some(taken_at(window, *to));
                 }
             }
+            What::Spans(_, spans) => spans.until(next, &self.processes),
             _ => {}
         }
     }
 
-    /// The recording ends here.
+    /// The recording ends here, and holds a fold: moments are known to the nearest of its eras, single events not at all.
+    pub(super) fn finish_folded(
+        &mut self,
+        timeline: &Timeline,
+        marks: &[Mark],
+    ) -> Result<Gathered, ReplayError> {
+        let mut gathered = Gathered::default();
+        let nearest = |edge: &Edge| match edge {
+            Edge::At(at) => timeline.nearest(*at),
+            _ => None,
+        };
+        let last = timeline.eras.len().saturating_sub(1);
+        gathered.snapshot = match &self.what {
+            What::Nothing => None,
+            What::Temporaries(_) => {
+                return Err(folded("what was allocated and freed soon after"));
+            }
+            What::Spans(..) => return Err(folded("what came within spans")),
+            What::Moment(at, _) => {
+                missing(at, marks)?;
+                let at = nearest(at);
+                Some(at.map_or_else(Snapshot::default, |era| timeline.snapshot(None, era)))
+            }
+            What::Window(from, to, ..) => {
+                missing(from, marks)?;
+                missing(to, marks)?;
+                let to = match to {
+                    Edge::At(_) => nearest(to),
+                    _ => Some(last),
+                };
+                let window = to.map(|to| timeline.snapshot(nearest(from), to));
+                Some(window.unwrap_or_default())
+            }
+        };
+        Ok(gathered)
+    }
+
+    /// The recording ends here, or is cut off.
     pub(super) fn finish(
         &mut self,
         live: &LiveSet,
         marks: &[Mark],
+        latest: Nanos,
+        cut: bool,
     ) -> Result<Gathered, ReplayError> {
-        let missing = |edge: &Edge| match edge {
-            Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
-                name: name.clone(),
-                marks: marks.iter().map(|mark| mark.name.clone()).collect(),
-            }),
-            // A span that never ended goes on to the end.
-            _ => Ok(()),
-        };
         let mut gathered = Gathered::default();
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
+            What::Spans(name, spans) => {
+                let (spans, first) = spans
+                    .finish(latest, cut)
+                    .ok_or_else(|| no_mark(name, marks))?;
+                gathered.snapshot = Some(first);
+                gathered.spans = Some(spans);
+            }
             What::Moment(at, taken) => {
-                missing(at)?;
+                missing(at, marks)?;
                 let end = || live.snapshot(Scope::All, Moment::End);
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
             What::Window(from, to, window, taken) => {
-                missing(from)?;
-                missing(to)?;
+                missing(from, marks)?;
+                missing(to, marks)?;
                 let end = || {
                     let window = window.as_ref();
                     window.map_or_else(Snapshot::default, |window| {
@@ -201,6 +234,21 @@ impl Asked {
             }
         }
         Ok(gathered)
+    }
+}
+
+/// An error if a mark was asked for that never came.
+fn missing(edge: &Edge, marks: &[Mark]) -> Result<(), ReplayError> {
+    match edge {
+        Edge::Marked(name) => Err(no_mark(name, marks)),
+        Edge::At(_) | Edge::Open => Ok(()),
+    }
+}
+
+fn no_mark(name: &str, marks: &[Mark]) -> ReplayError {
+    ReplayError::NoMark {
+        name: name.to_owned(),
+        marks: marks.iter().map(|mark| mark.name.clone()).collect(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::{size, time};
 use crate::live::{Holder, Kind};
 
 /// Where stacks whose root end is missing begin.
-const TRUNCATED: &str = "(truncated)";
+pub(super) const TRUNCATED: &str = "(truncated)";
 /// A name longer than this is cut: no box is that wide.
 const LONGEST_NAME: usize = 1000;
 /// Boxes that a browser draws at ease, about 4 MB of SVG. With more, the narrowest are summed up.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
+use super::spans::Spans;
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
@@ -50,8 +51,12 @@ pub struct Profile {
     pub growth_of_stacks: HashMap<HolderKey, f64>,
     /// Moments and spans that were named.
     pub marks: Vec<Mark>,
+    /// The recording holds totals in place of single events, so other moments are known to the nearest era.
+    pub folded: bool,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
+    /// What came within the spans of a name, if these were asked for.
+    pub spans: Option<Spans>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
     /// What all blocks were like, if that was asked for.

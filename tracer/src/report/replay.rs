@@ -341,7 +341,7 @@ impl Replay {
         let cut = !matches!(completion, Completion::Closed(_));
         let asked = self
             .asked
-            .finish(&self.live, &self.marks, self.latest, cut)?;
+            .finish(&self.live, &self.marks, (self.latest, cut))?;
         let peak = self.live.snapshot(Scope::All, Moment::Peak);
         let end = self.live.snapshot(Scope::All, Moment::End);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());

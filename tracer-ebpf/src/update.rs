@@ -42,6 +42,8 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
     if update.what & UPDATE_EPOCH != 0 {
         process.epoch = process.epoch.wrapping_add(1);
     }
+    // A whole barrier: what was written above is there to be seen before the identity is read again.
+    thread::process_changed();
     // It called exec while we wrote: what exec undoes is undone again.
     let late = unsafe { core::ptr::read_volatile(identity) } != update.identity;
     if late {
@@ -52,7 +54,8 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
         process.allocator_end = 0;
         process.code_count = 0;
         process.interpreter = 0;
+        thread::process_changed();
+        return UPDATED_TOO_LATE;
     }
-    thread::process_changed();
-    if late { UPDATED_TOO_LATE } else { UPDATED }
+    UPDATED
 }

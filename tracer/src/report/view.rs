@@ -26,7 +26,7 @@ pub enum View {
 
 /// Stacks of which only a part is shown.
 #[derive(Debug, Default)]
-pub(super) struct Folded {
+pub(super) struct Alike {
     view: View,
     /// The first stack that looks so.
     first: HashMap<(ProcessId, Vec<FrameIndex>, bool), StackIndex>,
@@ -34,7 +34,7 @@ pub(super) struct Folded {
     same: HashMap<StackIndex, StackIndex>,
 }
 
-impl Folded {
+impl Alike {
     pub(super) fn new(view: View) -> Self {
         Self {
             view,
@@ -70,7 +70,7 @@ impl Folded {
     }
 
     /// What happened, by the first stack that looks like its own.
-    pub(super) fn fold(&self, mut call: Call) -> Call {
+    pub(super) fn as_first(&self, mut call: Call) -> Call {
         if self.same.is_empty() {
             return call;
         }

@@ -91,10 +91,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// The page has threads and kinds told apart, whatever it shows at first.
+/// The page has threads, kinds and frames told apart, whatever it shows at first.
 fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
     let whole = Question {
         kinds: Kinds::ALL,
+        view: arguments.asked.whole_view(),
         ..question.clone()
     };
     let profile = question::read(&arguments.file, &whole, Threads::Apart)?;

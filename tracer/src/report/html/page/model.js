@@ -6,7 +6,7 @@ const NATIVE = 0, PYTHON = 1, INTERPRETER = 2;
 const isMixed = frames.kind.includes(PYTHON);
 // Stands for a stack of which the choice of frames leaves none.
 const NONE = frames.name.push(strings.push('(no such frames)') - 1) - 1;
-frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.kind.push(NATIVE);
+frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.kind.push(NATIVE); frames.source.push(0);
 
 // What is shown: a view by its number, the end of an era, or a window of eras.
 let choice = { view: data.first };

@@ -206,7 +206,7 @@ impl Launched {
         self.conversation.tell(&mut self.running, command)
     }
 
-    /// Tells the victim a command again and again, until the recording, as far as it has got, knows of an allocation.
+    /// Tells the victim a command that leaves something behind, again and again, until the recording, as far as it has got, knows of an allocation.
     #[track_caller]
     pub fn tell_until_seen(&mut self, command: &str) {
         let file = self.file.clone();
@@ -220,6 +220,21 @@ impl Launched {
     #[track_caller]
     pub fn send(&mut self, command: &str) {
         self.conversation.send(command);
+    }
+
+    /// Tells the victim a command that leaves something behind, again and again, until the recording, as far as it has got, has Python functions: stacks of a
+    /// program that has just begun are cut until its code is known.
+    #[track_caller]
+    pub fn tell_until_python_is_seen(&mut self, command: &str) {
+        let file = self.file.clone();
+        eventually("Python functions are seen", || {
+            self.tell(command);
+            let report = Report::so_far(&file);
+            report.is_some_and(|report| {
+                let holders = report.end().holders;
+                holders.iter().any(|holder| !holder.python.is_empty())
+            })
+        });
     }
 
     /// Every line that the victim has said up to now.

@@ -95,7 +95,7 @@ fn every_python_frame_is_what_a_traceback_shows() {
 }
 
 #[test]
-fn a_launched_program_has_its_python_frames_from_its_first_line_on() {
+fn a_launched_program_has_python_frames_as_one_that_runs() {
     privileged!();
     for python in every_cpython() {
         let directory = scratch();
@@ -105,6 +105,7 @@ fn a_launched_program_has_its_python_frames_from_its_first_line_on() {
             &python.program,
             &[python_victim("stacks.py").to_str().expect("a path is text")],
         );
+        launched.tell_until_python_is_seen("warm");
         launched.tell("everything");
         let told = told_python_stacks(launched.said());
         launched.send("quit");
@@ -292,6 +293,8 @@ fn small_objects_are_seen_one_by_one_if_asked_for() {
                 .arg(&python.program)
                 .arg(python_victim("busy.py"));
             let mut launched = Launched::start_command(&file, &mut command);
+            launched.tell_until_python_is_seen("objects 1000");
+            launched.tell("objects 0");
             launched.tell(&format!("objects {OBJECTS}"));
             let (outcome, file) = launched.wait();
             outcome.assert_says(0, &[]);

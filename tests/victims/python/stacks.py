@@ -293,6 +293,8 @@ def main():
         command = line.split()
         if command[0] == "everything":
             everything()
+        elif command[0] == "warm":
+            held.append(bytearray(5000))
         elif command[0] == "plain":
             plain()
         print("DONE", command[0], flush=True)

@@ -26,7 +26,7 @@ mod threads;
 mod unwind;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, IsTerminal as _},
     path::PathBuf,
@@ -131,6 +131,26 @@ pub struct Options {
     pub preflight: Preflight,
     /// Whether a progress line may be drawn.
     pub progress: bool,
+}
+
+impl Options {
+    /// Those that decide on what a recording holds, as it tells them.
+    pub fn told(&self) -> BTreeMap<String, String> {
+        let sample = self.sample.map(|exponent| (1u64 << exponent).to_string());
+        let limit = self.max_overhead.map(|share| share.to_string());
+        let told = [
+            ("max_size", Some(self.max_size.to_string())),
+            ("aggregate", Some(self.aggregate.to_string())),
+            ("children", Some(self.children.to_string())),
+            ("mappings", Some(self.mappings.to_string())),
+            ("ring_bytes", Some(self.ring_bytes.to_string())),
+            ("sample_bytes", sample),
+            ("max_overhead", limit),
+        ];
+        told.into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
 }
 
 /// How a session ended.

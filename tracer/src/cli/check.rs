@@ -148,6 +148,9 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
     let profile = read(file, &question, Threads::Together)?;
     let mut out = BufWriter::new(io::stdout().lock());
     warn(&profile, &mut out)?;
+    if arguments.mark.is_some() && profile.spans.is_none() {
+        anyhow::bail!(NO_SPANS);
+    }
     let checked = Checked {
         profile: &profile,
         question: &question,
@@ -234,6 +237,9 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
     why.push_str(&tell);
     why
 }
+
+/// Of what was recorded without single events.
+const NO_SPANS: &str = "the recording holds totals in place of single events, so that it cannot tell what came within a span (--mark): record anew, so that its size stays within --max-size";
 
 /// Stacks shown of a budget that does not hold.
 const OFFENDERS: usize = 5;

@@ -235,7 +235,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let outcome = runtime.block_on(session::record(options, file, opening(redact)));
+    let opening = opening(redact, &options);
+    let outcome = runtime.block_on(session::record(options, file, opening));
     let Outcome { reason, status } = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -293,7 +294,7 @@ fn forget_if_empty(path: &std::path::Path) {
 }
 
 /// How this recording came to be; the session adds the kind of link.
-fn opening(redacted: bool) -> Opening {
+fn opening(redacted: bool, options: &Options) -> Opening {
     let uname = rustix::system::uname();
     let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let Nanos(started_ns) = session::monotonic();
@@ -311,6 +312,7 @@ fn opening(redacted: bool) -> Opening {
         page_size: rustix::param::page_size() as u64,
         link: String::new(),
         redacted,
+        options: options.told(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! gives them back in exactly the same order, up to the chunk where a file was cut short or damaged. Only the grouping
 //! of events is not kept: see [`reader::Reader`]. `docs/recording-format.md` describes the file byte by byte.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,9 @@ pub struct Opening {
     /// Arguments were left out of all command lines, this one's too.
     #[serde(default)]
     pub redacted: bool,
+    /// What was asked for, chosen or not: how large the ring was, what was sampled, ...
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// A traced process.

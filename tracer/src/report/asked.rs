@@ -12,6 +12,8 @@ use crate::record::{Opening, Process};
 /// What is gathered.
 pub(super) struct Asked {
     what: What,
+    /// Of the spans of a name, all of them: `what` is the first.
+    spans: Option<Gathering>,
     /// Threads are told apart.
     by_thread: bool,
     /// Processes so far: a window may begin at any time.
@@ -25,8 +27,6 @@ enum What {
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
     Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
-    /// The same for each span of a name.
-    Spans(String, Box<Gathering>),
     Temporaries(Temporaries),
 }
 
@@ -34,17 +34,23 @@ enum What {
 enum Edge {
     At(Nanos),
     /// Not known before the recording says so.
-    Marked(String),
+    Marked(Wanted, String),
     /// There is none.
     Open,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Begin,
+    End,
 }
 
 /// What was gathered.
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) snapshot: Option<Snapshot>,
-    pub(super) spans: Option<Spans>,
     pub(super) temporaries: Vec<Holder>,
+    pub(super) spans: Option<Spans>,
 }
 
 impl Asked {
@@ -55,7 +61,7 @@ impl Asked {
                 let offset = unix_ns.saturating_sub(opening.started_unix_ns);
                 Edge::At(Nanos(opening.started_ns.saturating_add(offset)))
             }
-            Point::Mark(name) => Edge::Marked(name.clone()),
+            Point::Mark(name) => Edge::Marked(Wanted::Begin, name.clone()),
         };
         let end_of = |point: &Option<Point>| point.as_ref().map_or(Edge::Open, edge);
         let what = match when {
@@ -64,14 +70,21 @@ impl Asked {
             When::Between(Window::Points(from, to)) => {
                 What::Window(end_of(from), end_of(to), None, None)
             }
-            When::Between(Window::Span(name)) => {
-                let gathering = Gathering::new(name, by_thread);
-                What::Spans(name.clone(), Box::new(gathering))
-            }
+            When::Between(Window::Span(name)) => What::Window(
+                Edge::Marked(Wanted::Begin, name.clone()),
+                Edge::Marked(Wanted::End, name.clone()),
+                None,
+                None,
+            ),
             When::Temporary(within) => What::Temporaries(Temporaries::new(*within, by_thread)),
+        };
+        let spans = match when {
+            When::Between(Window::Span(name)) => Some(Gathering::new(name, by_thread)),
+            _ => None,
         };
         Self {
             what,
+            spans,
             by_thread,
             processes: Vec::new(),
         }
@@ -79,24 +92,31 @@ impl Asked {
 
     /// A process is traced from here on.
     pub(super) fn open(&mut self, process: &Process) {
-        match &mut self.what {
-            What::Nothing | What::Moment(..) | What::Temporaries(_) => return,
-            What::Window(_, _, Some(window), _) => {
+        if let What::Window(_, _, window, _) = &mut self.what {
+            if let Some(window) = window {
                 window.open(process.id, Nanos(process.from_ns), 0);
             }
-            What::Window(..) => {}
-            What::Spans(_, spans) => spans.open(process),
+            self.processes.push(process.clone());
         }
-        self.processes.push(process.clone());
+        if let Some(spans) = &mut self.spans {
+            spans.open(process);
+        }
     }
 
     /// A moment or span was named.
     pub(super) fn mark(&mut self, mark: &Mark) {
         let settle = |edge: &mut Edge| {
-            if let Edge::Marked(name) = edge
+            if let Edge::Marked(wanted, name) = edge
                 && *name == mark.name
             {
-                *edge = Edge::At(mark.at);
+                match wanted {
+                    Wanted::Begin => *edge = Edge::At(mark.at),
+                    Wanted::End => {
+                        if let Some(ended) = mark.ended {
+                            *edge = Edge::At(ended);
+                        }
+                    }
+                }
             }
         };
         match &mut self.what {
@@ -105,8 +125,10 @@ impl Asked {
                 settle(from);
                 settle(to);
             }
-            What::Spans(_, spans) => spans.mark(mark),
             What::Nothing | What::Temporaries(_) => {}
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.mark(mark);
         }
     }
 
@@ -116,12 +138,14 @@ impl Asked {
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => temporaries.apply(event),
-            What::Spans(_, spans) => spans.before(event, &self.processes),
             What::Moment(..) => self.until(event.at, live),
             What::Window(..) => {
                 self.until(event.at, live);
                 if let What::Window(_, _, Some(window), None) = &mut self.what {
                     window.apply(event);
+                }
+                if let Some(spans) = &mut self.spans {
+                    spans.apply(event);
                 }
             }
         }
@@ -155,8 +179,10 @@ impl Asked {
                     *taken = Some(taken_at(window, *to));
                 }
             }
-            What::Spans(_, spans) => spans.until(next, &self.processes),
             _ => {}
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.until(next, &self.processes);
         }
     }
 
@@ -177,7 +203,6 @@ impl Asked {
             What::Temporaries(_) => {
                 return Err(folded("what was allocated and freed soon after"));
             }
-            What::Spans(..) => return Err(folded("what came within spans")),
             What::Moment(at, _) => {
                 missing(at, marks)?;
                 let at = nearest(at);
@@ -202,20 +227,12 @@ impl Asked {
         &mut self,
         live: &LiveSet,
         marks: &[Mark],
-        latest: Nanos,
-        cut: bool,
+        (latest, cut): (Nanos, bool),
     ) -> Result<Gathered, ReplayError> {
         let mut gathered = Gathered::default();
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
-            What::Spans(name, spans) => {
-                let (spans, first) = spans
-                    .finish(latest, cut)
-                    .ok_or_else(|| no_mark(name, marks))?;
-                gathered.snapshot = Some(first);
-                gathered.spans = Some(spans);
-            }
             What::Moment(at, taken) => {
                 missing(at, marks)?;
                 let end = || live.snapshot(Scope::All, Moment::End);
@@ -233,6 +250,8 @@ impl Asked {
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
         }
+        let spans = self.spans.take();
+        gathered.spans = spans.map(|spans| spans.finish(latest, cut));
         Ok(gathered)
     }
 }
@@ -240,15 +259,12 @@ impl Asked {
 /// An error if a mark was asked for that never came.
 fn missing(edge: &Edge, marks: &[Mark]) -> Result<(), ReplayError> {
     match edge {
-        Edge::Marked(name) => Err(no_mark(name, marks)),
-        Edge::At(_) | Edge::Open => Ok(()),
-    }
-}
-
-fn no_mark(name: &str, marks: &[Mark]) -> ReplayError {
-    ReplayError::NoMark {
-        name: name.to_owned(),
-        marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+        Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
+            name: name.clone(),
+            marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+        }),
+        // A span that never ended goes on to the end.
+        _ => Ok(()),
     }
 }
 

@@ -20,8 +20,8 @@ pub enum Step {
     Resident(u64),
 }
 
-/// Tells the steps of a recording, each with its moment, up to where it ends or cannot be read on. What the last process
-/// held as it ended does not go: that is the end of the recording.
+/// Tells the steps of a recording, each with its moment, up to where it ends or cannot be read on, and returns how many
+/// allocations there were. What the last process held as it ended does not go: that is the end of the recording.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn course(
     entries: impl Iterator<Item = Result<Entry, ReadError>>,
     threads: Threads,
     mut tell: impl FnMut(Nanos, Step) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let live = LiveSet::new().with_movements();
     let mut course = Course {
         live: match threads {
@@ -46,7 +46,7 @@ pub fn course(
     if course.live.is_tracing() {
         course.end_was_not_the_last(&mut tell)?;
     }
-    Ok(())
+    Ok(course.live.totals().allocations)
 }
 
 struct Course {

@@ -381,7 +381,7 @@ impl Replay {
             false => {
                 let cut = !matches!(completion, Completion::Closed(_));
                 self.asked
-                    .finish(&self.live, &self.marks, self.latest, cut)?
+                    .finish(&self.live, &self.marks, (self.latest, cut))?
             }
         };
         if self.folded && self.statistics.is_some() {

@@ -36,6 +36,7 @@ impl Script {
             page_size: 4096,
             link: "session".into(),
             redacted: false,
+            options: std::collections::BTreeMap::new(),
         };
         Self {
             entries: vec![Entry::Opening(opening)],

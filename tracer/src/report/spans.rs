@@ -47,13 +47,10 @@ pub(super) struct Gathering {
     name: String,
     by_thread: bool,
     under_way: Vec<UnderWay>,
-    /// What the first one left behind: views show that.
-    first: Option<Snapshot>,
     spans: Spans,
 }
 
 struct UnderWay {
-    number: u64,
     began: Nanos,
     ended: Option<Nanos>,
     live: Option<Box<LiveSet>>,
@@ -65,7 +62,6 @@ impl Gathering {
             name: name.to_owned(),
             by_thread,
             under_way: Vec::new(),
-            first: None,
             spans: Spans::default(),
         }
     }
@@ -96,7 +92,6 @@ impl Gathering {
         }
         if self.under_way.len() < MOST_AT_ONCE {
             self.under_way.push(UnderWay {
-                number: self.spans.count,
                 began: mark.at,
                 ended: None,
                 live: None,
@@ -107,9 +102,8 @@ impl Gathering {
         self.spans.count += 1;
     }
 
-    /// Before something happens.
-    pub(super) fn before(&mut self, event: &Event, processes: &[Process]) {
-        self.until(event.at, processes);
+    /// Something happens; [`until`](Self::until) has been told of its moment.
+    pub(super) fn apply(&mut self, event: &Event) {
         for span in &mut self.under_way {
             if let Some(live) = &mut span.live {
                 live.apply(event);
@@ -130,15 +124,14 @@ impl Gathering {
         }
     }
 
-    /// The recording ends here, or is cut off: the spans, and what the first one left; `None` if there is no span.
-    pub(super) fn finish(&mut self, latest: Nanos, cut: bool) -> Option<(Spans, Snapshot)> {
+    /// The recording ends here, or is cut off.
+    pub(super) fn finish(mut self, latest: Nanos, cut: bool) -> Spans {
         for span in std::mem::take(&mut self.under_way) {
             let ended = span.ended.is_some_and(|ended| ended <= latest);
             self.spans.unfinished += u64::from(!ended);
             self.take(&span, ended || !cut);
         }
-        let spans = std::mem::take(&mut self.spans);
-        (spans.count > 0).then(|| (spans, self.first.take().unwrap_or_default()))
+        self.spans
     }
 
     fn take(&mut self, under_way: &UnderWay, has_end: bool) {
@@ -147,9 +140,6 @@ impl Gathering {
         let mut end = live.snapshot(Scope::All, Moment::End);
         if let Some(ended) = under_way.ended {
             end.at = ended;
-        }
-        if under_way.number == 0 {
-            self.first = Some(end.clone());
         }
         let span = Span {
             began: under_way.began,

@@ -153,6 +153,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 started_unix_ns: numbers[1],
                 page_size: numbers[2],
                 redacted: numbers[0] % 2 == 0,
+                options: [("ring_bytes".to_owned(), text.clone())].into(),
                 link: text,
             })),
         (

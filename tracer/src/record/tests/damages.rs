@@ -1,5 +1,7 @@
 //! Ten thousand recordings that something happened to.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn opening() -> Opening {
@@ -12,6 +14,7 @@ fn opening() -> Opening {
         page_size: 4096,
         link: "session".into(),
         redacted: false,
+        options: BTreeMap::new(),
     }
 }
 

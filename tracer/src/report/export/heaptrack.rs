@@ -53,7 +53,7 @@ const TICK_MS: u64 = 10;
 ///
 /// # Errors
 ///
-/// What `out` says.
+/// What `out` says, and if the recording has totals in place of events.
 pub fn write(
     profile: &Profile,
     question: &Question,
@@ -87,8 +87,14 @@ pub fn write(
         [] => Threads::Together,
         [..] => Threads::Apart,
     };
-    course(entries, threads, |at, step| telling.step(at, step, out))
+    let allocations = course(entries, threads, |at, step| telling.step(at, step, out))?;
+    if allocations != profile.totals.allocations {
+        return Err(io::Error::other(NOT_ALL_EVENTS));
+    }
+    Ok(())
 }
+
+const NOT_ALL_EVENTS: &str = "heaptrack's format takes every single event, and the recording does not have them all: it holds totals in their place, or is still being written; record anew, so that its size stays within --max-size, or wait for its end";
 
 struct Telling<'a> {
     profile: &'a Profile,
@@ -429,6 +435,20 @@ mod tests {
         let (_, text) = written(script, &question);
         assert_eq!(read(&text).0, [30]);
         assert!(!text.contains("keep"));
+    }
+
+    #[test]
+    fn a_recording_without_all_of_its_events_is_refused() {
+        let mut script = Script::launched("/bin/app");
+        script.allocate(0, 1, 1, 100);
+        script.allocate(0, 2, 1, 100);
+        let mut entries = script.entries.clone();
+        let profile = script.closed();
+        entries.pop();
+        let entries = entries.into_iter().map(Ok);
+        let written = write(&profile, &Question::default(), entries, &mut Vec::new());
+        let said = written.expect_err("it is refused").to_string();
+        assert!(said.contains("every single event"), "{said}");
     }
 
     #[test]

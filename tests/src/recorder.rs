@@ -206,6 +206,16 @@ impl Launched {
         self.conversation.tell(&mut self.running, command)
     }
 
+    /// Tells the victim a command again and again, until the recording, as far as it has got, knows of an allocation.
+    #[track_caller]
+    pub fn tell_until_seen(&mut self, command: &str) {
+        let file = self.file.clone();
+        eventually("the recording knows of an allocation", || {
+            self.tell(command);
+            Report::so_far(&file).is_some_and(|report| report.total("allocations") > 0)
+        });
+    }
+
     /// Tells the victim a command that it does not survive.
     #[track_caller]
     pub fn send(&mut self, command: &str) {

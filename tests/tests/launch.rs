@@ -50,14 +50,22 @@ fn the_exit_status_of_a_launched_program_is_passed_on() {
     launched.send("exit 7");
     let (outcome, file) = launched.wait();
     assert_eq!(outcome.code(), 7, "{outcome:#?}");
-    assert!(Report::of(&file).is_complete());
+    // Finished in order, but not called whole: this program makes no call that could be seen.
+    assert_eq!(
+        Report::of(&file).json()["quality"]["ended_by"],
+        "the target ended"
+    );
 
     let mut launched = Launched::start(&directory.path().join("abort.hwm"), &program, &[]);
     launched.send("abort");
     let (outcome, file) = launched.wait();
     // As a shell tells it.
     assert_eq!(outcome.code(), 128 + libc::SIGABRT, "{outcome:#?}");
-    assert!(Report::of(&file).is_complete());
+    // Finished in order, but not called whole: this program makes no call that could be seen.
+    assert_eq!(
+        Report::of(&file).json()["quality"]["ended_by"],
+        "the target ended"
+    );
 }
 
 #[test]
@@ -138,4 +146,54 @@ fn a_command_under_sudo_runs_as_who_called_sudo() {
     // A program allocates within a millisecond of its exec: stacks from before its code was looked at are cut, and counted.
     report.assert_saw_all_but(&["truncated_stacks"]);
     report.assert_heap_at_end(&truth);
+}
+
+/// A libc of its own for a command, in a directory: another file than the one that is expected, and so probed.
+fn another_libc(directory: &Path) {
+    let maps = fs::read_to_string("/proc/self/maps").expect("our own maps can be read");
+    let libc = maps
+        .lines()
+        .find_map(|line| {
+            line.split_whitespace()
+                .last()
+                .filter(|path| path.ends_with("/libc.so.6"))
+        })
+        .expect("tests map libc");
+    fs::copy(libc, directory.join("libc.so.6")).expect("libc can be copied");
+}
+
+#[test]
+fn a_launched_program_whose_probes_were_late_is_not_told_as_wholly_seen() {
+    privileged!();
+    let directory = scratch();
+    another_libc(directory.path());
+    let file = directory.path().join("recording.hwm");
+    let mut command = record_into(&file);
+    command
+        .arg("env")
+        .arg(format!("LD_LIBRARY_PATH={}", directory.path().display()))
+        .arg(victim_program("launched"));
+    let mut launched = Launched::start_command(&file, &mut command);
+    launched.tell_until_seen("hold 10");
+    let (outcome, file) = launched.wait();
+    outcome.assert_says(0, &["mapped another libc"]);
+    assert!(!Report::of(&file).is_complete());
+}
+
+#[test]
+fn a_launched_program_that_was_not_seen_at_all_is_told_so() {
+    privileged!();
+    let directory = scratch();
+    another_libc(directory.path());
+    let file = directory.path().join("recording.hwm");
+    // It has ended before its libc can be looked at.
+    let mut command = record_into(&file);
+    command
+        .env("LD_LIBRARY_PATH", directory.path())
+        .arg("/bin/true");
+    let outcome = run(&mut command);
+    outcome.assert_says(0, &["none of its calls was seen"]);
+    let report = Report::of(&file);
+    assert_eq!(report.total("allocations"), 0);
+    assert!(!report.is_complete(), "{:#}", report.json()["quality"]);
 }

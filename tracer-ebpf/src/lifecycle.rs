@@ -92,7 +92,9 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
         FLAG_FROM_THREAD
     };
     tell(process, EventKind::Executed, next as u64, flags);
-    process.identity = next;
+    // Before all that follows: by it `hw_update` tells whether what it wrote meanwhile is to be undone.
+    unsafe { core::ptr::write_volatile(&raw mut process.identity, next) };
+    thread::process_changed();
     process.epoch += 1;
     process.flags &= !PROCESS_HELD;
     process.libc_start = 0;

@@ -41,6 +41,8 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
     if update.what & UPDATE_EPOCH != 0 {
         process.epoch = process.epoch.wrapping_add(1);
     }
+    // A whole barrier: what was written above is there to be seen before the identity is read again.
+    thread::process_changed();
     // It called exec while we wrote: what exec undoes is undone again.
     let late = unsafe { core::ptr::read_volatile(identity) } != update.identity;
     if late {
@@ -50,7 +52,8 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
         process.allocator_start = 0;
         process.allocator_end = 0;
         process.code_count = 0;
+        thread::process_changed();
+        return UPDATED_TOO_LATE;
     }
-    thread::process_changed();
-    if late { UPDATED_TOO_LATE } else { UPDATED }
+    UPDATED
 }

@@ -10,7 +10,9 @@ mod bench;
 mod command;
 mod crate_ids;
 mod demo;
+mod dist;
 mod ebpf;
+mod page;
 mod setup;
 mod test;
 mod toolchain;
@@ -26,15 +28,18 @@ Usage: cargo xtask TASK
   demo               attach to a bundled program by its PID and show who held its memory at the peak
   bench              measure what tracing costs, beside empty probes and other tools, in some ten minutes
   bench --quick      the same in two minutes; its figures say less
-  bench NAME...      only these parts: pairs, rate, attach, blocks
+  bench NAME...      only these parts: pairs, rate, attach, blocks, recordings
   test               rebuild the BPF object, lint everything and run every test, the privileged ones included
   test NAME...       run only the tests whose names contain one of these
   test --lint        run only the lints: fmt, clippy, doc
   vm [NAME...]       run the tests that trace on Debian's kernels 6.1 and 6.12, in virtual machines; or those named so
   vm --kernel 6.1 [NAME...]   the same on one kernel
   vm --smoke         run the part of them that `test` runs too
+  dist               build one static binary and pack it with completions, manual and licences, into target/dist/
+  dist --for-tests   build that binary unoptimised, for the tests, and say where it is
   ebpf               build the BPF object from source, into tracer/src/probe/
   ebpf --check       say whether the committed BPF object is older than its sources
+  page               fetch the libraries that the page is drawn with from npm, into tracer/src/report/html/vendor/
 ";
 
 fn main() -> ExitCode {
@@ -71,8 +76,11 @@ fn run() -> Result<ExitCode> {
             vm::run(Some(series), names)?;
         }
         ["vm", names @ ..] if are_names(names) => vm::run(None, names)?,
+        ["dist"] => dist::run()?,
+        ["dist", "--for-tests"] => println!("{}", dist::build_for_tests()?.display()),
         ["ebpf"] => ebpf::build()?,
         ["ebpf", "--check"] => ebpf::check()?,
+        ["page"] => page::fetch()?,
         ["help" | "-h" | "--help"] => print!("{USAGE}"),
         _ => {
             eprint!("{USAGE}");

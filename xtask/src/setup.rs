@@ -33,8 +33,8 @@ const SPEEDSCOPE: &str = "speedscope@1.25.0";
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
-/// What `bench` measures beside us; programs that are named as their packages.
-const COMPARED: [&str; 2] = ["bpftrace", "heaptrack"];
+/// What `bench` measures beside us, what unpacks their files, and what it measures them on; programs that are named as their packages.
+const COMPARED: [&str; 6] = ["bpftrace", "heaptrack", "zstd", "sqlite3", "perl", "git"];
 
 /// One of the files of `libc6-dev`.
 const C_LIBRARY: &str = "/usr/include/stdlib.h";

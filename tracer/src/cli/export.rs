@@ -15,7 +15,7 @@ use super::output::{self, Usage};
 use super::question::{self, Asked};
 use crate::record::reader;
 use crate::report::{
-    Profile, Threads,
+    Profile, ReplayError, Threads,
     answer::Answer,
     export::{collapsed, csv, heaptrack, pprof, speedscope},
     question::{Question, When},
@@ -114,6 +114,12 @@ fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Res
         false => file,
     };
     let profile = question::read(file, question, Threads::Together)?;
+    if profile.folded {
+        let missing = ReplayError::Folded {
+            what: "every allocation and free, which is what heaptrack reads",
+        };
+        return Err(missing).with_context(|| format!("cannot export {}", file.display()));
+    }
     if profile.sampling.is_some() {
         eprintln!("highwater: allocations were sampled: sizes are estimates, calls those sampled");
     }

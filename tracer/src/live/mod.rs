@@ -50,6 +50,7 @@ use hashbrown::HashMap;
 use crate::event::{Call, Event, Nanos, ProcessId};
 
 mod books;
+mod fold;
 mod holdings;
 mod kind;
 mod lifetimes;
@@ -66,6 +67,7 @@ mod tests;
 mod totals;
 
 use books::{Balance, Books, Held};
+pub use fold::{Fold, FoldHead, FoldedHolding, FoldedProcess};
 use holdings::Holding;
 pub use kind::{Kind, Kinds};
 pub use lifetimes::{Era, Life, Lives, Timeline};
@@ -313,6 +315,11 @@ impl LiveSet {
             self.enter_era(at);
             self.end(index, at);
         }
+    }
+
+    /// The latest moment that it heard of.
+    pub fn now(&self) -> Nanos {
+        self.now
     }
 
     /// Bytes live in all traced processes now, of the kinds that make the peak.

@@ -9,12 +9,15 @@
 //! no unwind tables (a frame that is remembered costs the same with them), and is never cut.
 //!
 //! The costs are those of this machine's own libc. A function that can only be probed at a single-stepped instruction costs
-//! more, in a virtual machine some 30 times.
+//! more, in a virtual machine some 30 times. A statically linked highwater maps no libc: its child calls two functions of our
+//! own in place of those, which begin with an instruction that the kernel emulates.
 
 use std::{
     arch::global_asm,
     io::{self, BufRead as _, BufReader, Write as _},
     num::NonZeroU32,
+    ops::Range,
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -30,6 +33,7 @@ use super::{
     ProbeError,
     kernel::{Kernel, Rings},
     link::{Link, LinkKind, Site},
+    selftest,
 };
 use crate::target::{Target, TargetError, allocator};
 
@@ -104,19 +108,13 @@ fn measure_in(
     child: &mut MeasuredChild,
 ) -> Result<HitCost, CalibrationError> {
     let target = Target::open(child.process.id())?;
-    let allocator = allocator::find(&target)?;
+    let called = Called::of(&target)?;
     let pid = NonZeroU32::new(target.pid).unwrap_or(NonZeroU32::MIN);
-    let sites = |wanted: &[Function]| -> Vec<Site> {
-        let probes = allocator.probes.iter();
-        probes
-            .filter(|probe| wanted.contains(&probe.function))
-            .map(Site::from)
-            .collect()
-    };
-    let library = &allocator.attach_path;
+    let (malloc, free) = (&called.malloc[..], &called.free[..]);
+    let library = &called.file;
 
     let bare = child.median(BARE_PAIRS)?;
-    let both = sites(&[Function::Malloc, Function::Free]);
+    let both = [malloc, free].concat();
     let counting = Link::count(kernel, kind, library, &both, pid)?;
     let counted = child.median(PROBED_PAIRS)?;
     drop(counting);
@@ -124,22 +122,67 @@ fn measure_in(
     let identity = target.pid << GENERATION_BITS;
     kernel.set_process(TracedProcess {
         identity,
-        libc_start: allocator.text.start,
-        libc_end: allocator.text.end,
-        allocator_start: allocator.own_code.start,
-        allocator_end: allocator.own_code.end,
+        libc_start: called.text.start,
+        libc_end: called.text.end,
+        allocator_start: called.own_code.start,
+        allocator_end: called.own_code.end,
         ..TracedProcess::default()
     })?;
     kernel.set_code(identity, &[child.code], false)?;
-    let _allocations = Link::place(kernel, kind, library, &sites(&[Function::Malloc]), pid)?;
+    let _allocations = Link::place(kernel, kind, library, malloc, pid)?;
     let allocating = child.median(PROBED_PAIRS)?;
-    let _frees = Link::place(kernel, kind, library, &sites(&[Function::Free]), pid)?;
+    let _frees = Link::place(kernel, kind, library, free, pid)?;
     let freeing = child.median(PROBED_PAIRS)?;
     Ok(HitCost {
         counted_ns: ((counted - bare) / 2.0).max(0.0),
         allocation_ns: (allocating - bare).max(0.0),
         free_ns: (freeing - allocating).max(0.0),
     })
+}
+
+/// What the child calls, and where that is probed.
+struct Called {
+    file: PathBuf,
+    malloc: Vec<Site>,
+    free: Vec<Site>,
+    text: Range<u64>,
+    own_code: Range<u64>,
+}
+
+impl Called {
+    fn of(target: &Target) -> Result<Self, CalibrationError> {
+        if cfg!(target_feature = "crt-static") {
+            let site = |address: u64, function: Function| -> io::Result<Vec<Site>> {
+                Ok(vec![Site {
+                    offset: selftest::file_offset(address)?,
+                    cookie: function as u64,
+                    returns: !function.frees(),
+                }])
+            };
+            return Ok(Self {
+                file: "/proc/self/exe".into(),
+                malloc: site(highwater_malloc as *const () as u64, Function::Malloc)?,
+                free: site(highwater_free as *const () as u64, Function::Free)?,
+                text: 0..0,
+                own_code: 0..0,
+            });
+        }
+        let allocator = allocator::find(target)?;
+        let sites = |wanted: Function| -> Vec<Site> {
+            let probes = allocator.probes.iter();
+            probes
+                .filter(|probe| probe.function == wanted)
+                .map(Site::from)
+                .collect()
+        };
+        Ok(Self {
+            malloc: sites(Function::Malloc),
+            free: sites(Function::Free),
+            file: allocator.attach_path,
+            text: allocator.text,
+            own_code: allocator.own_code,
+        })
+    }
 }
 
 /// The child, waiting for a number of pairs.
@@ -221,8 +264,13 @@ pub fn child() {
             return;
         };
         let before = clock_gettime(ClockId::ThreadCPUTime);
-        // SAFETY: depth and pairs are not 0, and the functions are libc's malloc and free.
-        unsafe { highwater_pairs(DEPTH, pairs, libc::malloc, libc::free) };
+        let (malloc, free): (Malloc, Free) = if cfg!(target_feature = "crt-static") {
+            (highwater_malloc, highwater_free)
+        } else {
+            (libc::malloc, libc::free)
+        };
+        // SAFETY: depth and pairs are not 0, and the functions are libc's malloc and free, or two that touch nothing.
+        unsafe { highwater_pairs(DEPTH, pairs, malloc, free) };
         let after = clock_gettime(ClockId::ThreadCPUTime);
         let ns = (after.tv_sec - before.tv_sec) * 1_000_000_000 + (after.tv_nsec - before.tv_nsec);
         println!("{ns}");
@@ -278,12 +326,35 @@ global_asm!(
     ".popsection",
 );
 
+// `highwater_malloc` gives the address of its caller's frame: some memory that can be read. `highwater_free` does nothing.
+global_asm!(
+    ".pushsection .text.highwater_malloc, \"ax\", @progbits",
+    ".globl highwater_malloc",
+    ".globl highwater_free",
+    ".hidden highwater_malloc",
+    ".hidden highwater_free",
+    ".type highwater_malloc, @function",
+    ".type highwater_free, @function",
+    "highwater_malloc:",
+    "push rbp",
+    "mov rax, rbp",
+    "pop rbp",
+    "ret",
+    ".size highwater_malloc, . - highwater_malloc",
+    "highwater_free:",
+    "push rbp",
+    "pop rbp",
+    "ret",
+    ".size highwater_free, . - highwater_free",
+    ".popsection",
+);
+
+type Malloc = unsafe extern "C" fn(usize) -> *mut libc::c_void;
+type Free = unsafe extern "C" fn(*mut libc::c_void);
+
 unsafe extern "C" {
-    fn highwater_pairs(
-        depth: u64,
-        pairs: u64,
-        malloc: unsafe extern "C" fn(usize) -> *mut libc::c_void,
-        free: unsafe extern "C" fn(*mut libc::c_void),
-    );
+    fn highwater_pairs(depth: u64, pairs: u64, malloc: Malloc, free: Free);
+    fn highwater_malloc(size: usize) -> *mut libc::c_void;
+    fn highwater_free(block: *mut libc::c_void);
     static highwater_pairs_end: u8;
 }

@@ -65,7 +65,8 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
     };
     let pid = NonZeroU32::new(pid).ok_or("the child has no pid")?;
     let site = Site {
-        offset: site_offset().map_err(|error| text(&error))?,
+        offset: file_offset(probed as extern "C" fn(u64) -> u64 as usize as u64)
+            .map_err(|error| text(&error))?,
         cookie: 1,
         returns: true,
     };
@@ -101,9 +102,8 @@ extern "C" fn probed(value: u64) -> u64 {
     black_box(value.wrapping_mul(3))
 }
 
-/// Where it lies in this executable's file.
-fn site_offset() -> io::Result<u64> {
-    let address = probed as extern "C" fn(u64) -> u64 as usize as u64;
+/// Where what lies at an address of this process's code is in its executable's file.
+pub(super) fn file_offset(address: u64) -> io::Result<u64> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     maps.lines()
         .filter_map(|line| {

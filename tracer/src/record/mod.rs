@@ -10,16 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
+pub mod compact;
 mod content;
 mod damage;
 mod entries;
 mod events;
+pub mod fold;
 mod format;
+mod older;
 pub mod reader;
+mod stacks;
 mod varint;
 pub mod writer;
 
 pub use damage::Damage;
+pub use fold::FoldPart;
 pub use format::VERSION;
 
 #[cfg(test)]
@@ -59,6 +64,8 @@ pub enum Entry {
     Mark(Mark),
     /// A process is traced no more.
     End(ProcessEnd),
+    /// What the live set came to, in place of the events: the last one that is whole stands.
+    Fold(FoldPart),
     /// What could not be seen, so far: the last one stands.
     Quality(Quality),
     /// The recording was finished in order; last, and missing from one that was cut short.

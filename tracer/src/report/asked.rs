@@ -2,11 +2,11 @@
 
 use super::model::Mark;
 use super::question::{Point, When, Window};
-use super::replay::ReplayError;
+use super::replay::{ReplayError, folded};
 use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};
-use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
+use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::{Opening, Process};
 
 /// What is gathered.
@@ -186,6 +186,42 @@ impl Asked {
         }
     }
 
+    /// The recording ends here, and holds a fold: moments are known to the nearest of its eras, single events not at all.
+    pub(super) fn finish_folded(
+        &mut self,
+        timeline: &Timeline,
+        marks: &[Mark],
+    ) -> Result<Gathered, ReplayError> {
+        let mut gathered = Gathered::default();
+        let nearest = |edge: &Edge| match edge {
+            Edge::At(at) => timeline.nearest(*at),
+            _ => None,
+        };
+        let last = timeline.eras.len().saturating_sub(1);
+        gathered.snapshot = match &self.what {
+            What::Nothing => None,
+            What::Temporaries(_) => {
+                return Err(folded("what was allocated and freed soon after"));
+            }
+            What::Moment(at, _) => {
+                missing(at, marks)?;
+                let at = nearest(at);
+                Some(at.map_or_else(Snapshot::default, |era| timeline.snapshot(None, era)))
+            }
+            What::Window(from, to, ..) => {
+                missing(from, marks)?;
+                missing(to, marks)?;
+                let to = match to {
+                    Edge::At(_) => nearest(to),
+                    _ => Some(last),
+                };
+                let window = to.map(|to| timeline.snapshot(nearest(from), to));
+                Some(window.unwrap_or_default())
+            }
+        };
+        Ok(gathered)
+    }
+
     /// The recording ends here, or is cut off.
     pub(super) fn finish(
         &mut self,
@@ -193,26 +229,18 @@ impl Asked {
         marks: &[Mark],
         (latest, cut): (Nanos, bool),
     ) -> Result<Gathered, ReplayError> {
-        let missing = |edge: &Edge| match edge {
-            Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
-                name: name.clone(),
-                marks: marks.iter().map(|mark| mark.name.clone()).collect(),
-            }),
-            // A span that never ended goes on to the end.
-            _ => Ok(()),
-        };
         let mut gathered = Gathered::default();
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
             What::Moment(at, taken) => {
-                missing(at)?;
+                missing(at, marks)?;
                 let end = || live.snapshot(Scope::All, Moment::End);
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
             What::Window(from, to, window, taken) => {
-                missing(from)?;
-                missing(to)?;
+                missing(from, marks)?;
+                missing(to, marks)?;
                 let end = || {
                     let window = window.as_ref();
                     window.map_or_else(Snapshot::default, |window| {
@@ -225,6 +253,18 @@ impl Asked {
         let spans = self.spans.take();
         gathered.spans = spans.map(|spans| spans.finish(latest, cut));
         Ok(gathered)
+    }
+}
+
+/// An error if a mark was asked for that never came.
+fn missing(edge: &Edge, marks: &[Mark]) -> Result<(), ReplayError> {
+    match edge {
+        Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
+            name: name.clone(),
+            marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+        }),
+        // A span that never ended goes on to the end.
+        _ => Ok(()),
     }
 }
 

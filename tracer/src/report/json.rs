@@ -59,6 +59,7 @@ pub fn write(
             Some(_) => "sampled",
         },
         sample_bytes: profile.sample_bytes(),
+        folded: profile.folded,
         started: time::rfc3339(profile.opening.started_unix_ns),
         duration_ns: profile.duration_ns(),
         processes: profile
@@ -101,6 +102,8 @@ struct JsonReport<'a> {
     recorded_by: &'a str,
     mode: &'static str,
     sample_bytes: Option<u64>,
+    /// It holds totals in place of single events.
+    folded: bool,
     started: Option<String>,
     duration_ns: u64,
     processes: Vec<JsonProcess<'a>>,

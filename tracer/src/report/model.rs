@@ -47,8 +47,12 @@ pub struct Profile {
     pub timeline: Timeline,
     /// Who holds more and more, bytes a second.
     pub growth: HashMap<HolderKey, f64>,
+    /// The same of stacks, whatever threads are told apart.
+    pub growth_of_stacks: HashMap<HolderKey, f64>,
     /// Moments and spans that were named.
     pub marks: Vec<Mark>,
+    /// The recording holds totals in place of single events, so other moments are known to the nearest era.
+    pub folded: bool,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
     /// What came within the spans of a name, if these were asked for.
@@ -181,7 +185,7 @@ impl Profile {
 
     /// How fast all holders that grow do so together, bytes a second.
     pub fn growth_bytes_per_s(&self) -> f64 {
-        let growing = self.growth.iter();
+        let growing = self.growth_of_stacks.iter();
         let rates = growing.filter(|(key, _)| key.kind.makes_the_peak());
         // The sum of no numbers would be -0.
         rates.fold(0.0, |sum, (_, rate)| sum + rate)

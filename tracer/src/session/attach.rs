@@ -204,6 +204,7 @@ impl Session {
 
     /// Prepares a child of ours that will become a command: the libc it will map is probed before it runs.
     pub(super) fn hold(&mut self, launched: &Launched) -> Result<LinkKind, SessionError> {
+        launched.await_child()?;
         // The child is this executable; what it will become was examined as a file.
         let target = Target::open(launched.pid())?;
         let kind = kind_in(

@@ -1,18 +1,21 @@
 //! Launching a command so that nothing of it is missed.
 //!
-//! What is spawned is this executable itself, with a hidden verb: it waits for a byte on a pipe, takes on the invoking
-//! user's identity, and becomes the command by exec. Meanwhile probes are placed in the libc that the command will map.
-//! The pid stays the same over exec, so the link does too.
+//! What is spawned is this executable itself, with a hidden verb: it says that it is there, waits to be told to go on, takes on
+//! the invoking user's identity, and becomes the command by exec. Meanwhile probes are placed in the libc that the command will
+//! map. The pid stays the same over exec, so the link does too.
+//!
+//! That it is there has to be said: that it was spawned means only that its exec cannot fail any more. The kernel may still be
+//! about to tell of that exec, and if the child was declared held by then, it would be taken for the command's.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::OsString,
     fs,
     fs::File,
     io,
-    io::{PipeReader, PipeWriter, Read as _, Write as _},
+    io::{Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+        unix::{ffi::OsStrExt as _, net::UnixStream, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
@@ -78,7 +81,7 @@ impl Identity {
 /// A child of ours that waits to become a command.
 pub(super) struct Launched {
     child: Child,
-    go: PipeWriter,
+    connection: UnixStream,
     library: PathBuf,
     program: PathBuf,
 }
@@ -101,9 +104,9 @@ impl Launched {
             command: name.clone(),
             source,
         };
-        let (wait, go) = io::pipe().map_err(failed)?;
+        let (connection, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new("/proc/self/exe");
-        child.arg(VERB).arg(wait.as_raw_fd().to_string());
+        child.arg(VERB).arg(theirs.as_raw_fd().to_string());
         match Identity::invoking() {
             Some(identity) => {
                 child
@@ -117,10 +120,10 @@ impl Launched {
             }
         }
         child.arg(&program).args(command);
-        let child = inherit(&mut child, &wait).spawn().map_err(failed)?;
+        let child = inherit(&mut child, &theirs).spawn().map_err(failed)?;
         Ok(Self {
             child,
-            go,
+            connection,
             library,
             program,
         })
@@ -140,14 +143,25 @@ impl Launched {
         &self.library
     }
 
+    /// Waits until the child is there: until its own exec is over in every respect.
+    pub(super) fn await_child(&self) -> Result<(), LaunchError> {
+        (&self.connection)
+            .read_exact(&mut [0])
+            .map_err(|source| self.failed(source))
+    }
+
     /// Lets the child become the command.
     pub(super) fn release(&self) -> Result<(), LaunchError> {
-        (&self.go)
+        (&self.connection)
             .write_all(b"g")
-            .map_err(|source| LaunchError::Spawn {
-                command: format!("process {}", self.child.id()),
-                source,
-            })
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> LaunchError {
+        LaunchError::Spawn {
+            command: format!("process {}", self.child.id()),
+            source,
+        }
     }
 
     /// Passes a signal on.
@@ -175,11 +189,11 @@ impl Launched {
     }
 }
 
-/// Lets the child keep the reading end of the pipe over exec.
-fn inherit<'a>(command: &'a mut Command, wait: &PipeReader) -> &'a mut Command {
-    let fd = wait.as_raw_fd();
+/// Lets the child keep its end of the connection over exec.
+fn inherit<'a>(command: &'a mut Command, theirs: &UnixStream) -> &'a mut Command {
+    let fd = theirs.as_raw_fd();
     let keep = move || {
-        // SAFETY: fcntl on an open descriptor is async-signal-safe, and `wait` is open until after spawn.
+        // SAFETY: fcntl on an open descriptor is async-signal-safe, and `theirs` is open until after spawn.
         match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
@@ -253,13 +267,12 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
         return 125;
     };
     // SAFETY: the parent left this descriptor open for us and told its number.
-    let mut wait = unsafe { File::from(OwnedFd::from_raw_fd(fd)) };
-    let mut byte = [0];
-    if !matches!(wait.read(&mut byte), Ok(1)) {
+    let mut parent = unsafe { UnixStream::from(OwnedFd::from_raw_fd(fd)) };
+    if parent.write_all(b"h").is_err() || parent.read_exact(&mut [0]).is_err() {
         // The parent is gone: without it there is nothing to run for.
         return 125;
     }
-    drop(wait);
+    drop(parent);
     let identity = text(1)
         .and_then(|uid| uid.parse().ok())
         .zip(text(2).and_then(|gid| gid.parse().ok()))
@@ -286,7 +299,6 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
 }
 
 fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
-    let name = CString::new(name)?;
     let checked = |result| {
         if result == 0 {
             Ok(())
@@ -296,15 +308,66 @@ fn become_user(uid: u32, gid: u32, name: &str) -> io::Result<()> {
     };
     // SAFETY: plain calls; this process has one thread. Groups first: after setuid they could no longer be changed.
     unsafe {
-        checked(libc::initgroups(name.as_ptr(), gid))?;
+        checked(take_groups_of(name, gid))?;
         checked(libc::setgid(gid))?;
         checked(libc::setuid(uid))
     }
 }
 
+/// Takes on the supplementary groups of a user.
+///
+/// # Safety
+///
+/// Nothing else may be running in this process.
+#[cfg(not(target_feature = "crt-static"))]
+unsafe fn take_groups_of(name: &str, gid: u32) -> i32 {
+    let Ok(name) = std::ffi::CString::new(name) else {
+        return -1;
+    };
+    // SAFETY: the name ends in a null byte.
+    unsafe { libc::initgroups(name.as_ptr(), gid) }
+}
+
+/// The same by the file of groups alone: a static glibc would load the system's own libraries to ask elsewhere, and those may be
+/// of another version.
+///
+/// # Safety
+///
+/// Nothing else may be running in this process.
+#[cfg(target_feature = "crt-static")]
+unsafe fn take_groups_of(name: &str, gid: u32) -> i32 {
+    let text = fs::read_to_string("/etc/group").unwrap_or_default();
+    let groups = groups_of(&text, name, gid);
+    // SAFETY: as many groups are read as there are.
+    unsafe { libc::setgroups(groups.len(), groups.as_ptr()) }
+}
+
+/// The groups of a user, by the text of the file of groups; the first is their own.
+#[cfg(any(test, target_feature = "crt-static"))]
+fn groups_of(text: &str, name: &str, gid: u32) -> Vec<u32> {
+    let others = text.lines().filter_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let group = fields.next()?.parse().ok()?;
+        let is_member = fields
+            .next()?
+            .split(',')
+            .any(|member| member.trim() == name);
+        (is_member && group != gid).then_some(group)
+    });
+    std::iter::once(gid).chain(others).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_those_that_name_the_user_and_the_users_own() {
+        let text =
+            "root:x:0:\nadm:x:4:ann,bob\nbroken\nann:x:1000:\nvideo:x:44: ann\nann2:x:7:ann2\n";
+        assert_eq!(groups_of(text, "ann", 1000), [1000, 4, 44]);
+        assert_eq!(groups_of("", "ann", 1000), [1000]);
+    }
 
     #[test]
     fn an_environment_is_read_up_to_the_first_equals_sign() {

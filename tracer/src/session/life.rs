@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    END_GRACE, Session, SessionError,
+    END_GRACE, Session, SessionError, Subject,
     attach::{examine, identity_of},
     clock,
     follow::{Followed, Stage},
@@ -89,9 +89,8 @@ impl Session {
             old.unlink();
         }
         let parent = if was_held { old.parent } else { Some(process) };
-        let Ok(target) = Target::open(tgid) else {
-            return;
-        };
+        // It may have ended already, and been reaped: what it did is still to come.
+        let target = Target::open(tgid).unwrap_or_else(|_| old.target.clone());
         let stage = Stage::Awaiting {
             written: old.link.is_some(),
             since: at,
@@ -197,6 +196,7 @@ impl Session {
         let now = clock::monotonic();
         let missed_ns = now.0.saturating_sub(since.0);
         if written {
+            self.quality.unfollowed_children += 1;
             self.quality.note(format!(
                 "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
                 followed.target.pid,
@@ -226,10 +226,44 @@ impl Session {
             9 if followed.oom_victim => EndReason::OomKilled,
             signal => EndReason::Signal { signal },
         };
+        self.note_unseen(&followed);
         if followed.is_written() {
             self.book(lifecycle(at, process, Call::Exited { status }));
         }
         self.end(&followed, at, reason);
+    }
+
+    /// A program ended and no call of it was seen. That is told of a command that was launched, for hardly any makes none;
+    /// and of what ended before it was known whether the libc that it had mapped is the one that is probed.
+    fn note_unseen(&mut self, followed: &Followed) {
+        let launched = followed.target.pid == self.root
+            && matches!(self.options.subject, Subject::Command { .. });
+        let sampled = self.exponent != 0 || self.options.sample.is_some();
+        let concerned = match followed.stage {
+            Stage::Held => false,
+            Stage::Awaiting { .. } => true,
+            Stage::Settled => launched,
+        };
+        let seen = self.live.process_totals(followed.id).is_some_and(|totals| {
+            [
+                totals.allocations,
+                totals.failed_allocations,
+                totals.frees,
+                totals.unmatched_frees,
+            ]
+            .iter()
+            .any(|count| *count > 0)
+        });
+        if !concerned || sampled || seen {
+            return;
+        }
+        self.quality.unfollowed_children += 1;
+        if launched {
+            self.quality.note(format!(
+                "process {} ({}) has ended, and none of its calls was seen: either it made none, or its probes were in too late",
+                followed.target.pid, followed.target.command
+            ));
+        }
     }
 
     /// The leader has exited, and so has the thread that carried the probes: another one takes them over.

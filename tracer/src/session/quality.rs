@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) malformed_events: u64,
+    /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
     pub(super) notes: Vec<String>,
 }

@@ -216,6 +216,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 kind,
                 name
             })),
+        Just(Entry::Fold(FoldPart::End)),
         (any::<u64>(), any::<String>())
             .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),
     ]

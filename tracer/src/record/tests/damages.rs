@@ -60,7 +60,9 @@ fn ten_thousand_random_damages_never_panic_and_leave_what_was_before_them() {
         writer.flush().unwrap();
     }
     let bytes = writer.finish().unwrap();
+    let entries = renamed(entries);
     let chunks = chunks(&bytes);
+    assert_eq!(chunks.len(), entries.len());
     for _ in 0..10_000 {
         let damaged = damaged(&bytes, &mut numbers);
         let same = bytes.iter().zip(&damaged).take_while(|(a, b)| a == b);

@@ -144,9 +144,9 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     );
     said.warn(
         *unfollowed_children,
-        "child process was",
-        "child processes were",
-        "not followed: no probes could be placed",
+        "process was",
+        "processes were",
+        "not followed, or not from the beginning: no probes could be placed in time",
     );
     for process in &profile.processes {
         if let Origin::Forked {
@@ -169,6 +169,13 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "blocks no longer count",
         "whose address was handed out again: the free was not seen",
     );
+    if profile.folded {
+        said.0.push((
+            Style::Plain,
+            "It holds totals for each stack in place of single events: the peak and the end are exact, other moments known to the nearest of 128 steps."
+                .to_owned(),
+        ));
+    }
     said.note(
         *unpaired_resizes,
         "realloc was",

@@ -7,7 +7,7 @@
 //! `highwater: tracing …` once all its probes are in. Every wait has a limit ([`PATIENCE`]), and what was said up to then
 //! is in the message of the panic. Everything that was started is killed when its value is dropped.
 //!
-//! Tests that need to load BPF programs begin with [`privileged!`].
+//! Tests that need to load BPF programs begin with [`privileged!`]. What is made for a browser is opened in a [`Browser`].
 //!
 //! Environment:
 //! - `HIGHWATER`: the binary under test; otherwise the one that cargo built beside the test.
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 mod backtrace;
+mod browser;
 mod cgroup;
 mod empty_root;
 mod memory;
@@ -33,12 +34,15 @@ mod report;
 mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
+pub use browser::{Browser, Key, Scheme};
 pub use cgroup::MemoryCgroup;
 pub use empty_root::{EmptyRoot, static_highwater};
 pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
-pub use program::{highwater, highwater_binary, try_victim_program, victim_names, victim_program};
+pub use program::{
+    highwater, highwater_binary, speedscope, try_victim_program, victim_names, victim_program,
+};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};

@@ -33,6 +33,26 @@ pub fn highwater_binary() -> PathBuf {
     path
 }
 
+/// Where the page of speedscope lies.
+#[track_caller]
+pub fn speedscope() -> PathBuf {
+    let target = profile_directory().join("../speedscope");
+    let versions = fs::read_dir(&target).map(|entries| entries.flatten().map(|entry| entry.path()));
+    let pages = versions
+        .into_iter()
+        .flatten()
+        .map(|version| version.join("dist/release"));
+    pages
+        .filter(|page| page.join("index.html").is_file())
+        .max()
+        .unwrap_or_else(|| {
+            panic!(
+                "there is no speedscope in {}: `cargo xtask setup` fetches it",
+                target.display()
+            )
+        })
+}
+
 /// `target/debug` or its like: this test's executable lies in `deps` in it.
 fn profile_directory() -> PathBuf {
     let executable = env::current_exe().expect("this test knows its own path");

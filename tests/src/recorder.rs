@@ -120,6 +120,14 @@ impl Recorder {
         );
     }
 
+    /// Waits until the recording, as far as it has got, has so many allocations.
+    #[track_caller]
+    pub fn await_allocations(&self, count: u64) {
+        eventually(&format!("the recording has {count} allocations"), || {
+            Report::so_far(&self.file).is_some_and(|report| report.total("allocations") >= count)
+        });
+    }
+
     /// Waits until it says something with these words in it.
     #[track_caller]
     pub fn await_words(&mut self, words: &str) {

@@ -163,7 +163,7 @@ impl Report {
     }
 
     /// The report of a recording that is still being written, if there is enough of it.
-    pub(crate) fn so_far(file: &Path) -> Option<Self> {
+    pub fn so_far(file: &Path) -> Option<Self> {
         let outcome = run(highwater().arg("report").arg(file).arg("--json"));
         serde_json::from_str(&outcome.stdout).ok().map(Self)
     }

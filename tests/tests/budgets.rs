@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use highwater_tests::{Recorder, Report, Victim, highwater, privileged, run, scratch};
+use highwater_tests::{Outcome, Recorder, Report, Victim, highwater, privileged, run, scratch};
 use serde_json::Value;
 
 /// Records the eight sites up, and down again.
@@ -102,4 +102,169 @@ fn a_command_is_checked_and_its_own_failure_wins() {
     assert!(over.stdout.contains("OVER"), "{}", over.stdout);
     check(&["--max-allocations", "0", "--", "/bin/sh", "-c", "exit 7"]).assert_says(7, &[]);
     check(&["--", "/bin/true"]).assert_says(2, &["--max-peak"]);
+}
+
+/// `highwater check FILE` with these words.
+#[track_caller]
+fn check(file: &Path, words: &[&str]) -> Outcome {
+    run(highwater().arg("check").arg(file).args(words))
+}
+
+#[test]
+fn every_span_of_a_name_has_to_keep_a_budget_of_what_came_in_it() {
+    privileged!();
+    let scratch = scratch();
+    let file = scratch.path().join("marks.hwm");
+    let mut victim = Victim::start("marks");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    victim.tell("go");
+    let truth = victim.tell("go");
+    let report = recorder.interrupt();
+    victim.quit();
+    // What was there before a span began is none of it.
+    assert!(report.peak().bytes > truth.get("request_peak_bytes"));
+    for (option, is) in [
+        ("--max-peak", truth.get("request_peak_bytes")),
+        ("--max-live-at-end", truth.get("request_bytes")),
+        ("--max-allocations", truth.get("request_allocations")),
+    ] {
+        let limit = |most: u64| check(&file, &["--mark", "request", option, &most.to_string()]);
+        let holds = limit(is);
+        holds.assert_says(0, &[]);
+        assert!(holds.stdout.contains("of 2 spans"), "{}", holds.stdout);
+        let over = limit(is - 1);
+        over.assert_says(3, &[]);
+        for words in ["OVER", "request (victims/marks.c:"] {
+            assert!(over.stdout.contains(words), "{}", over.stdout);
+        }
+        assert!(!over.stdout.contains("fill"), "{}", over.stdout);
+    }
+    // A span against the same span of a recording: its own.
+    let old = file.to_string_lossy();
+    let against = |growth: &str| {
+        let words = [
+            "--mark",
+            "request",
+            "--baseline",
+            &old,
+            "--max-growth",
+            growth,
+        ];
+        check(&file, &words)
+    };
+    against("0%").assert_says(0, &[]);
+    check(&file, &["--mark", "nobody", "--max-peak", "1GiB"])
+        .assert_says(1, &["no mark `nobody`", "request"]);
+}
+
+#[test]
+fn a_span_that_grew_since_the_baseline_is_named() {
+    privileged!();
+    let scratch = scratch();
+    let record = |name: &str, children: usize| {
+        let file = scratch.path().join(name);
+        let mut victim = Victim::start("marks");
+        let recorder = Recorder::attach(victim.pid(), &file);
+        victim.tell("go");
+        // A span from outside around as many more.
+        let mark = |words: &[&str]| run(highwater().arg("mark").args(words)).assert_says(0, &[]);
+        mark(&["--begin", "around"]);
+        for _ in 0..children {
+            victim.tell("go");
+        }
+        mark(&["--end", "around"]);
+        recorder.interrupt();
+        victim.quit();
+        file
+    };
+    let (old, new) = (record("old.hwm", 1), record("new.hwm", 2));
+    let against = |old: &Path, new: &Path| {
+        let old = old.to_string_lossy();
+        let words = [
+            "--mark",
+            "around",
+            "--baseline",
+            &old,
+            "--max-growth",
+            "10%",
+        ];
+        check(new, &words)
+    };
+    let grew = against(&old, &new);
+    grew.assert_says(3, &[]);
+    for words in [
+        "OVER  peak against the baseline of the span",
+        "grown",
+        "request",
+    ] {
+        assert!(grew.stdout.contains(words), "no {words} in {}", grew.stdout);
+    }
+    against(&new, &old).assert_says(0, &[]);
+}
+
+#[test]
+fn a_recording_that_stops_early_can_go_over_a_budget_but_not_keep_one() {
+    privileged!();
+    let scratch = scratch();
+    let cut = scratch.path().join("cut.hwm");
+    let mut victim = Victim::start("marks");
+    let recorder = Recorder::attach(victim.pid(), &cut);
+    let truth = victim.tell("go");
+    recorder.await_allocations(truth.get("allocations"));
+    recorder.signal(libc::SIGKILL);
+    recorder.wait();
+    victim.quit();
+    let report = Report::of(&cut);
+    assert!(!report.is_complete());
+    let (peak, allocations) = (report.peak().bytes, report.total("allocations"));
+    let early = &["cannot tell", "stops early", "cannot keep one"][..];
+    let limit = |option: &str, most: u64| check(&cut, &[option, &most.to_string()]);
+    limit("--max-peak", peak - 1).assert_says(3, &[]);
+    limit("--max-peak", peak).assert_says(1, early);
+    limit("--max-allocations", allocations - 1).assert_says(3, &[]);
+    limit("--max-allocations", allocations).assert_says(1, early);
+    for most in [0, u64::MAX] {
+        limit("--max-live-at-end", most).assert_says(1, early);
+    }
+    // One limit that is certainly passed is enough.
+    let small = (peak - 1).to_string();
+    check(&cut, &["--max-peak", &small, "--max-live-at-end", "1GiB"]).assert_says(3, &[]);
+
+    // The span had ended before the recording did: of it all is known.
+    let span =
+        |option: &str, most: u64| check(&cut, &["--mark", "request", option, &most.to_string()]);
+    for (option, is) in [
+        ("--max-peak", truth.get("request_peak_bytes")),
+        ("--max-live-at-end", truth.get("request_bytes")),
+    ] {
+        span(option, is).assert_says(0, &[]);
+        span(option, is - 1).assert_says(3, &[]);
+    }
+
+    // A baseline that stops early is at least what it was.
+    let (whole, of_whole) = record_eight_sites(scratch.path(), "whole.hwm", &["rise"]);
+    assert!(of_whole.peak().bytes > peak);
+    let against = |new: &Path, old: &Path, growth: &str| {
+        let old = old.to_string_lossy();
+        check(new, &["--baseline", &old, "--max-growth", growth])
+    };
+    against(&whole, &cut, "1GiB").assert_says(0, &[]);
+    against(&whole, &cut, "0%").assert_says(1, &["cut.hwm stops early"]);
+    against(&cut, &whole, "0%").assert_says(1, &["cut.hwm stops early"]);
+}
+
+#[test]
+fn totals_answer_for_a_whole_recording_and_refuse_spans() {
+    privileged!();
+    let scratch = scratch();
+    let file = scratch.path().join("totals.hwm");
+    let mut victim = Victim::start("marks");
+    let recorder = Recorder::attach_with(victim.pid(), &file, &["--aggregate"]);
+    victim.tell("go");
+    let peak = recorder.interrupt().peak().bytes;
+    victim.quit();
+    check(&file, &["--max-peak", &peak.to_string()]).assert_says(0, &[]);
+    check(&file, &["--max-peak", &(peak - 1).to_string()]).assert_says(3, &[]);
+    check(&file, &["--mark", "request", "--max-peak", "1GiB"])
+        .assert_says(1, &["totals in place of single events", "within a span"]);
 }

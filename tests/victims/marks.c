@@ -55,6 +55,7 @@ static int obey(const char *command, UNUSED uint64_t number)
     if (write(-1, (void *)16, 20) >= 0)
         broken("write to no file");
     TRUTH({"filled_bytes", FIRST * SIZE}, {"request_bytes", (MORE - GONE) * SIZE},
+          {"request_peak_bytes", MORE * SIZE}, {"request_allocations", MORE}, {"allocations", FIRST + MORE},
           {"end_bytes", (FIRST - FREED + MORE - GONE) * SIZE});
     return 1;
 }

@@ -20,14 +20,15 @@ mod preflight;
 mod progress;
 mod quality;
 pub mod rate;
+mod recording;
 mod stacks;
 mod threads;
 mod unwind;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, BufWriter, IsTerminal as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     time::Duration,
 };
@@ -49,6 +50,7 @@ pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
 
 use governor::{Governor, ProcessorTime};
+use recording::Recording;
 
 use crate::{
     event::{
@@ -60,10 +62,7 @@ use crate::{
     probe::{
         ProbeError, calibrate::CalibrationError, kernel::Kernel, link::LinkKind, sideband::Sideband,
     },
-    record::{
-        Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses,
-        writer::{WriteError, Writer},
-    },
+    record::{Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
     target::TargetError,
 };
@@ -110,6 +109,10 @@ pub struct Options {
     pub subject: Subject,
     /// The recording's path; it exists already and is empty.
     pub output: PathBuf,
+    /// Beyond this size the recording holds totals in place of events, bytes.
+    pub max_size: u64,
+    /// It does so from the start.
+    pub aggregate: bool,
     /// Stop after this long.
     pub duration: Option<Duration>,
     /// Follow the processes that the target makes, and those it has made.
@@ -128,6 +131,26 @@ pub struct Options {
     pub preflight: Preflight,
     /// Whether a progress line may be drawn.
     pub progress: bool,
+}
+
+impl Options {
+    /// Those that decide on what a recording holds, as it tells them.
+    pub fn told(&self) -> BTreeMap<String, String> {
+        let sample = self.sample.map(|exponent| (1u64 << exponent).to_string());
+        let limit = self.max_overhead.map(|share| share.to_string());
+        let told = [
+            ("max_size", Some(self.max_size.to_string())),
+            ("aggregate", Some(self.aggregate.to_string())),
+            ("children", Some(self.children.to_string())),
+            ("mappings", Some(self.mappings.to_string())),
+            ("ring_bytes", Some(self.ring_bytes.to_string())),
+            ("sample_bytes", sample),
+            ("max_overhead", limit),
+        ];
+        told.into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
 }
 
 /// How a session ended.
@@ -211,10 +234,9 @@ struct Session {
     kernel: Kernel,
     /// Until the end, when it is waited for.
     symbols: Option<Symbols>,
-    writer: Writer<BufWriter<File>>,
-    /// The first failure to write; after it nothing is written.
-    write_failure: Option<WriteError>,
+    recording: Recording,
     live: LiveSet,
+    seen: recording::Seen,
     stacks: stacks::Stacks,
     frames: FrameInterner,
     modules: code::Modules,
@@ -322,16 +344,23 @@ pub async fn record(
         what: "start the draining thread",
         source,
     })?;
-    let writer = Writer::new(BufWriter::new(output)).map_err(|source| SessionError::Write {
-        path: options.output.clone(),
-        source,
+    let Options {
+        output: path,
+        max_size,
+        aggregate,
+        ..
+    } = &options;
+    let recording = Recording::begin(output, path, *max_size, *aggregate).map_err(|source| {
+        let path = path.clone();
+        SessionError::Write { path, source }
     })?;
     let mut session = Session {
         kernel,
         symbols: Some(symbols),
-        writer,
-        write_failure: None,
-        live: LiveSet::new(),
+        recording,
+        // What came when is kept for the day that the recording has to fold.
+        live: LiveSet::new().with_timeline(),
+        seen: recording::Seen::default(),
         stacks: stacks::Stacks::default(),
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
@@ -472,6 +501,7 @@ impl Session {
                     if flushed.elapsed() > Duration::from_secs(1) {
                         self.name_young_threads();
                         self.flush();
+                        self.fold();
                         flushed = Instant::now();
                     }
                 }
@@ -500,7 +530,7 @@ impl Session {
                 progress.end();
                 return reason;
             }
-            if self.write_failure.is_some() {
+            if self.recording.has_failed() {
                 progress.end();
                 return "the recording could not be written";
             }
@@ -569,7 +599,16 @@ impl Session {
         self.sent.count(&event.call);
         self.threads.heard(&event);
         self.live.apply(&event);
-        self.pending.push(event);
+        match event.call {
+            Call::Mapping(_) => self.seen.mappings = true,
+            Call::Sampling {
+                exponent: exponent @ 1..,
+            } => self.seen.sampling = self.seen.sampling.max(Some(exponent)),
+            _ => {}
+        }
+        if !self.recording.is_folded() {
+            self.pending.push(event);
+        }
     }
 
     /// Writes the events that are due before anything else is said.
@@ -581,19 +620,18 @@ impl Session {
     }
 
     fn write(&mut self, entry: &Entry) {
-        if self.write_failure.is_none()
-            && let Err(failure) = self.writer.write(entry)
-        {
-            self.write_failure = Some(failure);
-        }
+        self.recording.write(entry);
     }
 
     fn flush(&mut self) {
         self.write_pending();
-        if self.write_failure.is_none()
-            && let Err(failure) = self.writer.flush()
-        {
-            self.write_failure = Some(failure);
+        self.recording.flush();
+    }
+
+    /// Lets the recording fold if it has to.
+    fn fold(&mut self) {
+        if let Some(said) = self.recording.fold_if_due(&mut self.live, self.seen) {
+            self.quality.note(said);
         }
     }
 
@@ -706,6 +744,9 @@ impl Session {
             self.quality.note_symbols(&counters);
         }
         self.note_tables();
+        if self.recording.is_folded() {
+            self.recording.fold(&mut self.live, self.seen, true);
+        }
         let losses = self.losses();
         let quality = self
             .quality
@@ -716,11 +757,9 @@ impl Session {
             reason: reason.to_owned(),
         }));
         let path = self.options.output.clone();
-        let written = match self.write_failure.take() {
-            Some(failure) => Err(failure),
-            None => self.writer.finish().map(drop),
-        };
-        written.map_err(|source| SessionError::Write { path, source })
+        self.recording
+            .finish()
+            .map_err(|source| SessionError::Write { path, source })
     }
 }
 

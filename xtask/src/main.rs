@@ -12,6 +12,7 @@ mod crate_ids;
 mod demo;
 mod dist;
 mod ebpf;
+mod page;
 mod setup;
 mod test;
 mod toolchain;
@@ -38,6 +39,7 @@ Usage: cargo xtask TASK
   dist --for-tests   build that binary unoptimised, for the tests, and say where it is
   ebpf               build the BPF object from source, into tracer/src/probe/
   ebpf --check       say whether the committed BPF object is older than its sources
+  page               fetch the libraries that the page is drawn with from npm, into tracer/src/report/html/vendor/
 ";
 
 fn main() -> ExitCode {
@@ -78,6 +80,7 @@ fn run() -> Result<ExitCode> {
         ["dist", "--for-tests"] => println!("{}", dist::build_for_tests()?.display()),
         ["ebpf"] => ebpf::build()?,
         ["ebpf", "--check"] => ebpf::check()?,
+        ["page"] => page::fetch()?,
         ["help" | "-h" | "--help"] => print!("{USAGE}"),
         _ => {
             eprint!("{USAGE}");

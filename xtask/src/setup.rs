@@ -2,6 +2,7 @@
 //!
 //! Runs before every other task that needs it, so it has to be quiet and quick where nothing is to do.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -15,6 +16,19 @@ const BPF_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "llvm
 
 /// What the target programs of demo and tests take, and crates with C in them.
 const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
+
+/// What opens the pages that we make; the package is named as its program.
+const BROWSER: &str = "chromium";
+
+/// What reads our exports: programs, and the packages that they are in.
+const CONSUMERS: [(&str, &str); 3] = [
+    ("go", "golang-go"),
+    ("heaptrack_print", "heaptrack"),
+    ("python3", "python3"),
+];
+
+/// speedscope is a page; its package needs no others.
+const SPEEDSCOPE: &str = "speedscope@1.25.0";
 
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
@@ -37,6 +51,10 @@ pub(crate) fn run() -> Result<()> {
         );
     }
     for_programs()?;
+    if command::find(BROWSER).is_none() {
+        install_packages(&[BROWSER])?;
+    }
+    for_exports()?;
     install_lints()?;
     install_linker()
 }
@@ -48,6 +66,45 @@ pub(crate) fn for_programs() -> Result<()> {
         return Ok(());
     }
     install_packages(&C_PACKAGES)
+}
+
+/// Installs what the exports are held against.
+fn for_exports() -> Result<()> {
+    let is_missing = |program: &str| command::find(program).is_none();
+    let missing = CONSUMERS.iter().filter(|(program, _)| is_missing(program));
+    let mut packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    let speedscope = crate::target_directory().join("speedscope");
+    let fetched = speedscope.join(SPEEDSCOPE);
+    if !fetched.exists() && is_missing("npm") {
+        packages.push("npm");
+    }
+    if !packages.is_empty() {
+        install_packages(&packages)?;
+    }
+    if fetched.exists() {
+        return Ok(());
+    }
+    // Unpacked beside its place, so that what is there is whole.
+    let fresh = speedscope.join("fresh");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).with_context(|| format!("cannot remove {}", fresh.display()))?;
+    }
+    fs::create_dir_all(&fresh).with_context(|| format!("cannot make {}", fresh.display()))?;
+    command::run(
+        Command::new("npm")
+            .args(["pack", SPEEDSCOPE, "--silent"])
+            .current_dir(&fresh),
+    )
+    .with_context(|| format!("{SPEEDSCOPE} could not be fetched from the npm registry"))?;
+    let archive = format!("{}.tgz", SPEEDSCOPE.replace('@', "-"));
+    command::run(
+        Command::new("tar")
+            .args(["-xzf", &archive])
+            .current_dir(&fresh),
+    )?;
+    fs::rename(fresh.join("package"), &fetched)
+        .with_context(|| format!("cannot make {}", fetched.display()))?;
+    fs::remove_dir_all(&fresh).with_context(|| format!("cannot remove {}", fresh.display()))
 }
 
 /// Installs what the virtual machines of other kernels take.
@@ -160,8 +217,9 @@ pub(crate) fn instructions() -> String {
   LLVM_PREFIX={LLVM_PREFIX} cargo install bpf-linker --version {BPF_LINKER_VERSION} --locked --force --no-default-features --features llvm-22
 or, on a machine without these packages,
 {OTHER_ROUTE}
-  and gcc, g++ and make",
+  and gcc, g++, make, {BROWSER}, {}",
         BPF_PACKAGES.join(" "),
-        [&C_PACKAGES[..], &MACHINE_PACKAGES].concat().join(" "),
+        [&C_PACKAGES[..], &[BROWSER], &CONSUMERS.map(|(_, package)| package), &["npm"], &MACHINE_PACKAGES].concat().join(" "),
+        CONSUMERS.map(|(program, _)| program).join(", "),
     )
 }

@@ -17,17 +17,19 @@ use super::question::read;
 use super::report::text_options;
 use super::{DONE, FAILED, OVER_BUDGET};
 use crate::report::{
-    Profile, Threads,
-    answer::{Answer, Unit},
+    Profile, ReplayError, Threads,
+    answer::{Answer, Unit, Within},
+    budget::{Figures, Known, Verdict},
     difference::difference,
     question::{Question, When, Window},
     rows::{By, rows},
-    size, text,
+    size, text, time,
 };
 
 /// Check that memory stays within a budget; exit code 3, with the stacks that hold most, if it does not
 ///
-/// Of a recording, or of a command that is recorded now. If the command itself fails, its own status is passed on.
+/// Of a recording, or of a command that is recorded now. If the command itself fails, its own status is passed on. Of a
+/// recording that stops early, or that lost events, only what is certain is told: where that is not enough, it fails (1).
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("budget").multiple(true).required(true))]
 pub(super) struct Arguments {
@@ -43,15 +45,15 @@ pub(super) struct Arguments {
     /// No more than this is ever live at once
     #[arg(long, value_name = "SIZE", group = "budget", value_parser = parse_size)]
     max_peak: Option<u64>,
-    /// No more than this is live at the end; with --mark: of what was allocated in the span, at the end of the span
+    /// No more than this is live at the end
     #[arg(long, value_name = "SIZE", group = "budget", value_parser = parse_size)]
     max_live_at_end: Option<u64>,
     /// No more than this many blocks are asked for
     #[arg(long, value_name = "N", group = "budget")]
     max_allocations: Option<u64>,
-    /// Look only at the span of this name (see `highwater mark`)
-    #[arg(long, value_name = "NAME", requires = "max_live_at_end",
-          conflicts_with_all = ["max_peak", "max_allocations", "baseline"])]
+    /// Look only at what is allocated in a span of this name, up to its end (see `highwater mark`); every such span has to
+    /// keep the budget
+    #[arg(long, value_name = "NAME")]
     mark: Option<String>,
     /// Compare the peak with that of this recording
     #[arg(long, value_name = "OLD", requires = "max_growth")]
@@ -135,76 +137,106 @@ impl Drop for Scratch {
 }
 
 fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
-    let question = |when| Question {
-        when,
+    let question = Question {
+        // Every other question is answered by the same replay.
+        when: match &arguments.mark {
+            Some(name) => When::Between(Window::Span(name.clone())),
+            None => When::End,
+        },
         ..Question::default()
     };
-    let end = question(match &arguments.mark {
-        Some(name) => When::Between(Window::Span(name.clone())),
-        None => When::End,
-    });
-    // Every other question is answered by the same replay.
-    let profile = read(file, &end, Threads::Together)?;
-    if let Some(reason) = profile.completion.cut_reason() {
-        anyhow::bail!(
-            "cannot check {}: it is not whole ({reason}), so that what it holds may be less than there was",
-            file.display()
+    let profile = read(file, &question, Threads::Together)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    warn(&profile, &mut out)?;
+    if arguments.mark.is_some() && profile.spans.is_none() {
+        let what = "what came within a span";
+        return Err(ReplayError::Folded { what }.into());
+    }
+    let checked = Checked {
+        profile: &profile,
+        question: &question,
+        figures: Figures::of(&profile),
+    };
+    let limits = [
+        ("peak", Within::Peak, arguments.max_peak),
+        ("live at the end", Within::End, arguments.max_live_at_end),
+        ("allocations", Within::Allocated, arguments.max_allocations),
+    ];
+    let mut verdicts = Vec::new();
+    for (what, which, most) in limits {
+        let Some(most) = most else { continue };
+        let verdict = checked.limit(what, which, Known::exactly(most), &mut out)?;
+        if verdict == Verdict::Over {
+            checked.offenders(which, &mut out)?;
+        }
+        verdicts.push(verdict);
+    }
+    let mut unsure = vec![(file, &profile, checked.figures)];
+    let baseline;
+    if let (Some(old), Some(growth)) = (&arguments.baseline, arguments.max_growth) {
+        baseline = read(old, &question, Threads::Together)?;
+        let before = Checked {
+            profile: &baseline,
+            question: &question,
+            figures: Figures::of(&baseline),
+        };
+        let most = before.figures.peak.map(|peak| growth.above(peak));
+        let verdict = checked.limit("peak against the baseline", Within::Peak, most, &mut out)?;
+        if verdict == Verdict::Over {
+            let (before, after) = (before.answer(Within::Peak), checked.answer(Within::Peak));
+            let mut changes = difference((&baseline, &before), (&profile, &after));
+            changes.retain(|change| change.bytes() > 0);
+            write_changes(Unit::Bytes, &changes, OFFENDERS, &mut out)?;
+        }
+        verdicts.push(verdict);
+        unsure.push((old, &baseline, before.figures));
+    }
+    out.flush()?;
+    if verdicts.contains(&Verdict::Over) {
+        return Ok(OVER_BUDGET);
+    }
+    if verdicts.contains(&Verdict::Unknown) {
+        anyhow::bail!("{}", why_unknown(file, &unsure));
+    }
+    Ok(DONE)
+}
+
+/// Says what may make the figures wrong beyond what they say of themselves.
+fn warn(profile: &Profile, out: &mut dyn io::Write) -> io::Result<()> {
+    if profile.completion.cut_reason().is_some() {
+        return writeln!(
+            out,
+            "warning: the recording stops early, at {}; whether events were lost is not known of it",
+            time::offset(profile.since_start(profile.ended))
         );
     }
-    let mut out = BufWriter::new(io::stdout().lock());
     if !profile.is_complete() {
         writeln!(
             out,
             "warning: not all was seen, so the figures may be off; `highwater report` says by how much"
         )?;
     }
-    let mut holds = true;
-    if let Some(most) = arguments.max_peak {
-        let answer = Answer::of(&profile, &question(When::Peak));
-        holds &= limit("peak", profile.peak.bytes, most, size_of, &mut out)
-            .and_then(|held| offenders(held, &profile, &answer, &mut out))?;
-    }
-    if let Some(most) = arguments.max_live_at_end {
-        let answer = Answer::of(&profile, &end);
-        let (what, bytes) = match &arguments.mark {
-            Some(_) => ("live at the end of the span", answer.bytes),
-            None => ("live at the end", profile.end.bytes),
-        };
-        holds &= limit(what, bytes, most, size_of, &mut out)
-            .and_then(|held| offenders(held, &profile, &answer, &mut out))?;
-    }
-    if let Some(most) = arguments.max_allocations {
-        let answer = Answer::of(&profile, &question(When::Allocated));
-        holds &= limit(
-            "allocations",
-            profile.totals.allocations,
-            most,
-            size::thousands,
-            &mut out,
-        )
-        .and_then(|held| offenders(held, &profile, &answer, &mut out))?;
-    }
-    if let (Some(old), Some(growth)) = (&arguments.baseline, arguments.max_growth) {
-        let peak = question(When::Peak);
-        let baseline = read(old, &peak, Threads::Together)?;
-        let most = growth.above(baseline.peak.bytes);
-        let held = limit(
-            "peak against the baseline",
-            profile.peak.bytes,
-            most,
-            size_of,
-            &mut out,
-        )?;
-        if !held {
-            let (before, after) = (Answer::of(&baseline, &peak), Answer::of(&profile, &peak));
-            let mut changes = difference((&baseline, &before), (&profile, &after));
-            changes.retain(|change| change.bytes() > 0);
-            write_changes(Unit::Bytes, &changes, OFFENDERS, &mut out)?;
+    Ok(())
+}
+
+/// Why the answer is neither yes nor no, and what to do.
+fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
+    let mut why = format!("cannot tell whether {} keeps its budget", file.display());
+    let cut = unsure.iter().find(|(_, _, figures)| figures.stops_early);
+    let tell = match cut {
+        Some((path, profile, _)) => format!(
+            ": {} stops early, at {} ({}); a part of a recording can go over a budget, but it cannot keep one: record to the end",
+            path.display(),
+            time::offset(profile.since_start(profile.ended)),
+            profile.completion.cut_reason().unwrap_or_default()
+        ),
+        None if unsure.iter().any(|(_, _, figures)| figures.overlooks) => {
+            ": too many spans of that name were under way at once to look at all of them".to_owned()
         }
-        holds &= held;
-    }
-    out.flush()?;
-    Ok(if holds { DONE } else { OVER_BUDGET })
+        None => ": events were lost, and with them it may be over or not; record again, with a larger --ring or --sample".to_owned(),
+    };
+    why.push_str(&tell);
+    why
 }
 
 /// Stacks shown of a budget that does not hold.
@@ -214,37 +246,83 @@ fn size_of(bytes: u64) -> String {
     format!("{} ({} bytes)", size::short(bytes), size::thousands(bytes))
 }
 
-/// Says whether a limit holds.
-fn limit(
-    what: &str,
-    is: u64,
-    most: u64,
-    show: fn(u64) -> String,
-    out: &mut dyn io::Write,
-) -> io::Result<bool> {
-    let holds = is <= most;
-    let word = if holds { "ok  " } else { "OVER" };
-    writeln!(out, "{word}  {what}: {}, at most {}", show(is), show(most))?;
-    Ok(holds)
+/// What is checked: a recording, or a span of it.
+struct Checked<'a> {
+    profile: &'a Profile,
+    question: &'a Question,
+    figures: Figures,
 }
 
-fn offenders(
-    holds: bool,
-    profile: &Profile,
-    answer: &Answer,
-    out: &mut dyn io::Write,
-) -> io::Result<bool> {
-    if !holds {
-        let mut rows = rows(profile, answer, By::Stack);
-        if answer.at.is_none() {
-            // Of no moment: all that was allocated, of which the number is over.
+impl Checked<'_> {
+    /// Says whether a limit holds.
+    fn limit(
+        &self,
+        what: &str,
+        which: Within,
+        most: Known,
+        out: &mut dyn io::Write,
+    ) -> io::Result<Verdict> {
+        let (figure, show): (_, fn(u64) -> String) = match which {
+            Within::Peak => (self.figures.peak, size_of),
+            Within::End => (self.figures.end, size_of),
+            Within::Allocated => (self.figures.allocations, size::thousands),
+        };
+        let verdict = figure.against(most);
+        let word = match verdict {
+            Verdict::Holds => "ok  ",
+            Verdict::Over => "OVER",
+            Verdict::Unknown => "?   ",
+        };
+        let of = match &self.profile.spans {
+            None => String::new(),
+            Some(spans) if spans.count == 1 => " of the span".to_owned(),
+            Some(spans) => format!(
+                " of the worst of {} spans, that of {}",
+                size::thousands(spans.count),
+                time::offset(self.profile.since_start(which.worst(spans).began))
+            ),
+        };
+        let is = show(figure.is);
+        let is = match figure.most {
+            None => format!("{is} so far"),
+            Some(is_most) if (figure.least, is_most) == (figure.is, figure.is) => is,
+            Some(is_most) => format!(
+                "{is}, with what was lost from {} to {}",
+                show(figure.least),
+                show(is_most)
+            ),
+        };
+        writeln!(out, "{word}  {what}{of}: {is}; at most {}", show(most.is))?;
+        Ok(verdict)
+    }
+
+    fn answer(&self, which: Within) -> Answer {
+        Answer::within(self.profile, self.question, which).unwrap_or_else(|| {
+            let when = match which {
+                Within::Peak => When::Peak,
+                Within::End => When::End,
+                Within::Allocated => When::Allocated,
+            };
+            let question = Question {
+                when,
+                ..self.question.clone()
+            };
+            Answer::of(self.profile, &question)
+        })
+    }
+
+    /// Lists who makes a budget go over.
+    fn offenders(&self, which: Within, out: &mut dyn io::Write) -> io::Result<()> {
+        let answer = self.answer(which);
+        let mut rows = rows(self.profile, &answer, By::Stack);
+        if which == Within::Allocated {
+            // It is their number that is over.
             rows.sort_by_key(|row| std::cmp::Reverse(row.blocks));
         }
         let mut options = text_options(false);
         options.top = OFFENDERS;
-        text::write_table(profile, answer, (By::Stack, &rows), &options, out)?;
+        text::write_table(self.profile, &answer, (By::Stack, &rows), &options, out)
     }
-    Ok(holds)
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

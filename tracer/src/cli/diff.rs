@@ -8,12 +8,14 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
+use super::flamegraph::Drawing;
 use super::question::{self, Asked};
 use crate::report::{
     Profile, Threads,
     answer::{Answer, Unit},
     difference::{Change, difference},
-    size,
+    flamegraph::{self, Order},
+    html, size,
 };
 
 /// Compare two recordings: which stacks hold more, less, are new or gone
@@ -36,6 +38,12 @@ pub(super) struct Arguments {
     /// Print CSV
     #[arg(long)]
     csv: bool,
+    /// Draw it instead: a page, or a picture if FILE ends in .svg
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["json", "csv", "top"])]
+    output: Option<PathBuf>,
+    /// In what is drawn, begin with who asked for the memory
+    #[arg(long, requires = "output")]
+    inverted: bool,
     #[command(flatten)]
     asked: Asked,
 }
@@ -61,6 +69,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Answer::of(&before, &question),
         Answer::of(&after, &question),
     );
+    if let Some(path) = &arguments.output {
+        let (before, after) = ((&before, &old), (&after, &new));
+        return Drawing::at(path)?.write(path, |drawing| {
+            let order = Order::new(arguments.inverted);
+            let mut drawn = Vec::new();
+            match drawing {
+                Drawing::Page => html::write_difference(before, after, order, &mut drawn)?,
+                Drawing::Picture => {
+                    flamegraph::write_difference_svg(before, after, order, &mut drawn)?;
+                }
+            }
+            Ok(drawn)
+        });
+    }
     let changes = difference((&before, &old), (&after, &new));
     let top = arguments.top.unwrap_or(usize::MAX).min(changes.len());
     let mut out = BufWriter::new(io::stdout().lock());

@@ -1,19 +1,23 @@
 //! `highwater export`: who held the memory, for other tools.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    fs::{self, File},
+    io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use flate2::{Compression, write::GzEncoder};
 
 use super::output::{self, Usage};
 use super::question::{self, Asked};
+use crate::record::reader;
 use crate::report::{
-    Threads,
+    Profile, ReplayError, Threads,
     answer::Answer,
-    export::{collapsed, pprof},
+    export::{collapsed, csv, heaptrack, pprof, speedscope},
     question::{Question, When},
 };
 
@@ -26,7 +30,7 @@ pub(super) struct Arguments {
     /// The format
     #[arg(long, value_enum)]
     format: Format,
-    /// Where to write it; `-` is standard output (default: FILE with .pb.gz or .collapsed)
+    /// Where to write it; `-` is standard output (default: FILE with the ending of the format)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -39,44 +43,146 @@ enum Format {
     Pprof,
     /// A line a stack, for flamegraph.pl and inferno
     Collapsed,
+    /// For speedscope: bytes and blocks held at the moment asked for, and allocated
+    Speedscope,
+    /// For heaptrack_print and heaptrack_gui: every allocation and free, compressed as the name says (.gz, .zst)
+    Heaptrack,
+    /// A row a holder, for spreadsheets and databases
+    Csv,
+}
+
+impl Format {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Pprof => "pb.gz",
+            Self::Collapsed => "collapsed",
+            Self::Speedscope => "speedscope.json",
+            Self::Heaptrack => "heaptrack.gz",
+            Self::Csv => "csv",
+        }
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.asked.question()?;
-    let path = arguments.output.clone().unwrap_or_else(|| {
-        arguments.file.with_extension(match arguments.format {
-            Format::Pprof => "pb.gz",
-            Format::Collapsed => "collapsed",
-        })
-    });
+    let path = match &arguments.output {
+        Some(path) => path.clone(),
+        None if arguments.file.as_os_str() == "-" => "-".into(),
+        None => arguments.file.with_extension(arguments.format.ending()),
+    };
     let to_stdout = path.as_os_str() == "-";
     if to_stdout && arguments.format == Format::Pprof && io::stdout().is_terminal() {
         let said = "a pprof profile is not for a terminal: name a file with -o, or pipe it on";
         return Err(Usage(said.to_owned()).into());
     }
-    let mut written = Vec::new();
-    match arguments.format {
-        Format::Pprof => {
-            let profile = question::read(&arguments.file, &question, Threads::Apart)?;
-            let all = Question {
-                when: When::Allocated,
-                ..question.clone()
-            };
-            let (allocated, in_use) = (Answer::of(&profile, &all), Answer::of(&profile, &question));
-            pprof::write(&profile, &allocated, &in_use, &mut written)?;
-        }
-        Format::Collapsed => {
-            let profile = question::read(&arguments.file, &question, Threads::Together)?;
-            let answer = Answer::of(&profile, &question);
-            collapsed::write(&profile, &answer, &mut written)?;
-        }
+    if arguments.format == Format::Heaptrack {
+        return write_heaptrack(&arguments.file, &question, &path);
     }
-    if to_stdout {
-        return Ok(io::stdout().lock().write_all(&written)?);
+    let threads = match arguments.format {
+        Format::Pprof | Format::Csv => Threads::Apart,
+        Format::Collapsed | Format::Speedscope | Format::Heaptrack => Threads::Together,
+    };
+    let profile = question::read(&arguments.file, &question, threads)?;
+    let held = Answer::of(&profile, &question);
+    let allocated = || {
+        let all = Question {
+            when: When::Allocated,
+            ..question.clone()
+        };
+        Answer::of(&profile, &all)
+    };
+    write_to(&path, &profile, |out| match arguments.format {
+        Format::Pprof => pprof::write(&profile, &allocated(), &held, out),
+        Format::Speedscope => speedscope::write(&profile, &held, &allocated(), out),
+        Format::Csv => csv::write(&profile, &[&held], None, out),
+        Format::Collapsed | Format::Heaptrack => collapsed::write(&profile, &held, out),
+    })
+}
+
+/// The recording is read twice: names come after what they name.
+fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Result<()> {
+    if question.when != When::Peak || question.least > 0 {
+        let said = "a heaptrack file has the whole course of the recording: leave out which moment or window, and --min";
+        return Err(Usage(said.to_owned()).into());
     }
-    let mut file = output::create(&path)?;
-    file.write_all(&written)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let spooled;
+    let file = match file.as_os_str() == "-" {
+        true => {
+            spooled = Spooled::stdin()?;
+            &spooled.path
+        }
+        false => file,
+    };
+    let profile = question::read(file, question, Threads::Together)?;
+    if profile.folded {
+        let missing = ReplayError::Folded {
+            what: "every allocation and free, which is what heaptrack reads",
+        };
+        return Err(missing).with_context(|| format!("cannot export {}", file.display()));
+    }
+    if profile.sampling.is_some() {
+        eprintln!("highwater: allocations were sampled: sizes are estimates, calls those sampled");
+    }
+    let entries = reader::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let write = |out: &mut dyn Write| heaptrack::write(&profile, question, entries, out);
+    // heaptrack tells by the name, too.
+    write_to(path, &profile, |out| {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("gz") => {
+                let mut packed = BufWriter::new(GzEncoder::new(out, Compression::fast()));
+                write(&mut packed)?;
+                packed.into_inner()?.finish().map(drop)
+            }
+            Some("zst") => {
+                let mut packed = BufWriter::new(zstd::Encoder::new(out, 0)?);
+                write(&mut packed)?;
+                packed.into_inner()?.finish().map(drop)
+            }
+            _ => write(out),
+        }
+    })
+}
+
+/// Standard input, kept in a file without a name.
+struct Spooled {
+    /// It is there as long as this is open.
+    _file: File,
+    path: PathBuf,
+}
+
+impl Spooled {
+    fn stdin() -> anyhow::Result<Self> {
+        let named = std::env::temp_dir().join(format!("highwater-export-{}", std::process::id()));
+        let mut file = output::create(&named)?;
+        fs::remove_file(&named).with_context(|| format!("cannot remove {}", named.display()))?;
+        io::copy(&mut io::stdin().lock(), &mut file)
+            .with_context(|| format!("cannot keep standard input in {}", named.display()))?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Self { _file: file, path })
+    }
+}
+
+/// Writes a new file, or standard output. A file that could not be written to its end does not stay.
+fn write_to(
+    path: &Path,
+    profile: &Profile,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    if !profile.is_complete() {
+        eprintln!("highwater: not all was seen; `highwater report` says what is missing");
+    }
+    if path.as_os_str() == "-" {
+        let mut out = BufWriter::new(io::stdout().lock());
+        write(&mut out)?;
+        return Ok(out.flush()?);
+    }
+    let mut out = BufWriter::new(output::create(path)?);
+    let written = write(&mut out).and_then(|()| out.flush());
+    if written.is_err() {
+        // What is wrong is told below.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("highwater: wrote {}", path.display());
     Ok(())
 }

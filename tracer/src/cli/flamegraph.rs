@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -14,7 +14,12 @@ use super::{
 };
 use crate::live::Kinds;
 use crate::report::question::Question;
-use crate::report::{Threads, answer::Answer, flamegraph, html};
+use crate::report::{
+    Threads,
+    answer::Answer,
+    flamegraph::{self, Order},
+    html,
+};
 
 /// Draw who held the memory as a flame graph
 #[derive(Debug, Args)]
@@ -32,12 +37,45 @@ pub(super) struct Arguments {
     asked: Asked,
 }
 
-impl Arguments {
-    fn order(&self) -> flamegraph::Order {
-        match self.inverted {
-            false => flamegraph::Order::RootFirst,
-            true => flamegraph::Order::LeafFirst,
+/// What is drawn, as the name of its file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drawing {
+    Page,
+    Picture,
+}
+
+impl Drawing {
+    pub(super) fn at(path: &Path) -> anyhow::Result<Self> {
+        let is = |wanted: &str| {
+            let extension = path.extension();
+            extension.is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
+        };
+        if is("html") || is("htm") || path.as_os_str() == "-" {
+            return Ok(Self::Page);
         }
+        if is("svg") {
+            return Ok(Self::Picture);
+        }
+        let said = format!(
+            "{}: flame graphs are written as HTML or SVG; name it .html or .svg",
+            path.display()
+        );
+        Err(Usage(said).into())
+    }
+
+    /// Draws it into the file, or `-`, standard output.
+    pub(super) fn write(
+        self,
+        path: &Path,
+        draw: impl FnOnce(Self) -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<()> {
+        let drawn = draw(self)?;
+        if path.as_os_str() == "-" {
+            return Ok(io::stdout().lock().write_all(&drawn)?);
+        }
+        std::fs::write(path, drawn).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("highwater: wrote {}", path.display());
+        Ok(())
     }
 }
 
@@ -47,27 +85,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => arguments.file.with_extension("html"),
     };
-    let is = |wanted: &str| {
-        let extension = path.extension();
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case(wanted))
-    };
-    let written = if is("html") || is("htm") || path.as_os_str() == "-" {
-        page(arguments, &question)?
-    } else if is("svg") {
-        picture(arguments, &question)?
-    } else {
-        let said = format!(
-            "{}: flame graphs are written as HTML or SVG; name it .html or .svg",
-            path.display()
-        );
-        return Err(Usage(said).into());
-    };
-    if path.as_os_str() == "-" {
-        return Ok(io::stdout().lock().write_all(&written)?);
-    }
-    std::fs::write(&path, written).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("highwater: wrote {}", path.display());
-    Ok(())
+    Drawing::at(&path)?.write(&path, |drawing| match drawing {
+        Drawing::Page => page(arguments, &question),
+        Drawing::Picture => picture(arguments, &question),
+    })
 }
 
 /// The page has threads and kinds told apart, whatever it shows at first.
@@ -78,7 +99,12 @@ fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
     };
     let profile = question::read(&arguments.file, &whole, Threads::Apart)?;
     let mut page = Vec::new();
-    html::write(&profile, question, arguments.order(), &mut page)?;
+    html::write(
+        &profile,
+        question,
+        Order::new(arguments.inverted),
+        &mut page,
+    )?;
     Ok(page)
 }
 
@@ -86,6 +112,6 @@ fn picture(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>
     let profile = question::read(&arguments.file, question, Threads::Together)?;
     let answer = Answer::of(&profile, question);
     let mut svg = Vec::new();
-    flamegraph::write_svg(&profile, &answer, arguments.order(), &mut svg)?;
+    flamegraph::write_svg(&profile, &answer, Order::new(arguments.inverted), &mut svg)?;
     Ok(svg)
 }

@@ -46,6 +46,12 @@ pub(super) struct Arguments {
     /// Stop after this long: 90, 30s, 5m, 1h
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Beyond this size the recording holds totals for each stack (at the peak, at the end, what grows) in place of single events
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_max_size)]
+    max_size: u64,
+    /// Hold totals from the start: a recording of a day stays small
+    #[arg(long)]
+    aggregate: bool,
     /// Only this process, not those that it makes or has made
     #[arg(long)]
     no_children: bool,
@@ -127,6 +133,14 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds * factor).map_err(|_| "that is too long".to_owned())
 }
 
+fn parse_max_size(text: &str) -> Result<u64, String> {
+    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    match bytes {
+        0x10_0000.. => Ok(bytes),
+        _ => Err("names and stacks alone take 1 MiB".to_owned()),
+    }
+}
+
 fn parse_ring(text: &str) -> Result<u32, String> {
     let bytes = size::parse(text).map_err(|error| error.to_string())?;
     match u32::try_from(bytes) {
@@ -158,6 +172,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         pid,
         output,
         duration,
+        max_size,
+        aggregate,
         no_children,
         no_mappings,
         sample,
@@ -200,6 +216,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let options = Options {
         subject,
         output: path.clone(),
+        max_size,
+        aggregate,
         duration,
         children: !no_children,
         mappings: !no_mappings,
@@ -217,7 +235,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let outcome = runtime.block_on(session::record(options, file, opening(redact)));
+    let opening = opening(redact, &options);
+    let outcome = runtime.block_on(session::record(options, file, opening));
     let Outcome { reason, status } = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -275,7 +294,7 @@ fn forget_if_empty(path: &std::path::Path) {
 }
 
 /// How this recording came to be; the session adds the kind of link.
-fn opening(redacted: bool) -> Opening {
+fn opening(redacted: bool, options: &Options) -> Opening {
     let uname = rustix::system::uname();
     let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let Nanos(started_ns) = session::monotonic();
@@ -293,6 +312,7 @@ fn opening(redacted: bool) -> Opening {
         page_size: rustix::param::page_size() as u64,
         link: String::new(),
         redacted,
+        options: options.told(),
     }
 }
 

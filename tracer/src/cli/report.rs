@@ -8,18 +8,28 @@ use std::{
 use clap::Args;
 
 use super::question::{self, Asked};
-use crate::report::{Threads, answer::Answer, json, question::Question, text};
+use crate::report::{
+    Threads,
+    answer::Answer,
+    export::csv,
+    json,
+    question::{Question, When},
+    text,
+};
 
 /// Show who held the memory at the peak, and whether that adds up
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording
+    /// The recording; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Print JSON (schema 1)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// Show this many holders (default: 10 as text, all as JSON)
+    /// Print CSV, one row for each holder at the peak and at the end, or of what is asked for
+    #[arg(long)]
+    csv: bool,
+    /// Show this many holders (default: 10 as text, else all)
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     #[command(flatten)]
@@ -36,6 +46,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
         json::write(&profile, answer.as_ref(), arguments.top, &mut out)?;
+    } else if arguments.csv {
+        let answers = match answer {
+            Some(answer) => vec![answer],
+            None => [When::Peak, When::End]
+                .map(|when| {
+                    let question = Question {
+                        when,
+                        ..question.clone()
+                    };
+                    Answer::of(&profile, &question)
+                })
+                .into(),
+        };
+        let answers: Vec<_> = answers.iter().collect();
+        csv::write(&profile, &answers, arguments.top, &mut out)?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
         if let Some(top) = arguments.top {
@@ -80,6 +105,8 @@ pub(super) fn text_options(terminal: bool) -> text::TextOptions {
 }
 
 fn terminal_width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
-    (size.ws_col >= 40).then_some(usize::from(size.ws_col))
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let size = size.or_else(|_| rustix::termios::tcgetwinsize(io::stderr()));
+    let columns = usize::from(size.ok()?.ws_col);
+    (columns >= 40).then_some(columns)
 }

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     json: bool,
-    /// Print CSV: one row for each part of a histogram
+    /// Print CSV: one row for each part of a histogram or list
     #[arg(long)]
     csv: bool,
 }
@@ -72,19 +72,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let statistics = profile.statistics.as_ref();
     let statistics = statistics.context("the recording was not counted")?;
     let answer = Answer::of(&profile, &question);
+    let shown = |by| {
+        let mut rows = rows(&profile, &answer, by);
+        rows.truncate(arguments.top.unwrap_or(usize::MAX));
+        rows
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
-        let shown = |by| {
-            let mut rows = rows(&profile, &answer, by);
-            rows.truncate(arguments.top.unwrap_or(usize::MAX));
-            rows
-        };
         let (functions, modules) = (shown(By::Function), shown(By::Module));
         let json = json(&profile, statistics, &functions, &modules);
         serde_json::to_writer_pretty(&mut out, &json)?;
         writeln!(out)?;
     } else if arguments.csv {
-        write_csv(statistics, &mut out)?;
+        let (functions, modules) = (shown(By::Function), shown(By::Module));
+        write_csv(&profile, statistics, (&functions, &modules), &mut out)?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
         options.top = arguments.top.unwrap_or(options.top);
@@ -138,25 +139,63 @@ fn json<'a>(
     }
 }
 
-/// One row for each part of each histogram: `histogram,part,blocks,bytes`.
-fn write_csv(statistics: &Statistics, out: &mut dyn io::Write) -> anyhow::Result<()> {
+/// One row for each part of each histogram and list: `histogram,part,blocks,bytes`; bytes are empty where only blocks are
+/// counted.
+fn write_csv(
+    profile: &Profile,
+    statistics: &Statistics,
+    (functions, modules): (&[Row], &[Row]),
+    out: &mut dyn io::Write,
+) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(["histogram", "part", "blocks", "bytes"])?;
-    let mut row = |histogram: &str, part: &str, count: Count| {
-        let (blocks, bytes) = (count.blocks.to_string(), count.bytes.to_string());
-        csv.write_record([histogram, part, &blocks, &bytes])
+    let mut row = |histogram: &str, part: &str, blocks: u64, bytes: Option<u64>| {
+        let bytes = bytes.map_or_else(String::new, |bytes| bytes.to_string());
+        csv.write_record([histogram, part, &blocks.to_string(), &bytes])
     };
+    let all = statistics.all();
+    row("all", "", all.blocks, Some(all.bytes))?;
+    let duration_ns = profile.duration_ns();
+    if duration_ns > 0 {
+        let a_second = |count| (count as f64 * 1e9 / duration_ns as f64).round() as u64;
+        row(
+            "a second",
+            "",
+            a_second(all.blocks),
+            Some(a_second(all.bytes)),
+        )?;
+    }
+    row("temporary", "", statistics.temporary(), None)?;
     for of in statistics.sizes() {
-        row("size", &format!("{}-{}", of.from, of.to), of.count)?;
+        let sizes = format!("{}-{}", of.from, of.to);
+        row("size", &sizes, of.count.blocks, Some(of.count.bytes))?;
     }
     for of in statistics.lifetimes() {
-        row("lifetime", of.lived, of.count)?;
+        row("lifetime", of.lived, of.count.blocks, Some(of.count.bytes))?;
     }
     for (name, count) in statistics.functions() {
-        row("function", name, count)?;
+        row("function called", name, count.blocks, Some(count.bytes))?;
+    }
+    for (histogram, rows) in [("function", functions), ("module", modules)] {
+        for of in rows.iter().filter(|of| of.blocks > 0) {
+            row(histogram, &of.name, of.blocks, Some(of.bytes))?;
+        }
     }
     for of in statistics.threads() {
-        row("thread", &of.tid.0.to_string(), of.count)?;
+        let tid = of.tid.0.to_string();
+        row("thread", &tid, of.count.blocks, Some(of.count.bytes))?;
+        row("thread freed", &tid, of.freed, None)?;
+        row("thread temporary", &tid, of.temporary, None)?;
+    }
+    let timeline = &profile.timeline;
+    for (number, era) in timeline.eras.iter().enumerate() {
+        let until = profile.since_start(timeline.end_of(number)).0.to_string();
+        row(
+            "until ns",
+            &until,
+            era.allocations,
+            Some(era.allocated_bytes),
+        )?;
     }
     csv.flush()?;
     Ok(())

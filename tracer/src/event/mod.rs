@@ -12,7 +12,9 @@ pub use mapping::Mapping;
 use serde::{Deserialize, Serialize};
 
 /// A process by its whole identity: ordinal in the recording << 10 | exec generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct ProcessId(pub u32);
 
@@ -30,7 +32,8 @@ pub struct Address(pub u64);
 pub struct Nanos(pub u64);
 
 /// A stack by its dense index in the recording; [`StackIndex::NONE`] where none was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StackIndex(pub u32);
 
 impl StackIndex {

@@ -2,11 +2,13 @@
 
 use std::ops::{AddAssign, SubAssign};
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Nanos;
 use crate::peak::{AtPeak, PeakClock};
 
 /// An amount of live memory. The sum of any number of sizes fits, so nothing wraps on hostile input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Held {
     pub(super) bytes: u128,
     pub(super) blocks: u64,
@@ -15,6 +17,15 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// No more than the sum of all blocks that fit in memory, whatever a recording claims.
+    pub(super) fn bounded(self) -> Self {
+        Self {
+            bytes: self.bytes.min(u128::MAX >> 4),
+            blocks: self.blocks.min(u64::MAX >> 4),
+            variance: self.variance.min(u128::MAX >> 4),
+        }
+    }
+
     /// One block.
     pub(super) fn block(size: u64) -> Self {
         Self {
@@ -84,6 +95,15 @@ pub(super) struct Balance {
     pub(super) freed_baseline: u128,
 }
 
+impl Balance {
+    fn bounded(self) -> Self {
+        Self {
+            live: self.live.bounded(),
+            freed_baseline: self.freed_baseline.min(u128::MAX >> 4),
+        }
+    }
+}
+
 /// The balance now and at the peak of the level, which is live bytes − freed baseline: what is held, up to the baseline
 /// that was there before we looked.
 #[derive(Clone, Debug)]
@@ -101,6 +121,17 @@ impl Books {
             clock,
             now: Balance::default(),
             at_peak,
+        }
+    }
+
+    /// With a clock that was restored, and what was held now and at its peak.
+    pub(super) fn restored(clock: PeakClock, now: Balance, at_peak: Balance) -> Self {
+        let mut saved = AtPeak::new(&clock);
+        saved.restore(&clock, at_peak.bounded());
+        Self {
+            clock,
+            now: now.bounded(),
+            at_peak: saved,
         }
     }
 

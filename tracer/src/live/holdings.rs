@@ -25,7 +25,7 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    fn new(asker: Asker, kind: Kind, own: &Books, all: &Books) -> Self {
+    pub(super) fn new(asker: Asker, kind: Kind, own: &Books, all: &Books) -> Self {
         Self {
             stack: asker.stack,
             thread: asker.thread,
@@ -56,6 +56,24 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
+    /// These, in this order.
+    pub(super) fn restored(list: Vec<Holding>) -> Self {
+        let mut holdings = Self::default();
+        for (index, holding) in list.iter().enumerate() {
+            let asker = Asker {
+                stack: holding.stack,
+                thread: holding.thread,
+            };
+            let index = index as u32;
+            match holding.kind {
+                Kind::Heap => holdings.of_blocks.insert(asker, index),
+                kind => holdings.of_ranges.insert((asker, kind), index),
+            };
+        }
+        holdings.list = list;
+        holdings
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Holding> {
         self.list.iter()
     }

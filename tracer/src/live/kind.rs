@@ -1,9 +1,11 @@
 //! What kinds of memory are told apart.
 
+use serde::{Deserialize, Serialize};
+
 /// A kind of memory.
 ///
 /// What the allocator maps for itself is of no kind: the blocks that it makes of it are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// Blocks of the allocator.
     Heap,

@@ -17,11 +17,12 @@ use std::collections::BTreeMap;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use super::books::{Held, Shift};
 use super::kind::Kind;
 use super::saturate;
-use super::snapshot::{Amount, HolderKey};
+use super::snapshot::{Amount, HolderKey, Snapshot};
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 
 /// More eras than these become half as many.
@@ -37,6 +38,8 @@ pub(super) struct Scene {
     pub(super) threads: bool,
     /// Eras are.
     pub(super) eras: bool,
+    /// What comes and goes is told one by one.
+    pub(super) movements: bool,
     /// The era; 0 where they are not.
     pub(super) era: u16,
 }
@@ -100,6 +103,15 @@ impl Ledger {
         gone.1 = gone.1.saturating_add(blocks);
     }
 
+    /// As it was folded.
+    pub(super) fn restored(gone: Vec<(u32, u16, u16, u64, u64)>) -> Self {
+        let mut ledger = Self::default();
+        for (holder, born, gone, bytes, blocks) in gone {
+            ledger.add(holder, born, gone, bytes.into(), blocks.cast_signed());
+        }
+        ledger
+    }
+
     /// All that is held goes.
     pub(super) fn all_gone(&mut self, born: BTreeMap<(u32, u16), Amount>, now: u16) {
         for ((holder, born), Amount { bytes, blocks }) in born {
@@ -138,7 +150,7 @@ impl Ledger {
 }
 
 /// What came in one era and went in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     /// The era in which it came.
     pub born: u16,
@@ -198,7 +210,7 @@ impl Lives {
 }
 
 /// One era.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Era {
     /// The most that was live in it at one moment, of the kinds that make the peak, bytes.
     pub highest: u64,
@@ -235,6 +247,47 @@ impl Timeline {
     }
 }
 
+impl Timeline {
+    /// What was live at the end of an era, of what came after another one's (or at any time, without one). Errors of samples are
+    /// not kept by era.
+    pub fn snapshot(&self, after: Option<usize>, era: usize) -> Snapshot {
+        let mut snapshot = Snapshot {
+            at: self.end_of(era),
+            ..Snapshot::default()
+        };
+        for lives in &self.lives {
+            let mut of = Amount::default();
+            for life in &lives.lives {
+                let came = usize::from(life.born);
+                let is_live = came <= era && life.gone.is_none_or(|gone| usize::from(gone) > era);
+                if is_live && after.is_none_or(|after| came > after) {
+                    of.bytes = of.bytes.saturating_add(life.bytes);
+                    of.blocks = of.blocks.saturating_add(life.blocks);
+                }
+            }
+            if of.blocks > 0 {
+                snapshot.add(lives.key(), of);
+            }
+        }
+        snapshot.holders.sort_by_key(|holder| {
+            let least = (
+                std::cmp::Reverse(holder.bytes),
+                std::cmp::Reverse(holder.blocks),
+            );
+            (least, holder.key())
+        });
+        snapshot
+    }
+
+    /// The era whose end is nearest to a moment; `None` before all of them.
+    pub fn nearest(&self, at: Nanos) -> Option<usize> {
+        let since = at.0.checked_sub(self.begins.0)?;
+        let ends = since.saturating_add(self.width / 2) / self.width.max(1);
+        let era = usize::try_from(ends).ok()?.checked_sub(1)?;
+        Some(era.min(self.eras.len().saturating_sub(1)))
+    }
+}
+
 /// When the eras are.
 #[derive(Debug)]
 pub(super) struct Eras {
@@ -261,6 +314,27 @@ pub(super) struct Entered {
 }
 
 impl Eras {
+    /// As they were folded; no more than there may be, and at least one.
+    pub(super) fn restored(begins: Option<Nanos>, width: u64, eras: &[Era]) -> Self {
+        let mut eras: Vec<Era> = eras.iter().copied().take(MOST_ERAS.into()).collect();
+        eras.resize(eras.len().max(1), Era::default());
+        Self {
+            begins,
+            width: width.clamp(1, u64::MAX >> 8),
+            eras,
+        }
+    }
+
+    /// When the first begins, how long each is, and they themselves.
+    pub(super) fn parts(&self) -> (Option<Nanos>, u64, &[Era]) {
+        (self.begins, self.width, &self.eras)
+    }
+
+    /// Which it is now.
+    pub(super) fn current(&self) -> u16 {
+        self.eras.len() as u16 - 1
+    }
+
     /// The era of this moment, if that is later than the one it is.
     #[inline]
     pub(super) fn enter(&mut self, at: Nanos) -> Option<Entered> {

@@ -50,10 +50,12 @@ use hashbrown::HashMap;
 use crate::event::{Call, Event, Nanos, ProcessId};
 
 mod books;
+mod fold;
 mod holdings;
 mod kind;
 mod lifetimes;
 mod mappings;
+mod movements;
 #[cfg(test)]
 mod naive;
 mod process;
@@ -65,10 +67,12 @@ mod tests;
 mod totals;
 
 use books::{Balance, Books, Held};
+pub use fold::{Fold, FoldHead, FoldedHolding, FoldedProcess};
 use holdings::Holding;
 pub use kind::{Kind, Kinds};
 pub use lifetimes::{Era, Life, Lives, Timeline};
 use lifetimes::{Eras, Scene};
+pub use movements::Movement;
 use process::Process;
 use sampling::Sampling;
 pub use snapshot::{Amount, Holder, HolderKey, Moment, Scope, Snapshot};
@@ -94,6 +98,8 @@ pub struct LiveSet {
     scene: Scene,
     /// When the eras are, if they are told apart.
     eras: Option<Eras>,
+    /// What came and went, if that is told, and was not asked for yet.
+    movements: Vec<Movement>,
 }
 
 /// The state of all just before a process ended and left none.
@@ -124,6 +130,7 @@ impl LiveSet {
             sampling: Sampling::default(),
             scene: Scene::default(),
             eras: None,
+            movements: Vec::new(),
         }
     }
 
@@ -138,6 +145,22 @@ impl LiveSet {
         self.scene.eras = true;
         self.eras = Some(Eras::default());
         self
+    }
+
+    /// Tells what comes and goes one by one, for [`movements`](Self::movements).
+    pub fn with_movements(mut self) -> Self {
+        self.scene.movements = true;
+        self
+    }
+
+    /// What came and went since this was last asked. Somebody has to ask: what is not fetched is kept.
+    pub fn movements(&mut self) -> impl Iterator<Item = Movement> {
+        self.movements.drain(..)
+    }
+
+    /// Whether any process is traced now.
+    pub fn is_tracing(&self) -> bool {
+        self.open > 0
     }
 
     /// A process is traced from here on. `baseline_bytes`: what it holds already, the cap for what frees of unknown
@@ -208,11 +231,19 @@ impl LiveSet {
             Call::Sampling { exponent } => self.sample(Sampling(exponent)),
             Call::OomVictim => {}
         }
+        self.fetch_movements(index);
         if let Some(eras) = &mut self.eras {
             if let Call::Allocated { size, .. } | Call::Resized { size, .. } = event.call {
                 eras.came(size);
             }
             eras.reach(saturate(self.all.now().live.bytes));
+        }
+    }
+
+    /// Of a process that something happened to.
+    fn fetch_movements(&mut self, index: usize) {
+        if self.scene.movements {
+            self.processes[index].hand_over_movements(&mut self.movements);
         }
     }
 
@@ -284,6 +315,11 @@ impl LiveSet {
             self.enter_era(at);
             self.end(index, at);
         }
+    }
+
+    /// The latest moment that it heard of.
+    pub fn now(&self) -> Nanos {
+        self.now
     }
 
     /// Bytes live in all traced processes now, of the kinds that make the peak.
@@ -399,6 +435,7 @@ impl LiveSet {
         if !begun && ended.is_none() {
             let legacy = self.processes[parent].legacy();
             self.processes[child].inherit(&mut self.all, at, legacy);
+            self.fetch_movements(child);
         }
     }
 
@@ -416,6 +453,7 @@ impl LiveSet {
             };
         }
         self.processes[index].end(&mut self.all, at);
+        self.fetch_movements(index);
     }
 }
 

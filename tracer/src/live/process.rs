@@ -6,11 +6,13 @@ use std::mem;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use serde::{Deserialize, Serialize};
 
 use super::books::{Books, Held, Shift};
 use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Asker, Ledger, Life, Scene};
 use super::mappings::{Area, Mappings};
+use super::movements::{Journal, Movement};
 use super::ranges::Change;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
@@ -54,9 +56,10 @@ enum Old {
 }
 
 /// Where the baseline of a process comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BaselineSource {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum BaselineSource {
     /// Nobody has told: an event came first.
+    #[default]
     Unknown,
     /// It was held when tracing began.
     Own,
@@ -104,6 +107,10 @@ pub(super) struct Process {
     scene: Scene,
     /// When what is held no more came and went, if that is kept.
     ledger: Option<Ledger>,
+    /// What was live when it was folded, by holding and era, where it has been unfolded.
+    folded: BTreeMap<(u32, u16), Amount>,
+    /// What came and went, if that is told one by one.
+    journal: Option<Journal>,
 }
 
 impl Process {
@@ -126,7 +133,66 @@ impl Process {
             is_sampled: false,
             scene,
             ledger: scene.eras.then(Ledger::default),
+            folded: BTreeMap::new(),
+            journal: scene.movements.then(Journal::default),
         }
+    }
+
+    /// A process that was folded, with these books and holdings; [`restore`](Self::restore) gives it the rest.
+    pub(super) fn restored(
+        id: ProcessId,
+        books: Books,
+        sampling: Sampling,
+        scene: Scene,
+        holdings: Vec<Holding>,
+    ) -> Self {
+        Self {
+            id,
+            books,
+            totals: Totals::default(),
+            begun: false,
+            ended: None,
+            holdings: Holdings::restored(holdings),
+            mappings: Mappings::default(),
+            blocks: HashMap::default(),
+            resizes: BTreeMap::new(),
+            baseline_left: 0,
+            baseline_source: BaselineSource::Unknown,
+            sampling,
+            is_sampled: false,
+            scene,
+            ledger: scene.eras.then(Ledger::default),
+            folded: BTreeMap::new(),
+            journal: None,
+        }
+    }
+
+    /// What was folded beside the books: what is left of the baseline, whether calls were sampled at some time, what is live by
+    /// holding and era, and what went by holding and the eras in which it came and went, bytes and blocks.
+    pub(super) fn restore(
+        &mut self,
+        (baseline_left, baseline_source): (u64, BaselineSource),
+        is_sampled: bool,
+        live: BTreeMap<(u32, u16), Amount>,
+        gone: Vec<(u32, u16, u16, u64, u64)>,
+    ) {
+        self.baseline_left = baseline_left;
+        self.baseline_source = baseline_source;
+        self.is_sampled = is_sampled;
+        self.folded = live;
+        if self.ledger.is_some() {
+            self.ledger = Some(Ledger::restored(gone));
+        }
+    }
+
+    /// What is left of the baseline, and where that comes from.
+    pub(super) fn baseline(&self) -> (u64, BaselineSource) {
+        (self.baseline_left, self.baseline_source)
+    }
+
+    /// Its calls were sampled at some time.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.is_sampled
     }
 
     /// What it held before it was traced becomes known. What was inherited is known already, and better: the kernel
@@ -160,6 +226,13 @@ impl Process {
     /// What each stack holds now, or held when the process ended.
     pub(super) fn now(&self) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(|holding| (holding, holding.now))
+    }
+
+    /// Tells what came and went since it was last asked.
+    pub(super) fn hand_over_movements(&mut self, to: &mut Vec<Movement>) {
+        if let Some(journal) = &mut self.journal {
+            journal.hand_over(to);
+        }
     }
 
     /// A call returned a block.
@@ -203,6 +276,11 @@ impl Process {
         if let Some(ledger) = &mut self.ledger {
             ledger.halve();
         }
+        for ((holder, born), amount) in mem::take(&mut self.folded) {
+            let of = self.folded.entry((holder, born / 2)).or_default();
+            of.bytes = of.bytes.saturating_add(amount.bytes);
+            of.blocks = of.blocks.saturating_add(amount.blocks);
+        }
     }
 
     /// When what each holding holds and has held came and went.
@@ -213,6 +291,7 @@ impl Process {
             all,
             &self.blocks,
             &self.mappings,
+            self.folded.clone(),
         );
         let mut lives = vec![Vec::new(); self.holdings.iter().count()];
         if let Some(ledger) = &self.ledger {
@@ -228,8 +307,9 @@ impl Process {
         all: &Books,
         blocks: &HashMap<Address, Block, FixedState>,
         mappings: &Mappings,
+        folded: BTreeMap<(u32, u16), Amount>,
     ) -> BTreeMap<(u32, u16), Amount> {
-        let mut births: BTreeMap<(u32, u16), Amount> = BTreeMap::new();
+        let mut births = folded;
         for (address, block) in blocks {
             let of = births.entry((block.holder, block.born)).or_default();
             of.add(block.weigh(*address));
@@ -390,6 +470,9 @@ impl Process {
             let holding = self.holdings.get_mut(*holder);
             holding.save(&self.books, all);
             holding.now += *shift;
+            if let Some(journal) = &mut self.journal {
+                journal.shifted(self.id, holding, *shift);
+            }
         }
     }
 
@@ -417,6 +500,13 @@ impl Process {
         self.books.admit(legacy.live, at);
         self.holdings = legacy.holdings;
         self.holdings.begin(&self.books, all);
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.came(self.id, holding, holding.now));
+        }
         self.mappings = legacy.mappings;
         self.blocks = legacy.blocks;
         if self.ledger.is_some() {
@@ -453,11 +543,21 @@ impl Process {
         for holding in self.holdings.iter_mut() {
             holding.at_peak_of_all.save(&all.clock, holding.now);
         }
+        if let Some(journal) = &mut self.journal {
+            let held = self
+                .holdings
+                .iter()
+                .filter(|holding| holding.now.blocks > 0);
+            held.for_each(|holding| journal.went(self.id, holding, holding.now));
+            journal.of_baseline(false, baseline);
+        }
         // The tables may be huge, and nothing can ask for them any more.
         let blocks = mem::take(&mut self.blocks);
         let mappings = mem::take(&mut self.mappings);
+        let folded = mem::take(&mut self.folded);
         if let Some(mut ledger) = self.ledger.take() {
-            let born = Self::births(&mut self.holdings, &self.books, all, &blocks, &mappings);
+            let holdings = &mut self.holdings;
+            let born = Self::births(holdings, &self.books, all, &blocks, &mappings, folded);
             ledger.all_gone(born, self.scene.era);
             self.ledger = Some(ledger);
         }
@@ -514,6 +614,9 @@ impl Process {
             self.books.retire(Held::default(), bytes);
             if self.baseline_source == BaselineSource::Own {
                 all.retire(Held::default(), bytes);
+                if let Some(journal) = &mut self.journal {
+                    journal.of_baseline(false, bytes);
+                }
             }
         }
         Old::Unmatched(bytes)
@@ -536,6 +639,9 @@ impl Process {
                 self.books.restore_baseline(bytes, at);
                 if self.baseline_source == BaselineSource::Own {
                     all.restore_baseline(bytes, at);
+                    if let Some(journal) = &mut self.journal {
+                        journal.of_baseline(true, bytes);
+                    }
                 }
             }
         }
@@ -549,6 +655,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now += held;
+        if let Some(journal) = &mut self.journal {
+            journal.came(self.id, holding, held);
+        }
     }
 
     fn drop_block(&mut self, all: &mut Books, address: Address, block: Block) {
@@ -558,6 +667,9 @@ impl Process {
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;
+        if let Some(journal) = &mut self.journal {
+            journal.went(self.id, holding, held);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.block_gone(block.holder, block.born, self.scene.era, held);
         }

@@ -1,5 +1,7 @@
 //! Who held what at one moment.
 
+use serde::{Deserialize, Serialize};
+
 use super::kind::{Kind, Kinds};
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 
@@ -48,6 +50,33 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// One holder more.
+    pub(super) fn add(&mut self, key: HolderKey, of: Amount) {
+        let HolderKey {
+            process,
+            stack,
+            thread,
+            kind,
+        } = key;
+        let Amount { bytes, blocks } = of;
+        let of_kind = &mut self.by_kind[kind as usize];
+        of_kind.bytes = of_kind.bytes.saturating_add(bytes);
+        of_kind.blocks = of_kind.blocks.saturating_add(blocks);
+        if kind.makes_the_peak() {
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.blocks = self.blocks.saturating_add(blocks);
+        }
+        self.holders.push(Holder {
+            process,
+            stack,
+            thread,
+            kind,
+            bytes,
+            error_bytes: 0,
+            blocks,
+        });
+    }
+
     /// What was live of this kind.
     pub fn of(&self, kind: Kind) -> Amount {
         self.by_kind[kind as usize]
@@ -66,7 +95,7 @@ impl Snapshot {
 }
 
 /// So much of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Bytes.
     pub bytes: u64,

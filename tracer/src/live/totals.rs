@@ -1,5 +1,7 @@
 //! What was counted on the way.
 
+use serde::{Deserialize, Serialize};
+
 use super::books::Held;
 use super::saturate;
 
@@ -7,7 +9,7 @@ use super::saturate;
 ///
 /// A `realloc` counts as the `malloc` and the `free` that it stands for: one allocation of the new size and one free of
 /// the old block.
-#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Totals {
     /// Blocks that calls returned.
     pub allocations: u64,

@@ -75,6 +75,25 @@ impl PeakClock {
         }
     }
 
+    /// A clock in the [state](Self::state) that another one had; [`AtPeak::restore`] gives it its values.
+    pub(crate) fn restored(
+        (level, maximum, at_maximum): (i128, i128, bool),
+        peak_at: Nanos,
+    ) -> Self {
+        Self {
+            level,
+            maximum,
+            at_maximum,
+            ticks: 1,
+            peak_at,
+        }
+    }
+
+    /// Level, maximum, and whether nothing has fallen since it was reached.
+    pub(crate) fn state(&self) -> (i128, i128, bool) {
+        (self.level, self.maximum, self.at_maximum)
+    }
+
     /// `bytes` more are held.
     pub fn rise(&mut self, bytes: u128, at: Nanos) {
         self.level += bytes as i128;
@@ -125,6 +144,12 @@ impl<V: Copy + Default> AtPeak<V> {
             self.saved = value;
             self.ticks = clock.ticks;
         }
+    }
+
+    /// This is what the value was when the peak was left that the clock left last.
+    pub(crate) fn restore(&mut self, clock: &PeakClock, saved: V) {
+        self.saved = saved;
+        self.ticks = clock.ticks;
     }
 
     /// What the value was at the peak, given what it is now.

@@ -62,6 +62,9 @@ pub enum Damage {
     /// Text that is not UTF-8.
     #[error("a name is not UTF-8")]
     Text,
+    /// A part of a fold that does not say what it should.
+    #[error("a part of a fold is not what it should be")]
+    Fold,
     /// A JSON entry that does not say what it should.
     #[error("an entry is not the JSON that it should be: {0}")]
     Json(String),

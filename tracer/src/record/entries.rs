@@ -14,10 +14,11 @@ use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
 use super::damage::Damage;
 use super::format::OPTIONAL;
+use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, Mark, MarkKind, MemorySample,
-    Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
+    EndReason, Entry, FoldPart, Frame, FrameIndex, FrameNames, FunctionName, Mark, MarkKind,
+    MemorySample, Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -30,6 +31,10 @@ const MEMORY: u8 = 7;
 const END: u8 = 8;
 const QUALITY: u8 = 9;
 const CLOSING: u8 = 10;
+/// A stack as a path through the trie of all stacks; [`STACK`] has all its frames.
+const TRIE_STACK: u8 = 11;
+/// A part of a fold.
+pub(super) const FOLD: u8 = 12;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 
@@ -51,6 +56,7 @@ const TRUNCATED: u8 = 1;
 pub(super) fn put_body<'e>(
     to: &mut Vec<u8>,
     entry: &'e Entry,
+    stacks: &mut StackPacker,
 ) -> Result<Body<'e>, serde_json::Error> {
     Ok(Body::Kind(match entry {
         Entry::Events(events) => return Ok(Body::Events(events)),
@@ -59,11 +65,13 @@ pub(super) fn put_body<'e>(
         Entry::Module(module) => put_module(to, module),
         Entry::Frame(frame) => put_frame(to, *frame),
         Entry::Names(names) => put_names(to, names),
-        Entry::Stack(stack) => put_stack(to, stack),
+        Entry::Stack(stack) if stacks.put(to, stack) => TRIE_STACK,
+        Entry::Stack(stack) => return Ok(Body::TooLarge(stack.frames.len())),
         Entry::Memory(sample) => put_memory(to, sample),
         Entry::ThreadName(name) => put_thread_name(to, name),
         Entry::Mark(mark) => put_mark(to, mark),
         Entry::End(end) => put_end(to, end),
+        Entry::Fold(part) => put_fold(to, part),
         Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
         Entry::Closing(closing) => put_json(to, CLOSING, closing)?,
     }))
@@ -75,10 +83,16 @@ pub(super) enum Body<'e> {
     Kind(u8),
     /// Events lie in columns of their own: nothing was appended.
     Events(&'e [Event]),
+    /// A stack of so many frames: nothing was appended.
+    TooLarge(usize),
 }
 
 /// Reads the entry of this kind with this body; `None` if it may be skipped.
-pub(super) fn read_body(kind: u8, body: &[u8]) -> Result<Option<Entry>, Damage> {
+pub(super) fn read_body(
+    kind: u8,
+    body: &[u8],
+    stacks: &mut StackUnpacker,
+) -> Result<Option<Entry>, Damage> {
     let mut fields = Fields {
         body,
         span: Span::all(body),
@@ -90,10 +104,12 @@ pub(super) fn read_body(kind: u8, body: &[u8]) -> Result<Option<Entry>, Damage> 
         FRAME => Entry::Frame(frame(&mut fields)?),
         NAMES => Entry::Names(names(&mut fields)?),
         STACK => Entry::Stack(stack(&mut fields)?),
+        TRIE_STACK => Entry::Stack(stacks.read(body, &mut fields.span)?),
         MEMORY => Entry::Memory(memory(&mut fields)?),
         THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
         MARK => Entry::Mark(mark(&mut fields)?),
         END => Entry::End(end(&mut fields)?),
+        FOLD => Entry::Fold(fold(body)?),
         QUALITY => Entry::Quality(json(body)?),
         CLOSING => Entry::Closing(json(body)?),
         unknown if unknown >= OPTIONAL => return Ok(None),
@@ -108,6 +124,18 @@ fn put_json(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> Result<u8, se
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
     serde_json::from_slice(body).map_err(|error| Damage::Json(error.to_string()))
+}
+
+/// As postcard writes it (<https://postcard.jamesmunns.com/wire-format>): its integers are the format's own.
+fn put_fold(to: &mut Vec<u8>, part: &FoldPart) -> u8 {
+    let body = postcard::to_extend(part, std::mem::take(to));
+    *to = body.expect("memory takes what plain data comes to");
+    FOLD
+}
+
+fn fold(body: &[u8]) -> Result<FoldPart, Damage> {
+    let part = postcard::take_from_bytes(body);
+    part.map(|(part, _)| part).map_err(|_| Damage::Fold)
 }
 
 fn put_module(to: &mut Vec<u8>, module: &Module) -> u8 {
@@ -181,23 +209,6 @@ fn names(fields: &mut Fields) -> Result<FrameNames, Damage> {
         })
         .collect::<Result<_, _>>()?;
     Ok(FrameNames { frame, functions })
-}
-
-fn put_stack(to: &mut Vec<u8>, stack: &Stack) -> u8 {
-    let Stack {
-        index,
-        process,
-        frames,
-        truncated,
-    } = stack;
-    put(to, index.0.into());
-    put(to, process.0.into());
-    to.push(if *truncated { TRUNCATED } else { 0 });
-    put(to, frames.len() as u64);
-    for frame in frames {
-        put(to, frame.0.into());
-    }
-    STACK
 }
 
 fn stack(fields: &mut Fields) -> Result<Stack, Damage> {

@@ -7,10 +7,11 @@ use super::damage::Damage;
 /// at once when something took the file for text and changed it.
 pub(super) const MAGIC: [u8; 8] = *b"\x89HWM\r\n\x1a\n";
 
-/// The version of the format that is written here. Version 2 added the calls about the address space.
-pub const VERSION: u16 = 2;
+/// The version of the format that is written here. Version 2 added the calls about the address space; version 3 has chunks of its
+/// own for events, names blocks by number, tells time in microseconds, and keeps stacks as a trie.
+pub const VERSION: u16 = 3;
 
-/// The oldest version that is read here: what it lacks does not occur in it, and all else is the same.
+/// The oldest version that is read here: chunks and entries tell by themselves how they are to be read.
 pub(super) const OLDEST_VERSION: u16 = 1;
 
 /// Bytes of the file header, in every version.
@@ -24,13 +25,19 @@ pub(super) const MAX_CHUNK: usize = 16 << 20;
 
 /// Most events in one chunk. Decoded they are some thirty times as large as the least that they can be packed into, so
 /// the length of a chunk alone would not bound them.
-pub(super) const MAX_EVENTS: usize = 1 << 16;
+pub(super) const MAX_EVENTS: usize = 1 << 18;
 
 /// Most bytes of one entry.
 pub(super) const MAX_ENTRY: usize = 4 << 20;
 
-/// The one type of chunk: entries of all kinds.
-pub(super) const ENTRIES: u8 = 1;
+/// Type of chunk, of versions 1 and 2: entries of all kinds, events among them.
+pub(super) const OLDER: u8 = 1;
+
+/// Type of chunk: entries other than events.
+pub(super) const ENTRIES: u8 = 2;
+
+/// Type of chunk: events. If a chunk of entries comes before it, they belong among those.
+pub(super) const EVENTS: u8 = 3;
 
 /// From here on a reader skips types of chunks, and kinds of entries, that it does not know.
 pub(super) const OPTIONAL: u8 = 0x80;
@@ -51,7 +58,7 @@ pub(super) fn file_header() -> [u8; FILE_HEADER] {
 /// What stands before the payload of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkHeader {
-    /// [`ENTRIES`], or something of a later writer.
+    /// [`ENTRIES`], [`EVENTS`], [`OLDER`], or something of a later writer.
     pub(super) kind: u8,
     /// Whether the content is packed.
     pub(super) packed: bool,
@@ -59,6 +66,8 @@ pub(super) struct ChunkHeader {
     pub(super) stored: u32,
     /// Bytes of the content, unpacked.
     pub(super) unpacked: u32,
+    /// The checksum that it tells; not looked at as it is encoded.
+    pub(super) checksum: u32,
 }
 
 impl ChunkHeader {
@@ -69,6 +78,7 @@ impl ChunkHeader {
             packed,
             stored,
             unpacked,
+            checksum: _,
         } = self;
         let mut header = [0; CHUNK_HEADER];
         header[0] = kind;
@@ -83,7 +93,7 @@ impl ChunkHeader {
     /// Reads a header; its lengths are within the limits, its checksum is not looked at yet.
     pub(super) fn decode(header: &[u8; CHUNK_HEADER]) -> Result<Self, Damage> {
         let [kind, flags, reserved_0, reserved_1, lengths @ ..] = *header;
-        let [s0, s1, s2, s3, u0, u1, u2, u3, _, _, _, _] = lengths;
+        let [s0, s1, s2, s3, u0, u1, u2, u3, c0, c1, c2, c3] = lengths;
         let stored = u32::from_le_bytes([s0, s1, s2, s3]);
         let unpacked = u32::from_le_bytes([u0, u1, u2, u3]);
         if let Some(&length) = [stored, unpacked].iter().find(|&&l| l as usize > MAX_CHUNK) {
@@ -98,6 +108,7 @@ impl ChunkHeader {
             packed: flags & PACKED != 0,
             stored,
             unpacked,
+            checksum: u32::from_le_bytes([c0, c1, c2, c3]),
         })
     }
 }

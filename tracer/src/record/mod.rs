@@ -4,22 +4,28 @@
 //! gives them back in exactly the same order, up to the chunk where a file was cut short or damaged. Only the grouping
 //! of events is not kept: see [`reader::Reader`]. `docs/recording-format.md` describes the file byte by byte.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
+pub mod compact;
 mod content;
 mod damage;
 mod entries;
 mod events;
+pub mod fold;
 mod format;
+mod older;
 pub mod reader;
+mod stacks;
 mod varint;
 pub mod writer;
 
 pub use damage::Damage;
+pub use fold::FoldPart;
 pub use format::VERSION;
 
 #[cfg(test)]
@@ -59,6 +65,8 @@ pub enum Entry {
     Mark(Mark),
     /// A process is traced no more.
     End(ProcessEnd),
+    /// What the live set came to, in place of the events: the last one that is whole stands.
+    Fold(FoldPart),
     /// What could not be seen, so far: the last one stands.
     Quality(Quality),
     /// The recording was finished in order; last, and missing from one that was cut short.
@@ -85,6 +93,9 @@ pub struct Opening {
     /// Arguments were left out of all command lines, this one's too.
     #[serde(default)]
     pub redacted: bool,
+    /// What was asked for, chosen or not: how large the ring was, what was sampled, ...
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
 }
 
 /// A traced process.

@@ -1,8 +1,8 @@
 //! Reading.
 //!
 //! A recording may come from anywhere, so nothing in it is believed: lengths are checked before room is made for what they
-//! promise, and room is made as bytes arrive. At any time a reader holds one chunk, as stored and unpacked (32 MiB at
-//! most), and one entry of it.
+//! promise, and room is made as bytes arrive. At any time a reader holds a chunk as stored and two unpacked, one of entries and the
+//! one of their events (48 MiB at most), one entry of them, and the trie of all stacks so far.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -12,11 +12,11 @@ use thiserror::Error;
 use zstd::bulk::Decompressor;
 
 use super::Entry;
-use super::content::Content;
+use super::content::{Content, Fill};
 use super::damage::Damage;
 use super::format::{
-    CHUNK_HEADER, ChunkHeader, ENTRIES, FILE_HEADER, MAGIC, OLDEST_VERSION, OPTIONAL, VERSION,
-    checksum,
+    CHUNK_HEADER, ChunkHeader, ENTRIES, EVENTS, FILE_HEADER, MAGIC, OLDER, OLDEST_VERSION,
+    OPTIONAL, VERSION, checksum,
 };
 
 /// Reads a recording, entry by entry, in the order in which they were written. Only the grouping of events may differ:
@@ -29,11 +29,24 @@ pub struct Reader<R: Read> {
     decompressor: Decompressor<'static>,
     /// How many bytes were read.
     offset: u64,
-    /// Where the chunk at hand begins.
-    chunk: u64,
+    /// The chunk whose payload is at hand, if nothing was made of it yet.
+    loaded: Option<Chunk>,
     payload: Vec<u8>,
     content: Content,
+    /// Where the chunk of the entries at hand begins, and that of the events.
+    entries_at: u64,
+    events_at: u64,
+    /// Why nothing can be read after what is at hand.
+    failure: Option<ReadError>,
     state: State,
+}
+
+/// A chunk that is whole.
+#[derive(Clone, Copy)]
+struct Chunk {
+    header: ChunkHeader,
+    /// Where it begins.
+    at: u64,
 }
 
 /// What a reader does next.
@@ -78,9 +91,12 @@ impl<R: Read> Reader<R> {
             source,
             decompressor,
             offset: FILE_HEADER as u64,
-            chunk: FILE_HEADER as u64,
+            loaded: None,
             payload: Vec::new(),
             content: Content::new(),
+            entries_at: 0,
+            events_at: 0,
+            failure: None,
             state: State::Between,
         })
     }
@@ -95,26 +111,90 @@ impl<R: Read> Reader<R> {
         loop {
             match self.state {
                 State::Ended => return Ok(None),
-                State::Between => self.state = self.begin_chunk()?,
+                State::Between => self.state = self.begin()?,
                 State::Within => match self.content.next() {
                     Ok(Some(entry)) => return Ok(Some(entry)),
                     Ok(None) => self.state = State::Between,
-                    Err(damage) => return Err(self.damaged(damage)),
+                    Err(damage) => {
+                        let at = match self.content.reads_events() {
+                            true => self.events_at,
+                            false => self.entries_at,
+                        };
+                        return Err(damaged(at, damage));
+                    }
                 },
             }
         }
     }
 
-    /// Reads a chunk up to where its entries can be read.
-    fn begin_chunk(&mut self) -> Result<State, ReadError> {
-        self.chunk = self.offset;
+    /// Goes on to the next chunks that hold something: entries and the events among them, or either.
+    fn begin(&mut self) -> Result<State, ReadError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let Some(chunk) = self.load()? else {
+            return Ok(State::Ended);
+        };
+        self.loaded = None;
+        self.entries_at = chunk.at;
+        self.events_at = chunk.at;
+        match chunk.header.kind {
+            OLDER => self.unpack(chunk, |content, fill| content.start_older(fill))?,
+            EVENTS => self.unpack(chunk, |content, fill| content.add_events(true, fill))?,
+            ENTRIES => {
+                self.unpack(chunk, |content, fill| content.start(fill))?;
+                // What is wrong with the next chunk is no harm to this one.
+                if let Err(failure) = self.add_events() {
+                    self.failure = Some(failure);
+                }
+            }
+            OPTIONAL.. => return Ok(State::Between),
+            kind => return Err(damaged(chunk.at, Damage::ChunkType(kind))),
+        }
+        Ok(State::Within)
+    }
+
+    /// Adds the events among the entries at hand, if that is what the next chunk holds.
+    fn add_events(&mut self) -> Result<(), ReadError> {
+        match self.load()? {
+            Some(chunk) if chunk.header.kind == EVENTS => {
+                self.loaded = None;
+                self.events_at = chunk.at;
+                self.unpack(chunk, |content, fill| content.add_events(false, fill))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the content of the chunk at hand made of its payload.
+    fn unpack(
+        &mut self,
+        chunk: Chunk,
+        start: impl FnOnce(&mut Content, &mut Fill<'_>) -> Result<(), Damage>,
+    ) -> Result<(), ReadError> {
+        let Self {
+            payload,
+            decompressor,
+            content,
+            ..
+        } = self;
+        let mut fill = |to: &mut Vec<u8>| unpack(chunk.header, payload, decompressor, to);
+        start(content, &mut fill).map_err(|damage| damaged(chunk.at, damage))
+    }
+
+    /// The next chunk, `None` at the end: its payload is at hand.
+    fn load(&mut self) -> Result<Option<Chunk>, ReadError> {
+        if self.loaded.is_some() {
+            return Ok(self.loaded);
+        }
+        let at = self.offset;
         let mut bytes = [0; CHUNK_HEADER];
         match fill(&mut self.source, &mut bytes)? {
-            0 => return Ok(State::Ended),
+            0 => return Ok(None),
             CHUNK_HEADER => self.offset += CHUNK_HEADER as u64,
             read => return Err(self.cut_short(read)),
         }
-        let header = ChunkHeader::decode(&bytes).map_err(|damage| self.damaged(damage))?;
+        let header = ChunkHeader::decode(&bytes).map_err(|damage| damaged(at, damage))?;
 
         // `read_to_end` makes room as bytes arrive, whatever length the header tells.
         let length = u64::from(header.stored);
@@ -130,24 +210,11 @@ impl<R: Read> Reader<R> {
         }
         self.offset += length;
 
-        let [.., c0, c1, c2, c3] = bytes;
-        if checksum(&bytes, &self.payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err(self.damaged(Damage::Checksum));
+        if checksum(&bytes, &self.payload) != header.checksum {
+            return Err(damaged(at, Damage::Checksum));
         }
-        match header.kind {
-            ENTRIES => {}
-            OPTIONAL.. => return Ok(State::Between),
-            kind => return Err(self.damaged(Damage::ChunkType(kind))),
-        }
-        let Self {
-            payload,
-            decompressor,
-            ..
-        } = self;
-        self.content
-            .start(|content| unpack(header, payload, decompressor, content))
-            .map_err(|damage| self.damaged(damage))?;
-        Ok(State::Within)
+        self.loaded = Some(Chunk { header, at });
+        Ok(self.loaded)
     }
 
     fn cut_short(&self, read: usize) -> ReadError {
@@ -155,13 +222,10 @@ impl<R: Read> Reader<R> {
             offset: self.offset + read as u64,
         }
     }
+}
 
-    fn damaged(&self, damage: Damage) -> ReadError {
-        ReadError::Damaged {
-            offset: self.chunk,
-            damage,
-        }
-    }
+fn damaged(offset: u64, damage: Damage) -> ReadError {
+    ReadError::Damaged { offset, damage }
 }
 
 impl<R: Read> Iterator for Reader<R> {
@@ -171,6 +235,7 @@ impl<R: Read> Iterator for Reader<R> {
         let entry = self.read_entry();
         if !matches!(entry, Ok(Some(_))) {
             self.state = State::Ended;
+            self.failure = None;
         }
         entry.transpose()
     }
@@ -179,7 +244,7 @@ impl<R: Read> Iterator for Reader<R> {
 impl<R: Read> std::iter::FusedIterator for Reader<R> {}
 
 /// Reads until `buffer` is full or the source ends, and returns how much there was.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, ReadError> {
+pub(super) fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, ReadError> {
     let mut filled = 0;
     while filled < buffer.len() {
         match source.read(&mut buffer[filled..]) {
@@ -193,7 +258,7 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, ReadError> {
 }
 
 /// Checks a file header of which `read` bytes were there.
-fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), ReadError> {
+pub(super) fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), ReadError> {
     if read == 0 {
         return Err(ReadError::Empty);
     }
@@ -208,7 +273,7 @@ fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), Read
             offset: read as u64,
         });
     }
-    let damaged = |damage| ReadError::Damaged { offset: 0, damage };
+    let damaged = |damage| damaged(0, damage);
     let [_, _, _, _, _, _, _, _, v0, v1, f0, f1, c0, c1, c2, c3] = *header;
     if crc32fast::hash(&header[..12]) != u32::from_le_bytes([c0, c1, c2, c3]) {
         return Err(damaged(Damage::FileHeader));
@@ -227,7 +292,7 @@ fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), Read
 }
 
 /// Unpacks a payload into `content`, which is empty.
-fn unpack(
+pub(super) fn unpack(
     header: ChunkHeader,
     payload: &[u8],
     decompressor: &mut Decompressor,

@@ -51,6 +51,14 @@ impl Span {
         }
     }
 
+    /// The same bytes, in a buffer that has so many more before them.
+    pub(super) fn moved(self, by: usize) -> Self {
+        Self {
+            at: self.at + by,
+            end: self.end + by,
+        }
+    }
+
     /// How many bytes are left.
     pub(super) fn remaining(&self) -> usize {
         self.end - self.at

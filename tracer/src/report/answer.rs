@@ -3,6 +3,7 @@
 use super::model::Profile;
 use super::name::{self, NamedFrame};
 use super::question::{Point, Question, When, Window};
+use super::spans::{Span, Spans};
 use super::{size, time};
 use crate::event::Nanos;
 use crate::live::{Holder, Kind, Snapshot};
@@ -24,6 +25,28 @@ pub struct Answer {
     pub blocks: u64,
     /// What was there before filters took their part, bytes.
     pub of_bytes: u64,
+}
+
+/// What of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// What was live when most of what came in it was.
+    Peak,
+    /// What was live at its end.
+    End,
+    /// All that was asked for.
+    Allocated,
+}
+
+impl Within {
+    /// The span that is the worst in this.
+    pub fn worst(self, spans: &Spans) -> &Span {
+        match self {
+            Self::Peak => &spans.most_held,
+            Self::End => &spans.most_left,
+            Self::Allocated => &spans.most_asked,
+        }
+    }
 }
 
 /// What `bytes` means.
@@ -54,9 +77,30 @@ impl Unit {
 }
 
 impl Answer {
+    /// What came within the span that is the worst in this, of a profile that was [replayed](Profile::replay_for) for the
+    /// spans of a name.
+    pub fn within(profile: &Profile, question: &Question, which: Within) -> Option<Self> {
+        let spans = profile.spans.as_ref()?;
+        let (holders, and) = match which {
+            Within::Peak => (snapshot(&spans.most_held.peak), "live when most of it was"),
+            Within::End => (snapshot(&spans.most_left.end), "live at its end"),
+            Within::Allocated => {
+                let allocated = spans.most_asked.allocated.clone();
+                ((Unit::Bytes, None, allocated), "live or not")
+            }
+        };
+        let words = match &question.when {
+            When::Between(Window::Span(name)) => {
+                format!("allocated within `{}`, {and}", name::printable(name))
+            }
+            when => words(profile, when),
+        };
+        Some(Self::listing(profile, question, holders, words))
+    }
+
     /// Answers a question, of a profile that was [replayed](Profile::replay_for) for it.
     pub fn of(profile: &Profile, question: &Question) -> Self {
-        let (unit, at, mut holders) = match &question.when {
+        let holders = match &question.when {
             When::Peak => snapshot(&profile.peak),
             When::End => snapshot(&profile.end),
             When::At(_) | When::Between(_) => {
@@ -66,6 +110,16 @@ impl Answer {
             When::Temporary(_) => (Unit::Bytes, None, profile.temporaries.clone()),
             When::Allocated => (Unit::Bytes, None, profile.allocated.clone()),
         };
+        let words = words(profile, &question.when);
+        Self::listing(profile, question, holders, words)
+    }
+
+    fn listing(
+        profile: &Profile,
+        question: &Question,
+        (unit, at, mut holders): (Unit, Option<Nanos>, Vec<Holder>),
+        words: String,
+    ) -> Self {
         let listed = |holders: &[Holder]| {
             let bytes = holders.iter().map(|holder| holder.bytes);
             bytes.fold(0, u64::saturating_add)
@@ -77,7 +131,7 @@ impl Answer {
         holders.sort_by_key(|holder| std::cmp::Reverse((holder.bytes, holder.blocks)));
         let blocks = holders.iter().map(|holder| holder.blocks);
         Self {
-            words: words(profile, &question.when),
+            words,
             at,
             unit,
             bytes: listed(&holders),

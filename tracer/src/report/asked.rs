@@ -2,15 +2,18 @@
 
 use super::model::Mark;
 use super::question::{Point, When, Window};
-use super::replay::ReplayError;
+use super::replay::{ReplayError, folded};
+use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};
-use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
+use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot, Timeline};
 use crate::record::{Opening, Process};
 
 /// What is gathered.
 pub(super) struct Asked {
     what: What,
+    /// Of the spans of a name, all of them: `what` is the first.
+    spans: Option<Gathering>,
     /// Threads are told apart.
     by_thread: bool,
     /// Processes so far: a window may begin at any time.
@@ -47,6 +50,7 @@ enum Wanted {
 pub(super) struct Gathered {
     pub(super) snapshot: Option<Snapshot>,
     pub(super) temporaries: Vec<Holder>,
+    pub(super) spans: Option<Spans>,
 }
 
 impl Asked {
@@ -74,8 +78,13 @@ impl Asked {
             ),
             When::Temporary(within) => What::Temporaries(Temporaries::new(*within, by_thread)),
         };
+        let spans = match when {
+            When::Between(Window::Span(name)) => Some(Gathering::new(name, by_thread)),
+            _ => None,
+        };
         Self {
             what,
+            spans,
             by_thread,
             processes: Vec::new(),
         }
@@ -88,6 +97,9 @@ impl Asked {
                 window.open(process.id, Nanos(process.from_ns), 0);
             }
             self.processes.push(process.clone());
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.open(process);
         }
     }
 
@@ -115,6 +127,9 @@ impl Asked {
             }
             What::Nothing | What::Temporaries(_) => {}
         }
+        if let Some(spans) = &mut self.spans {
+            spans.mark(mark);
+        }
     }
 
     /// Before an event goes into the live set.
@@ -128,6 +143,9 @@ impl Asked {
                 self.until(event.at, live);
                 if let What::Window(_, _, Some(window), None) = &mut self.what {
                     window.apply(event);
+                }
+                if let Some(spans) = &mut self.spans {
+                    spans.apply(event);
                 }
             }
         }
@@ -163,34 +181,66 @@ impl Asked {
             }
             _ => {}
         }
+        if let Some(spans) = &mut self.spans {
+            spans.until(next, &self.processes);
+        }
     }
 
-    /// The recording ends here.
+    /// The recording ends here, and holds a fold: moments are known to the nearest of its eras, single events not at all.
+    pub(super) fn finish_folded(
+        &mut self,
+        timeline: &Timeline,
+        marks: &[Mark],
+    ) -> Result<Gathered, ReplayError> {
+        let mut gathered = Gathered::default();
+        let nearest = |edge: &Edge| match edge {
+            Edge::At(at) => timeline.nearest(*at),
+            _ => None,
+        };
+        let last = timeline.eras.len().saturating_sub(1);
+        gathered.snapshot = match &self.what {
+            What::Nothing => None,
+            What::Temporaries(_) => {
+                return Err(folded("what was allocated and freed soon after"));
+            }
+            What::Moment(at, _) => {
+                missing(at, marks)?;
+                let at = nearest(at);
+                Some(at.map_or_else(Snapshot::default, |era| timeline.snapshot(None, era)))
+            }
+            What::Window(from, to, ..) => {
+                missing(from, marks)?;
+                missing(to, marks)?;
+                let to = match to {
+                    Edge::At(_) => nearest(to),
+                    _ => Some(last),
+                };
+                let window = to.map(|to| timeline.snapshot(nearest(from), to));
+                Some(window.unwrap_or_default())
+            }
+        };
+        Ok(gathered)
+    }
+
+    /// The recording ends here, or is cut off.
     pub(super) fn finish(
         &mut self,
         live: &LiveSet,
         marks: &[Mark],
+        (latest, cut): (Nanos, bool),
     ) -> Result<Gathered, ReplayError> {
-        let missing = |edge: &Edge| match edge {
-            Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
-                name: name.clone(),
-                marks: marks.iter().map(|mark| mark.name.clone()).collect(),
-            }),
-            // A span that never ended goes on to the end.
-            _ => Ok(()),
-        };
         let mut gathered = Gathered::default();
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),
             What::Moment(at, taken) => {
-                missing(at)?;
+                missing(at, marks)?;
                 let end = || live.snapshot(Scope::All, Moment::End);
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
             What::Window(from, to, window, taken) => {
-                missing(from)?;
-                missing(to)?;
+                missing(from, marks)?;
+                missing(to, marks)?;
                 let end = || {
                     let window = window.as_ref();
                     window.map_or_else(Snapshot::default, |window| {
@@ -200,7 +250,21 @@ impl Asked {
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));
             }
         }
+        let spans = self.spans.take();
+        gathered.spans = spans.map(|spans| spans.finish(latest, cut));
         Ok(gathered)
+    }
+}
+
+/// An error if a mark was asked for that never came.
+fn missing(edge: &Edge, marks: &[Mark]) -> Result<(), ReplayError> {
+    match edge {
+        Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
+            name: name.clone(),
+            marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+        }),
+        // A span that never ended goes on to the end.
+        _ => Ok(()),
     }
 }
 

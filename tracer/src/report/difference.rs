@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::model::Profile;
-use super::name::{UNKNOWN_STACK, most_telling};
+use super::name::{NamedFrame, UNKNOWN_STACK, most_telling};
 use super::rows::callers;
 use crate::live::Kind;
 
@@ -69,16 +69,9 @@ pub fn difference(before: (&Profile, &Answer), after: (&Profile, &Answer)) -> Ve
         for holder in &answer.holders {
             let frames = profile.frames(holder.stack).unwrap_or_default();
             let telling = most_telling(&frames, 3);
-            let names = frames
-                .iter()
-                .map(|frame| match (frame.function, frame.module) {
-                    (Some(function), _) => function.to_owned(),
-                    (None, Some(module)) => base_name(&module.path),
-                    (None, None) => "?".to_owned(),
-                });
             let key = Key {
                 kind: holder.kind,
-                frames: names.collect(),
+                frames: frames.iter().map(comparable).collect(),
             };
             let change = changes.entry(key).or_insert_with(|| Change {
                 became: Became::Grown,
@@ -121,6 +114,15 @@ pub fn difference(before: (&Profile, &Answer), after: (&Profile, &Answer)) -> Ve
         by_size.then_with(|| (&one.name, &one.callers).cmp(&(&other.name, &other.callers)))
     });
     changes
+}
+
+/// What a frame is known by in another recording.
+pub(super) fn comparable(frame: &NamedFrame<'_>) -> String {
+    match (frame.function, frame.module) {
+        (Some(function), _) => function.to_owned(),
+        (None, Some(module)) => base_name(&module.path),
+        (None, None) => "?".to_owned(),
+    }
 }
 
 fn base_name(path: &std::path::Path) -> String {

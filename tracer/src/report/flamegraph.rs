@@ -4,29 +4,28 @@
 //! lowest row of boxes is the processes. Holders whose stack is not known stand under `(unknown stack)`, and stacks
 //! whose root end is missing under `(truncated)`.
 
-use std::collections::HashMap;
+mod boxes;
+
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::BasicPalette;
 use inferno::flamegraph::{Options, Palette, from_lines};
 use thiserror::Error;
 
+use self::boxes::Tree;
 use super::answer::{Answer, Unit};
+use super::difference::comparable;
 use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
 use super::{size, time};
 use crate::live::{Holder, Kind};
 
 /// Where stacks whose root end is missing begin.
-const TRUNCATED: &str = "(truncated)";
-/// Boxes too narrow to be drawn, summed up for each parent.
-const OTHER: &str = "(other)";
+pub(super) const TRUNCATED: &str = "(truncated)";
 /// A name longer than this is cut: no box is that wide.
 const LONGEST_NAME: usize = 1000;
 /// Boxes that a browser draws at ease, about 4 MB of SVG. With more, the narrowest are summed up.
 const MOST_BOXES: usize = 10_000;
-/// Boxes narrower than this part of the whole (0.05 %) go first: they would be half a pixel wide.
-const FIRST_CUT: u64 = 2000;
 
 /// Why there is no flame graph.
 #[derive(Debug, Error)]
@@ -74,6 +73,56 @@ pub fn write_svg(
     Ok(())
 }
 
+/// Writes what two answers differ by, as SVG: boxes are as wide as what is held after, red where that is more than before
+/// and blue where it is less. Stacks are found again by the names of their functions.
+///
+/// # Errors
+///
+/// If nobody is among the later holders, or `out` cannot be written.
+pub fn write_difference_svg(
+    before: (&Profile, &Answer),
+    after: (&Profile, &Answer),
+    order: Order,
+    out: &mut dyn Write,
+) -> Result<(), FlamegraphError> {
+    let mut tree = Tree::new();
+    tree.is_difference = true;
+    let path = |profile: &Profile, holder: &Holder| {
+        let frames = profile.frames(holder.stack).unwrap_or_default();
+        let mut path: Vec<String> = frames.iter().map(comparable).collect();
+        if path.is_empty() {
+            path.push(UNKNOWN_STACK.to_owned());
+        }
+        if order == Order::RootFirst {
+            path.reverse();
+        }
+        path.iter()
+            .map(|name| escape_frame(name))
+            .collect::<Vec<_>>()
+    };
+    for holder in &after.1.holders {
+        tree.add(&path(after.0, holder), holder.bytes);
+    }
+    for holder in &before.1.holders {
+        tree.add_before(&path(before.0, holder), holder.bytes);
+    }
+    if tree.total() == 0 {
+        return Err(FlamegraphError::NothingHeld(after.1.words.clone()));
+    }
+    let mut options = options();
+    if after.1.unit == Unit::BytesPerSecond {
+        "bytes a second".clone_into(&mut options.count_name);
+    }
+    options.title = title(after.0, after.1);
+    options.subtitle = Some(format!(
+        "before: {} {}. Red holds more now, blue less; what is gone has no width.",
+        before.1.unit.headline(before.1.bytes),
+        before.1.words
+    ));
+    render(&tree, &mut options, out)?;
+    Ok(())
+}
+
 /// Which frame stands at the bottom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -81,6 +130,16 @@ pub enum Order {
     RootFirst,
     /// Who asked for the memory, and on it who called that.
     LeafFirst,
+}
+
+impl Order {
+    /// Leaf first where it is to be inverted.
+    pub fn new(is_inverted: bool) -> Self {
+        match is_inverted {
+            false => Self::RootFirst,
+            true => Self::LeafFirst,
+        }
+    }
 }
 
 fn options() -> Options<'static> {
@@ -234,156 +293,6 @@ pub fn escape_frame(name: &str) -> String {
         return format!("{front}_{last}");
     }
     escaped
-}
-
-/// The holders' paths merged: a hundred thousand of them have millions of frames, so a node is small.
-struct Tree {
-    nodes: Vec<Node>,
-    /// By parent and name.
-    children: HashMap<(u32, u32), u32>,
-    names: Vec<String>,
-    name_numbers: HashMap<String, u32>,
-}
-
-struct Node {
-    parent: u32,
-    name: u32,
-    /// Held by the stacks that end here, bytes.
-    own: u64,
-    /// Held by the stacks that end here or above, bytes.
-    total: u64,
-}
-
-const ROOT: u32 = 0;
-
-impl Tree {
-    fn new() -> Self {
-        let root = Node {
-            parent: ROOT,
-            name: 0,
-            own: 0,
-            total: 0,
-        };
-        Self {
-            nodes: vec![root],
-            children: HashMap::new(),
-            names: vec![String::new()],
-            name_numbers: HashMap::new(),
-        }
-    }
-
-    fn total(&self) -> u64 {
-        self.nodes[ROOT as usize].total
-    }
-
-    fn add(&mut self, path: &[String], bytes: u64) {
-        // inferno adds all counts up; only a forged recording comes near the end of 64 bits.
-        let bytes = bytes.min(u64::MAX - self.total());
-        // More nodes than 32 bits can number do not fit in memory either.
-        if bytes == 0 || self.nodes.len() + path.len() > u32::MAX as usize {
-            return;
-        }
-        let mut at = ROOT;
-        self.nodes[at as usize].total += bytes;
-        for name in path {
-            at = self.child(at, name);
-            self.nodes[at as usize].total += bytes;
-        }
-        self.nodes[at as usize].own += bytes;
-    }
-
-    fn child(&mut self, parent: u32, name: &str) -> u32 {
-        let name = match self.name_numbers.get(name) {
-            Some(number) => *number,
-            None => {
-                let number = self.names.len() as u32;
-                self.names.push(name.to_owned());
-                self.name_numbers.insert(name.to_owned(), number);
-                number
-            }
-        };
-        *self.children.entry((parent, name)).or_insert_with(|| {
-            self.nodes.push(Node {
-                parent,
-                name,
-                own: 0,
-                total: 0,
-            });
-            self.nodes.len() as u32 - 1
-        })
-    }
-
-    /// How narrow a box may be, bytes, so that at most `most` are drawn, not counting the `(other)` boxes that stand
-    /// for the rest: 0.05 % of the whole, or twice that, and so on. Few boxes are all drawn.
-    fn narrowest(&self, most: usize) -> u64 {
-        if self.nodes.len() <= most {
-            return 1;
-        }
-        let mut parts = FIRST_CUT;
-        loop {
-            let narrowest = (self.total() / parts).max(1);
-            let drawn = self
-                .nodes
-                .iter()
-                .filter(|node| node.total >= narrowest)
-                .count();
-            if drawn <= most || parts == 1 {
-                return narrowest;
-            }
-            parts /= 2;
-        }
-    }
-
-    /// One line for each stack, `root;…;leaf bytes`, stacks with a common beginning next to each other. What is too
-    /// narrow is summed up into one `(other)` for each parent; no byte is lost.
-    ///
-    /// A box is never wider than the one it stands on. So the boxes that are wide enough hang together, and one look
-    /// at each tells which they are.
-    fn folded(&self, most: usize) -> Vec<String> {
-        let narrowest = self.narrowest(most);
-        let mut drawn: HashMap<u32, Vec<u32>> = HashMap::new();
-        for (at, node) in self.nodes.iter().enumerate().skip(1) {
-            if node.total >= narrowest {
-                drawn.entry(node.parent).or_default().push(at as u32);
-            }
-        }
-        for children in drawn.values_mut() {
-            // Backwards, because they are taken from the end.
-            children.sort_unstable_by(|a, b| self.name(*b).cmp(self.name(*a)));
-        }
-        let mut lines = Vec::new();
-        let mut line = String::new();
-        // What is left to visit: a node, and how much of `line` leads to its parent. A stack of our own, because the
-        // recorded ones may be deeper than ours.
-        let mut pending = vec![(ROOT, 0)];
-        while let Some((at, prefix)) = pending.pop() {
-            line.truncate(prefix);
-            if prefix > 0 {
-                line.push(';');
-            }
-            line.push_str(self.name(at));
-            let node = &self.nodes[at as usize];
-            if node.own > 0 && at != ROOT {
-                lines.push(format!("{line} {}", node.own));
-            }
-            let children = drawn.get(&at).map_or(&[][..], Vec::as_slice);
-            let above: u64 = children
-                .iter()
-                .map(|child| self.nodes[*child as usize].total)
-                .sum();
-            let other = node.total - node.own - above;
-            if other > 0 {
-                let separator = if line.is_empty() { "" } else { ";" };
-                lines.push(format!("{line}{separator}{OTHER} {other}"));
-            }
-            pending.extend(children.iter().map(|child| (*child, line.len())));
-        }
-        lines
-    }
-
-    fn name(&self, node: u32) -> &str {
-        &self.names[self.nodes[node as usize].name as usize]
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,11 @@
 //!
 //! The rate is the median of the slopes of all pairs (Theil, Sen 1968), which a few odd windows do not move.
 
-use crate::event::Nanos;
-use crate::live::{Lives, Timeline};
+use std::collections::HashMap;
+
+use super::model::ProcessProfile;
+use crate::event::{Nanos, ProcessId};
+use crate::live::{HolderKey, Lives, Timeline};
 
 /// Windows.
 const WINDOWS: usize = 8;
@@ -22,8 +25,52 @@ const LEAST_TIME: u64 = 2_000_000_000;
 /// Nor of a rise of less, bytes.
 const LEAST_RISE: u64 = 4096;
 
+/// Who holds more and more while its process is traced, bytes a second.
+pub(super) fn rates(
+    timeline: &Timeline,
+    lives: &[Lives],
+    processes: &[ProcessProfile],
+    latest: Nanos,
+) -> HashMap<HolderKey, f64> {
+    let traced: HashMap<ProcessId, (Nanos, Nanos)> = processes
+        .iter()
+        .map(|process| {
+            let to = process.ended.as_ref().map_or(latest, |end| end.at);
+            (process.process.id, (Nanos(process.process.from_ns), to))
+        })
+        .collect();
+    lives
+        .iter()
+        .filter_map(|lives| {
+            let &(from, to) = traced.get(&lives.process)?;
+            let rate = rate(timeline, lives, from, to)?;
+            Some((lives.key(), rate))
+        })
+        .collect()
+}
+
+/// What all threads together hold of each stack: many that live briefly grow as little as one that does not grow.
+pub(super) fn together(lives: &[Lives]) -> Vec<Lives> {
+    let mut stacks: HashMap<HolderKey, Lives> = HashMap::new();
+    for lives in lives {
+        let key = HolderKey {
+            thread: None,
+            ..lives.key()
+        };
+        let all = stacks.entry(key).or_insert_with(|| Lives {
+            process: key.process,
+            stack: key.stack,
+            thread: None,
+            kind: key.kind,
+            lives: Vec::new(),
+        });
+        all.lives.extend_from_slice(&lives.lives);
+    }
+    stacks.into_values().collect()
+}
+
 /// How fast the holder grows, bytes a second; `None` if it does not. Its process was traced from `from` to `to`.
-pub(super) fn rate(timeline: &Timeline, lives: &Lives, from: Nanos, to: Nanos) -> Option<f64> {
+fn rate(timeline: &Timeline, lives: &Lives, from: Nanos, to: Nanos) -> Option<f64> {
     let era_at = |at: Nanos| (at.0.saturating_sub(timeline.begins.0) / timeline.width) as usize;
     // The era in which the process ended is not whole.
     let end = era_at(to).min(timeline.eras.len());
@@ -85,6 +132,35 @@ mod tests {
         lowest[4] = lowest[3] - 1;
         let slope = slope(&lowest).expect("it grows");
         assert!((slope / (100 * KIB) as f64 - 1.0).abs() < 0.1, "{slope}");
+    }
+
+    #[test]
+    fn what_many_threads_leave_behind_grows_together_and_not_by_itself() {
+        let lives = |thread: u16| Lives {
+            process: ProcessId(1),
+            stack: crate::event::StackIndex(1),
+            thread: Some(crate::event::Tid(thread.into())),
+            kind: crate::live::Kind::Heap,
+            lives: vec![crate::live::Life {
+                born: thread,
+                gone: None,
+                bytes: 100 * KIB,
+                blocks: 1,
+            }],
+        };
+        let timeline = Timeline {
+            begins: Nanos(0),
+            width: 1_000_000_000,
+            eras: vec![crate::live::Era::default(); 40],
+            lives: (0..40).map(lives).collect(),
+        };
+        let rate = |lives: &Lives| rate(&timeline, lives, Nanos(0), Nanos(40_000_000_000));
+        assert!(timeline.lives.iter().all(|lives| rate(lives).is_none()));
+        let together = together(&timeline.lives);
+        assert_eq!(together.len(), 1);
+        assert_eq!(together[0].thread, None);
+        let rate = rate(&together[0]).expect("it grows");
+        assert!((rate / (100 * KIB) as f64 - 1.0).abs() < 0.05, "{rate}");
     }
 
     #[test]

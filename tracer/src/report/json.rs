@@ -10,7 +10,7 @@
 //! `stacks` are arrays of indices into `frames`, leaf first. An inlined function is a frame of its own (`inlined`), before
 //! the function it was inlined into and with the same `offset`. A holder whose stack is not known has `stack: null`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -59,6 +59,13 @@ pub fn write(
             Some(_) => "sampled",
         },
         sample_bytes: profile.sample_bytes(),
+        folded: profile.folded,
+        environment: JsonEnvironment {
+            kernel: &profile.opening.kernel,
+            command_line: &profile.opening.command_line,
+            link: &profile.opening.link,
+            options: &profile.opening.options,
+        },
         started: time::rfc3339(profile.opening.started_unix_ns),
         duration_ns: profile.duration_ns(),
         processes: profile
@@ -92,6 +99,16 @@ pub fn write(
     out.write_all(b"\n")
 }
 
+/// Where and how it was recorded.
+#[derive(Serialize)]
+struct JsonEnvironment<'a> {
+    kernel: &'a str,
+    /// highwater's own.
+    command_line: &'a [String],
+    link: &'a str,
+    options: &'a BTreeMap<String, String>,
+}
+
 #[derive(Serialize)]
 struct JsonReport<'a> {
     schema: u32,
@@ -101,6 +118,9 @@ struct JsonReport<'a> {
     recorded_by: &'a str,
     mode: &'static str,
     sample_bytes: Option<u64>,
+    /// It holds totals in place of single events.
+    folded: bool,
+    environment: JsonEnvironment<'a>,
     started: Option<String>,
     duration_ns: u64,
     processes: Vec<JsonProcess<'a>>,

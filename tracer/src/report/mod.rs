@@ -15,6 +15,8 @@
 
 pub mod answer;
 mod asked;
+pub mod budget;
+pub mod course;
 pub mod difference;
 pub mod export;
 pub mod flamegraph;
@@ -30,6 +32,7 @@ pub mod rows;
 #[cfg(test)]
 mod script;
 pub mod size;
+pub mod spans;
 pub mod statistics;
 mod temporary;
 pub mod text;

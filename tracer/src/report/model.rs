@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::memory::Moments;
 use super::name::NamedFrame;
+use super::spans::Spans;
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
@@ -46,10 +47,16 @@ pub struct Profile {
     pub timeline: Timeline,
     /// Who holds more and more, bytes a second.
     pub growth: HashMap<HolderKey, f64>,
+    /// The same of stacks, whatever threads are told apart.
+    pub growth_of_stacks: HashMap<HolderKey, f64>,
     /// Moments and spans that were named.
     pub marks: Vec<Mark>,
+    /// The recording holds totals in place of single events, so other moments are known to the nearest era.
+    pub folded: bool,
     /// What was asked for, if that is neither the peak nor the end.
     pub(super) asked: Option<Snapshot>,
+    /// What came within the spans of a name, if these were asked for.
+    pub spans: Option<Spans>,
     /// Temporary blocks, if these were asked for.
     pub(super) temporaries: Vec<Holder>,
     /// What all blocks were like, if that was asked for.
@@ -163,7 +170,9 @@ impl Profile {
         let mut main = self.processes.first()?;
         // Each step goes forward in the list, so that a recording cannot make this loop.
         for next in &self.processes {
-            let became = matches!(next.process.origin, Origin::Executed { .. });
+            // A child that is followed only since its exec says the same of itself, with another pid.
+            let became = matches!(next.process.origin, Origin::Executed { .. })
+                && next.process.pid == main.process.pid;
             if became && next.process.parent == Some(main.process.id) {
                 main = next;
             }
@@ -178,7 +187,7 @@ impl Profile {
 
     /// How fast all holders that grow do so together, bytes a second.
     pub fn growth_bytes_per_s(&self) -> f64 {
-        let growing = self.growth.iter();
+        let growing = self.growth_of_stacks.iter();
         let rates = growing.filter(|(key, _)| key.kind.makes_the_peak());
         // The sum of no numbers would be -0.
         rates.fold(0.0, |sum, (_, rate)| sum + rate)

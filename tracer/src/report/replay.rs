@@ -11,11 +11,12 @@ use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
-use crate::live::{HolderKey, LiveSet, Moment, Scope, Snapshot, Timeline};
+use crate::live::{LiveSet, Moment, Scope, Snapshot};
+use crate::record::fold::FoldParts;
 use crate::record::reader::ReadError;
 use crate::record::{
-    self, Closing, EndReason, Entry, MarkKind, ModuleIndex, Opening, Origin, Process, ProcessEnd,
-    Quality,
+    self, Closing, EndReason, Entry, FoldPart, MarkKind, ModuleIndex, Opening, Origin, Process,
+    ProcessEnd, Quality,
 };
 
 /// Why a recording gives no report at all.
@@ -37,6 +38,21 @@ pub enum ReplayError {
         /// The names that there are.
         marks: Vec<String>,
     },
+    /// It was folded, and this takes single events.
+    #[error(
+        "the recording holds totals in place of single events (it was made with --aggregate, or reached its --max-size), so it cannot \
+         tell {what}. It can tell the peak, the end, other moments (--at), what grows (--growing) and what was asked for in \
+         all (--allocated); for more, record anew without --aggregate and with a larger --max-size"
+    )]
+    Folded {
+        /// What was asked for.
+        what: &'static str,
+    },
+}
+
+/// What a folded recording is asked for that it does not have.
+pub(super) fn folded(what: &'static str) -> ReplayError {
+    ReplayError::Folded { what }
 }
 
 fn told(marks: &[String]) -> String {
@@ -139,6 +155,12 @@ struct Tracked {
 struct Replay {
     opening: Opening,
     live: LiveSet,
+    /// The parts of a fold so far.
+    parts: FoldParts,
+    /// One thread, or some, were asked for.
+    filters_threads: bool,
+    /// The live set is a fold.
+    folded: bool,
     mappings: bool,
     sampling: Option<u8>,
     tracked: Vec<Tracked>,
@@ -165,6 +187,9 @@ impl Replay {
             threads: HashMap::new(),
             opening,
             live: if apart { live.by_thread() } else { live },
+            filters_threads: !question.threads.is_empty(),
+            parts: FoldParts::default(),
+            folded: false,
             mappings: false,
             sampling: None,
             tracked: Vec::new(),
@@ -205,6 +230,7 @@ impl Replay {
                 self.threads.insert((name.process, name.thread), name.name);
             }
             Entry::Mark(mark) => self.mark(&mark),
+            Entry::Fold(part) => self.fold(part),
             Entry::End(end) => self.end(end),
             Entry::Quality(quality) => self.quality = quality,
             Entry::Closing(closing) => {
@@ -235,6 +261,17 @@ impl Replay {
                 self.asked.mark(&mark);
                 self.marks.push(mark);
             }
+        }
+    }
+
+    /// What was seen so far is what the fold says, whatever was replayed of it.
+    fn fold(&mut self, part: FoldPart) {
+        if let Some((fold, mappings, sampling)) = self.parts.take(part) {
+            self.live = LiveSet::unfold(&fold);
+            self.folded = true;
+            self.mappings |= mappings;
+            self.sampling = self.sampling.max(sampling);
+            self.latest = self.latest.max(self.live.now());
         }
     }
 
@@ -338,7 +375,21 @@ impl Replay {
     }
 
     fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
-        let asked = self.asked.finish(&self.live, &self.marks)?;
+        let timeline = self.live.timeline().unwrap_or_default();
+        let asked = match self.folded {
+            true => self.asked.finish_folded(&timeline, &self.marks)?,
+            false => {
+                let cut = !matches!(completion, Completion::Closed(_));
+                let end = (self.latest, cut);
+                self.asked.finish(&self.live, &self.marks, end)?
+            }
+        };
+        if self.folded && self.statistics.is_some() {
+            return Err(folded("what single blocks were like"));
+        }
+        if self.folded && self.filters_threads {
+            return Err(folded("what single threads held"));
+        }
         let peak = self.live.snapshot(Scope::All, Moment::Peak);
         let end = self.live.snapshot(Scope::All, Moment::End);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
@@ -407,15 +458,22 @@ impl Replay {
                 end.freed_baseline_bytes,
             ),
         };
-        let timeline = self.live.timeline().unwrap_or_default();
-        let growth = growing(&timeline, &processes, self.latest);
+        let rates = |lives: &[_]| growth::rates(&timeline, lives, &processes, self.latest);
+        let growth = rates(&timeline.lives);
+        let growth_of_stacks = match timeline.lives.iter().any(|lives| lives.thread.is_some()) {
+            true => rates(&growth::together(&timeline.lives)),
+            false => growth.clone(),
+        };
         Ok(Profile {
             allocated: self.live.allocated(),
             timeline,
             growth,
+            growth_of_stacks,
             marks: self.marks,
             statistics: self.statistics,
             asked: asked.snapshot,
+            folded: self.folded,
+            spans: asked.spans,
             temporaries: asked.temporaries,
             threads: self.threads,
             opening: self.opening,
@@ -432,29 +490,6 @@ impl Replay {
             locations: self.locations,
         })
     }
-}
-
-/// Who holds more and more while its process is traced.
-fn growing(
-    timeline: &Timeline,
-    processes: &[ProcessProfile],
-    latest: Nanos,
-) -> HashMap<HolderKey, f64> {
-    let traced: HashMap<ProcessId, (Nanos, Nanos)> = processes
-        .iter()
-        .map(|process| {
-            let to = process.ended.as_ref().map_or(latest, |end| end.at);
-            (process.process.id, (Nanos(process.process.from_ns), to))
-        })
-        .collect();
-    let lives = timeline.lives.iter();
-    lives
-        .filter_map(|lives| {
-            let &(from, to) = traced.get(&lives.process)?;
-            let rate = growth::rate(timeline, lives, from, to)?;
-            Some((lives.key(), rate))
-        })
-        .collect()
 }
 
 impl Tracked {

@@ -36,6 +36,7 @@ impl Script {
             page_size: 4096,
             link: "session".into(),
             redacted: false,
+            options: std::collections::BTreeMap::new(),
         };
         Self {
             entries: vec![Entry::Opening(opening)],
@@ -185,6 +186,19 @@ impl Script {
             ms,
             0,
         );
+        // It is the same process.
+        let processes = self.entries.iter_mut().filter_map(|entry| match entry {
+            Entry::Process(process) => Some(process),
+            _ => None,
+        });
+        let mut pid = 0;
+        for process in processes {
+            if process.id == ProcessId(old) {
+                pid = process.pid;
+            } else if process.id == ProcessId(new) {
+                process.pid = pid;
+            }
+        }
     }
 
     pub(super) fn oom_victim(&mut self, process: u32, ms: u64) {

@@ -30,6 +30,8 @@ pub(super) struct Followed {
     pub(super) sampler: Option<Sampler>,
     pub(super) cgroup: Option<MemoryCgroup>,
     pub(super) rss: Option<u64>,
+    /// When its memory was written last, and what the moment of the peak was then; kept in folded recordings alone.
+    pub(super) sampled: Option<(Instant, Nanos)>,
     pub(super) code: Epochs,
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
@@ -79,6 +81,7 @@ impl Followed {
             perf_map: code::perf_map(&target).ok(),
             target,
             rss: None,
+            sampled: None,
             code: Epochs::default(),
             mappings: Vec::new(),
             unwound: Vec::new(),

@@ -1,6 +1,9 @@
 //! What the kernel says of the traced processes' memory.
 
+use std::time::Duration;
+
 use highwater_common::counter::Counter;
+use tokio::time::Instant;
 
 use super::{
     OVER_LIMIT, PROBES_LOST, Session, clock,
@@ -11,6 +14,11 @@ use crate::{
     record::{Entry, MemorySample},
     target::cgroup::MemoryCgroup,
 };
+
+/// A folded recording has samples of one process at most this often, however its peak rises.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+/// ... and at least this often, however long it gets.
+const MOST_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Samples every followed process.
@@ -24,9 +32,28 @@ impl Session {
         }
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
-            self.sample(tgid);
+            if !self.recording.is_folded() || self.is_sample_due(tgid) {
+                self.sample(tgid);
+            }
             self.check_end(tgid);
         }
+    }
+
+    /// A folded recording may go on for days: it has a sample a second while the peak rises, and fewer and fewer otherwise.
+    fn is_sample_due(&mut self, tgid: u32) -> bool {
+        let (elapsed, peak) = (self.started.elapsed(), self.live.peak_at());
+        let Some(followed) = self.processes.get_mut(&tgid) else {
+            return false;
+        };
+        let due = followed.sampled.is_none_or(|(at, of_peak)| {
+            let since = at.elapsed();
+            let interval = (elapsed / 3600).clamp(LEAST_INTERVAL, MOST_INTERVAL);
+            since >= interval || since >= LEAST_INTERVAL && of_peak != peak
+        });
+        if due {
+            followed.sampled = Some((Instant::now(), peak));
+        }
+        due
     }
 
     /// Keeps tracing within what it may cost; gives a reason to end it.

@@ -4,6 +4,7 @@ use super::*;
 use crate::event::{Address, Function, StackIndex, Tid};
 
 mod allocation;
+mod fold;
 mod fork;
 mod free;
 mod lifetimes;

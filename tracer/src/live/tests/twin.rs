@@ -5,9 +5,12 @@ use proptest::prelude::*;
 use super::super::naive::Naive;
 use super::*;
 use crate::event::mapping::{Mapping, Range, Traits};
+use crate::record::Entry;
+use crate::record::reader::Reader;
+use crate::record::writer::Writer;
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(super) enum Step {
     Open(ProcessId, u64),
     Close(ProcessId),
     Apply(ProcessId, Tid, Call),
@@ -134,7 +137,7 @@ fn any_call() -> impl Strategy<Value = Call> {
     prop_oneof![2 => call(), 1 => mapping().prop_map(Call::Mapping)]
 }
 
-fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
+pub(super) fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
     let step = prop_oneof![
         2 => (process(), 0..400_u64).prop_map(|(id, baseline)| Step::Open(id, baseline)),
         1 => (1..=PROCESSES).prop_map(|id| Step::Close(ProcessId(id))),
@@ -201,7 +204,50 @@ fn take(live: &mut LiveSet, naive: &mut Naive, (at, step): (Nanos, Step)) {
     }
 }
 
+/// What comes back of these events from a recording.
+fn recorded(events: &[Event]) -> Vec<Event> {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    // Whatever falls into one chunk.
+    for events in events.chunks(17) {
+        writer.write(&Entry::Events(events.to_vec())).unwrap();
+        writer.flush().unwrap();
+    }
+    let recording = writer.finish().unwrap();
+    let entries = Reader::new(&recording[..]).unwrap();
+    let events = entries.map(|entry| match entry.unwrap() {
+        Entry::Events(events) => events,
+        other => panic!("not an event: {other:?}"),
+    });
+    events.flatten().collect()
+}
+
 proptest! {
+    #[test]
+    fn recorded_events_do_what_the_events_did(steps in steps(300)) {
+        // Recordings tell microseconds. Of a process that was let go nothing is recorded.
+        let steps: Vec<_> = steps
+            .into_iter()
+            .filter(|(_, step)| !matches!(step, Step::Close(_)))
+            .map(|(at, step)| (Nanos(at.0 * 1000), step))
+            .collect();
+        let events = steps.iter().filter_map(|&(at, step)| match step {
+            Step::Apply(process, thread, call) => Some(Event { at, process, thread, call }),
+            _ => None,
+        });
+        let mut events = recorded(&events.collect::<Vec<_>>()).into_iter();
+        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+        for (at, step) in steps {
+            match step {
+                Step::Apply(process, thread, call) => {
+                    naive.apply(&Event { at, process, thread, call });
+                    live.apply(&events.next().expect("as many as there were"));
+                }
+                other => take(&mut live, &mut naive, (at, other)),
+            }
+        }
+        compare(&live, &naive)?;
+    }
+
     #[test]
     fn the_live_set_agrees_with_its_twin_at_the_end_of_a_long_history(steps in steps(300)) {
         let (mut live, mut naive) = (LiveSet::new(), Naive::default());
@@ -209,6 +255,27 @@ proptest! {
             take(&mut live, &mut naive, step);
         }
         compare(&live, &naive)?;
+    }
+
+    #[test]
+    fn movements_add_up_to_the_level_and_rise_to_its_peak(steps in steps(200)) {
+        let (mut live, mut naive) = (LiveSet::new().with_movements(), Naive::default());
+        let (mut level, mut highest) = (0_i128, 0_i128);
+        for step in steps {
+            take(&mut live, &mut naive, step);
+            for movement in live.movements() {
+                if movement.holder.is_none_or(|holder| holder.kind.makes_the_peak()) {
+                    let bytes = movement.bytes as i128;
+                    level += if movement.came { bytes } else { -bytes };
+                    highest = highest.max(level);
+                }
+            }
+            let level_of = |balance: Balance| {
+                balance.live.bytes as i128 - balance.freed_baseline as i128
+            };
+            prop_assert_eq!(level, level_of(live.all.now()));
+            prop_assert_eq!(highest, level_of(live.all.at_peak()));
+        }
     }
 
     #[test]

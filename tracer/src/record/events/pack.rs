@@ -2,35 +2,34 @@
 
 use hashbrown::HashMap;
 
-use super::{
-    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED,
-    FREED_KNOWN, Guesses, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
-    MAPPED, MAPPING, Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED,
-    RESIZE_BEGAN, RESIZE_BEGAN_KNOWN, RESIZE_FAILED, RESIZE_FREED, RESIZED, SAMPLING, Thread,
-    UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
+use super::blocks::{self, Names};
+use super::mapping::{
+    BREAK_MOVED, DISCARDED, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
+    MAPPED, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, UNMAP_BEGAN, UNMAP_FAILED,
 };
+use super::{Column, Known, TICK, call};
 use crate::event::mapping::{Mapping, Range, Traits};
-use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::{Address, Call, Event, Function, ProcessId, StackIndex, Tid};
 use crate::record::format::MAX_EVENTS;
 use crate::record::varint::{put, put_difference};
 
 /// Packs the events of one chunk after another.
 pub(in crate::record) struct EventPacker {
     columns: [Vec<u8>; Column::COUNT],
-    guesses: Guesses,
+    known: Known,
     threads: HashMap<(ProcessId, Tid), usize, foldhash::fast::RandomState>,
-    /// Where in `guesses.mentions` an address was last mentioned.
-    mentions: HashMap<u64, usize, foldhash::fast::RandomState>,
+    names: Names,
     count: usize,
 }
 
 impl EventPacker {
     pub(in crate::record) fn new() -> Self {
+        let names = Names::new();
         Self {
             columns: Default::default(),
-            guesses: Guesses::new(),
+            known: Known::new(names.next()),
             threads: HashMap::default(),
-            mentions: HashMap::default(),
+            names,
             count: 0,
         }
     }
@@ -40,9 +39,19 @@ impl EventPacker {
         self.count
     }
 
+    /// How many bytes its columns have.
+    pub(in crate::record) fn bytes(&self) -> usize {
+        self.columns.iter().map(Vec::len).sum()
+    }
+
     /// The columns of this chunk.
     pub(in crate::record) fn columns(&self) -> &[Vec<u8>; Column::COUNT] {
         &self.columns
+    }
+
+    /// The number of the first block that comes in this chunk.
+    pub(in crate::record) fn first_block(&self) -> u64 {
+        self.known.first_block
     }
 
     /// Begins the next chunk.
@@ -50,9 +59,8 @@ impl EventPacker {
         for column in &mut self.columns {
             column.clear();
         }
-        self.guesses.clear();
+        self.known = Known::new(self.names.next());
         self.threads.clear();
-        self.mentions.clear();
         self.count = 0;
     }
 
@@ -61,12 +69,13 @@ impl EventPacker {
         debug_assert!(self.count < MAX_EVENTS, "the chunk is full");
         self.count += 1;
         let Event {
-            at: Nanos(at),
+            at,
             process,
             thread,
             call,
-        } = *event;
-        let before = std::mem::replace(&mut self.guesses.at, at);
+        } = self.names.rename(event);
+        let at = at.0 / TICK;
+        let before = std::mem::replace(&mut self.known.at, at);
         put_difference(self.column(Column::Times), at, before);
         let thread = self.thread(process, thread);
         match call {
@@ -76,46 +85,30 @@ impl EventPacker {
                 size,
                 stack,
             } => {
-                self.tag(ALLOCATED, Some(function));
-                self.block(thread, address, size, stack);
+                let calls = (call::ALLOCATED, call::ALLOCATED_AT);
+                self.come(thread, calls, function, address);
+                self.size(size);
+                self.stack(stack);
             }
             Call::Failed {
                 function,
                 size,
                 stack,
             } => {
-                self.tag(FAILED, Some(function));
-                self.size(stack, size);
+                self.tag(call::FAILED, Some(function));
+                self.size(size);
                 self.stack(stack);
             }
-            Call::Freed { address, header: 0 } => {
-                self.tag(FREED_KNOWN, None);
-                self.retired_unread(thread, address);
-            }
-            Call::ResizeBegan {
-                address,
-                header: 0,
-                slot,
-            } => {
-                self.tag(RESIZE_BEGAN_KNOWN, None);
-                self.retired_unread(thread, address);
-                self.rest(slot.into());
-            }
-            Call::Sampling { exponent } => {
-                self.tag(SAMPLING, None);
-                self.rest(exponent.into());
-            }
             Call::Freed { address, header } => {
-                self.tag(FREED, None);
-                self.retired(thread, address, header);
+                self.retired(thread, (call::FREED, call::FREED_KNOWN), address, header);
             }
             Call::ResizeBegan {
                 address,
                 header,
                 slot,
             } => {
-                self.tag(RESIZE_BEGAN, None);
-                self.retired(thread, address, header);
+                let calls = (call::RESIZE_BEGAN, call::RESIZE_BEGAN_KNOWN);
+                self.retired(thread, calls, address, header);
                 self.rest(slot.into());
             }
             Call::Resized {
@@ -125,8 +118,10 @@ impl EventPacker {
                 stack,
                 slot,
             } => {
-                self.tag(RESIZED, Some(function));
-                self.block(thread, address, size, stack);
+                let calls = (call::RESIZED, call::RESIZED_AT);
+                self.come(thread, calls, function, address);
+                self.size(size);
+                self.stack(stack);
                 self.rest(slot.into());
             }
             Call::ResizeFailed {
@@ -134,30 +129,34 @@ impl EventPacker {
                 size,
                 slot,
             } => {
-                self.tag(RESIZE_FAILED, None);
-                self.address(thread, address);
-                self.size(StackIndex::NONE, size);
+                self.tag(call::RESIZE_FAILED, None);
+                self.block(thread, address);
+                self.size(size);
                 self.rest(slot.into());
             }
             Call::ResizeFreed { address, slot } => {
-                self.tag(RESIZE_FREED, None);
-                self.address(thread, address);
+                self.tag(call::RESIZE_FREED, None);
+                self.block(thread, address);
                 self.rest(slot.into());
             }
             Call::Mapping(mapping) => self.mapping(thread, mapping),
             Call::Forked { child } => {
-                self.tag(FORKED, None);
+                self.tag(call::FORKED, None);
                 self.rest(child.0);
             }
             Call::Executed { next } => {
-                self.tag(EXECUTED, None);
+                self.tag(call::EXECUTED, None);
                 self.rest(next.0);
             }
             Call::Exited { status } => {
-                self.tag(EXITED, None);
+                self.tag(call::EXITED, None);
                 self.rest(status);
             }
-            Call::OomVictim => self.tag(OOM_VICTIM, None),
+            Call::OomVictim => self.tag(call::OOM_VICTIM, None),
+            Call::Sampling { exponent } => {
+                self.tag(call::SAMPLING, None);
+                self.rest(exponent.into());
+            }
         }
     }
 
@@ -234,18 +233,17 @@ impl EventPacker {
     }
 
     fn mapping_tag(&mut self, what: u8) {
-        self.column(Column::Tags).push(what << 4 | MAPPING);
+        self.column(Column::Tags).push(what << 4 | call::MAPPING);
     }
 
     fn range(&mut self, thread: usize, range: Range) {
         self.address(thread, range.start);
-        self.size(StackIndex::NONE, range.length);
+        self.size(range.length);
     }
 
     fn range_of(&mut self, thread: usize, range: Range, stack: StackIndex) {
-        self.address(thread, range.start);
+        self.range(thread, range);
         self.stack(stack);
-        self.size(stack, range.length);
     }
 
     fn flags(&mut self, flags: &[(bool, u8)]) {
@@ -263,61 +261,67 @@ impl EventPacker {
     }
 
     fn thread(&mut self, process: ProcessId, tid: Tid) -> usize {
-        let fresh = self.guesses.threads.len();
+        let fresh = self.known.threads.len();
         let thread = *self.threads.entry((process, tid)).or_insert(fresh);
         put(self.column(Column::Threads), thread as u64);
         if thread == fresh {
             let pair = self.column(Column::NewThreads);
             put(pair, process.0.into());
             put(pair, tid.0.into());
-            self.guesses.threads.push(Thread {
-                process,
-                tid,
-                last_new: 0,
-            });
+            self.known.meet(process, tid);
         }
         thread
     }
 
-    /// Writes an address and returns the chunk header that is to be expected there.
-    fn address(&mut self, thread: usize, address: Address) -> u64 {
-        let Address(address) = address;
-        let here = self.guesses.mentions.len();
-        let header = if let Some(before) = self.mentions.insert(address, here) {
-            put(self.column(Column::Repeats), (here - before) as u64);
-            self.guesses.mentions[before].header
+    /// A block came: by the first of these calls if it has the next number, else by the second.
+    fn come(&mut self, thread: usize, calls: (u8, u8), function: Function, address: Address) {
+        if blocks::number(address) == Some(self.known.next_block) {
+            self.known.come();
+            self.tag(calls.0, Some(function));
         } else {
-            put(self.column(Column::Repeats), 0);
-            let last = &mut self.guesses.threads[thread].last_new;
-            let from = std::mem::replace(last, address);
-            put_difference(self.column(Column::NewAddresses), address, from);
-            0
+            self.tag(calls.1, Some(function));
+            self.block(thread, address);
+        }
+    }
+
+    /// A block goes: by the first of these calls with its header, if that tells something, else by the second.
+    fn retired(&mut self, thread: usize, calls: (u8, u8), address: Address, header: u64) {
+        if header == 0 {
+            self.tag(calls.1, None);
+        } else {
+            self.tag(calls.0, None);
+            put(self.column(Column::Headers), header);
+        }
+        self.block(thread, address);
+    }
+
+    /// Which block: by how far it lies from what its thread named last, or by how many came since, whichever is
+    /// less; 0 and its address if it has no number.
+    fn block(&mut self, thread: usize, address: Address) {
+        let Some(number) = blocks::number(address) else {
+            put(self.column(Column::Blocks), 0);
+            self.address(thread, address);
+            return;
         };
-        self.guesses.mentions.push(Mention { address, header });
-        header
+        let last = std::mem::replace(&mut self.known.threads[thread].block, number);
+        let step = number.wrapping_sub(last).cast_signed();
+        let step = ((step << 1) ^ (step >> 63)).cast_unsigned();
+        // Nothing overflows: numbers have 59 bits.
+        let by_step = 2 * step;
+        let shorter = match self.known.next_block.checked_sub(number) {
+            Some(ago) => by_step.min(2 * ago + 1),
+            None => by_step,
+        };
+        put(self.column(Column::Blocks), shorter + 1);
     }
 
-    fn block(&mut self, thread: usize, address: Address, size: u64, stack: StackIndex) {
-        self.address(thread, address);
-        self.guesses.expect(glibc_header(size));
-        self.size(stack, size);
-        self.stack(stack);
+    fn address(&mut self, thread: usize, Address(address): Address) {
+        let last = std::mem::replace(&mut self.known.threads[thread].address, address);
+        put_difference(self.column(Column::Addresses), address, last);
     }
 
-    fn retired_unread(&mut self, thread: usize, address: Address) {
-        self.address(thread, address);
-        self.guesses.expect(0);
-    }
-
-    fn retired(&mut self, thread: usize, address: Address, header: u64) {
-        let expected = self.address(thread, address);
-        put_difference(self.column(Column::Headers), header, expected);
-        self.guesses.expect(header);
-    }
-
-    fn size(&mut self, stack: StackIndex, size: u64) {
-        let last = std::mem::replace(self.guesses.size(stack), size);
-        put_difference(self.column(Column::Sizes), size, last);
+    fn size(&mut self, size: u64) {
+        put(self.column(Column::Sizes), size);
     }
 
     fn stack(&mut self, stack: StackIndex) {

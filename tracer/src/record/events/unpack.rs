@@ -1,12 +1,11 @@
 //! Unpacking, by the same steps as packing.
 
-use super::{
-    ALLOCATED, BREAK_MOVED, Column, DISCARDED, EXECUTED, EXITED, FAILED, FORKED, FREED,
-    FREED_KNOWN, Guesses, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
-    MAPPED, MAPPING, Mention, OOM_VICTIM, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED,
-    RESIZE_BEGAN, RESIZE_BEGAN_KNOWN, RESIZE_FAILED, RESIZE_FREED, RESIZED, SAMPLING, Thread,
-    UNMAP_BEGAN, UNMAP_FAILED, glibc_header,
+use super::blocks;
+use super::mapping::{
+    BREAK_MOVED, DISCARDED, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
+    MAPPED, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, UNMAP_BEGAN, UNMAP_FAILED,
 };
+use super::{Column, Known, TICK, Thread, call};
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::damage::Damage;
@@ -15,21 +14,21 @@ use crate::record::varint::Span;
 /// Unpacks the events of one chunk, one at a time. The content of the chunk is handed in at each step.
 pub(in crate::record) struct EventUnpacker {
     columns: [Span; Column::COUNT],
-    guesses: Guesses,
+    known: Known,
 }
 
 impl EventUnpacker {
     pub(in crate::record) fn new() -> Self {
         Self {
             columns: [Span::default(); Column::COUNT],
-            guesses: Guesses::new(),
+            known: Known::new(0),
         }
     }
 
-    /// Starts on a chunk whose columns lie at these places.
-    pub(in crate::record) fn start(&mut self, columns: [Span; Column::COUNT]) {
+    /// Starts on a chunk whose columns lie at these places, and whose first new block has this number.
+    pub(in crate::record) fn start(&mut self, columns: [Span; Column::COUNT], first_block: u64) {
         self.columns = columns;
-        self.guesses.clear();
+        self.known = Known::new(first_block);
     }
 
     /// How many events are left: each has one tag.
@@ -44,106 +43,93 @@ impl EventUnpacker {
 
     /// The next event.
     pub(in crate::record) fn next(&mut self, content: &[u8]) -> Result<Event, Damage> {
-        let before = self.guesses.at;
+        let before = self.known.at;
         let at = self.column(Column::Times).difference(content, before)?;
-        self.guesses.at = at;
+        self.known.at = at;
         let thread = self.thread(content)?;
         let tag = self.column(Column::Tags).byte(content)?;
         // Calls that tell no function have none in their tag.
         let call = match tag {
-            FREED_KNOWN => Call::Freed {
-                address: self.retired_unread(content, thread)?,
-                header: 0,
-            },
-            RESIZE_BEGAN_KNOWN => Call::ResizeBegan {
-                address: self.retired_unread(content, thread)?,
-                header: 0,
-                slot: self.slot(content)?,
-            },
-            SAMPLING => Call::Sampling {
-                exponent: self.slot(content)?,
-            },
-            FREED => {
-                let (address, header) = self.retired(content, thread)?;
-                Call::Freed { address, header }
+            call::FREED | call::FREED_KNOWN => {
+                let header = self.header(content, tag == call::FREED)?;
+                Call::Freed {
+                    address: self.block(content, thread)?,
+                    header,
+                }
             }
-            RESIZE_BEGAN => {
-                let (address, header) = self.retired(content, thread)?;
+            call::RESIZE_BEGAN | call::RESIZE_BEGAN_KNOWN => {
+                let header = self.header(content, tag == call::RESIZE_BEGAN)?;
                 Call::ResizeBegan {
-                    address,
+                    address: self.block(content, thread)?,
                     header,
                     slot: self.slot(content)?,
                 }
             }
-            RESIZE_FAILED => Call::ResizeFailed {
-                address: self.address(content, thread)?.0,
-                size: self.size(content, StackIndex::NONE)?,
+            call::RESIZE_FAILED => Call::ResizeFailed {
+                address: self.block(content, thread)?,
+                size: self.size(content)?,
                 slot: self.slot(content)?,
             },
-            RESIZE_FREED => Call::ResizeFreed {
-                address: self.address(content, thread)?.0,
+            call::RESIZE_FREED => Call::ResizeFreed {
+                address: self.block(content, thread)?,
                 slot: self.slot(content)?,
             },
-            FORKED => Call::Forked {
+            call::FORKED => Call::Forked {
                 child: ProcessId(self.rest(content)?),
             },
-            EXECUTED => Call::Executed {
+            call::EXECUTED => Call::Executed {
                 next: ProcessId(self.rest(content)?),
             },
-            EXITED => Call::Exited {
+            call::EXITED => Call::Exited {
                 status: self.rest(content)?,
             },
-            OOM_VICTIM => Call::OomVictim,
-            _ if tag & 15 == MAPPING => Call::Mapping(self.mapping(content, thread, tag)?),
+            call::OOM_VICTIM => Call::OomVictim,
+            call::SAMPLING => Call::Sampling {
+                exponent: self.slot(content)?,
+            },
+            _ if tag & 15 == call::MAPPING => Call::Mapping(self.mapping(content, thread, tag)?),
             _ => self.call_of_function(content, thread, tag)?,
         };
-        let Thread { process, tid, .. } = self.guesses.threads[thread];
+        let Thread { process, tid, .. } = self.known.threads[thread];
         Ok(Event {
-            at: Nanos(at),
+            at: Nanos(at.wrapping_mul(TICK)),
             process,
             thread: tid,
             call,
         })
     }
 
-    fn retired_unread(&mut self, content: &[u8], thread: usize) -> Result<Address, Damage> {
-        let (address, _) = self.address(content, thread)?;
-        self.guesses.expect(0);
-        Ok(address)
-    }
-
     fn call_of_function(&mut self, content: &[u8], thread: usize, tag: u8) -> Result<Call, Damage> {
         let function = Function::from_cookie(u64::from(tag >> 4)).ok_or(Damage::Call(tag))?;
-        match tag & 15 {
-            ALLOCATED => {
-                let (address, size, stack) = self.block(content, thread)?;
-                Ok(Call::Allocated {
+        let address = match tag & 15 {
+            call::ALLOCATED | call::RESIZED => self.known.come(),
+            call::ALLOCATED_AT | call::RESIZED_AT => self.block(content, thread)?,
+            call::FAILED => {
+                return Ok(Call::Failed {
                     function,
-                    address,
-                    size,
-                    stack,
-                })
+                    size: self.size(content)?,
+                    stack: self.stack(content)?,
+                });
             }
-            FAILED => {
-                let stack = self.stack(content)?;
-                Ok(Call::Failed {
-                    function,
-                    size: self.size(content, stack)?,
-                    stack,
-                })
-            }
-            RESIZED => {
-                let (address, size, stack) = self.block(content, thread)?;
-                Ok(Call::Resized {
-                    function,
-                    address,
-                    size,
-                    stack,
-                    slot: self.slot(content)?,
-                })
-            }
-            _ => Err(Damage::Call(tag)),
-        }
+            _ => return Err(Damage::Call(tag)),
+        };
+        let size = self.size(content)?;
+        let stack = self.stack(content)?;
+        Ok(match tag & 15 {
+            call::ALLOCATED | call::ALLOCATED_AT => Call::Allocated {
+                function,
+                address,
+                size,
+                stack,
+            },
+            _ => Call::Resized {
+                function,
+                address,
+                size,
+                stack,
+                slot: self.slot(content)?,
+            },
+        })
     }
 
     fn mapping(&mut self, content: &[u8], thread: usize, tag: u8) -> Result<Mapping, Damage> {
@@ -183,8 +169,8 @@ impl EventUnpacker {
             }
             REMAP_FAILED => Mapping::RemapFailed,
             BREAK_MOVED => {
-                let (old, _) = self.address(content, thread)?;
-                let (new, _) = self.address(content, thread)?;
+                let old = self.address(content, thread)?;
+                let new = self.address(content, thread)?;
                 let stack = self.stack(content)?;
                 let by_allocator = self.flags(content, IS_BY_ALLOCATOR)? != 0;
                 Mapping::BreakMoved {
@@ -210,16 +196,14 @@ impl EventUnpacker {
     }
 
     fn range(&mut self, content: &[u8], thread: usize) -> Result<Range, Damage> {
-        let (start, _) = self.address(content, thread)?;
-        let length = self.size(content, StackIndex::NONE)?;
+        let start = self.address(content, thread)?;
+        let length = self.size(content)?;
         Ok(Range { start, length })
     }
 
     fn range_of(&mut self, content: &[u8], thread: usize) -> Result<(Range, StackIndex), Damage> {
-        let (start, _) = self.address(content, thread)?;
-        let stack = self.stack(content)?;
-        let length = self.size(content, stack)?;
-        Ok((Range { start, length }, stack))
+        let range = self.range(content, thread)?;
+        Ok((range, self.stack(content)?))
     }
 
     fn flags(&mut self, content: &[u8], known: u8) -> Result<u8, Damage> {
@@ -238,67 +222,53 @@ impl EventUnpacker {
     fn thread(&mut self, content: &[u8]) -> Result<usize, Damage> {
         let thread = self.column(Column::Threads).unsigned(content)?;
         let thread = usize::try_from(thread).map_err(|_| Damage::Reference)?;
-        if thread == self.guesses.threads.len() {
+        if thread == self.known.threads.len() {
             let pair = self.column(Column::NewThreads);
             let process = ProcessId(pair.unsigned_32(content)?);
             let tid = Tid(pair.unsigned_32(content)?);
-            self.guesses.threads.push(Thread {
-                process,
-                tid,
-                last_new: 0,
-            });
-        } else if thread > self.guesses.threads.len() {
+            self.known.meet(process, tid);
+        } else if thread > self.known.threads.len() {
             return Err(Damage::Reference);
         }
         Ok(thread)
     }
 
-    /// Reads an address, and says which chunk header is to be expected there.
-    fn address(&mut self, content: &[u8], thread: usize) -> Result<(Address, u64), Damage> {
-        let mentions = self.guesses.mentions.len() as u64;
-        let (address, header) = match self.column(Column::Repeats).unsigned(content)? {
-            0 => {
-                let from = self.guesses.threads[thread].last_new;
-                let address = self
-                    .column(Column::NewAddresses)
-                    .difference(content, from)?;
-                self.guesses.threads[thread].last_new = address;
-                (address, 0)
-            }
-            ago if ago <= mentions => {
-                let mention = &self.guesses.mentions[(mentions - ago) as usize];
-                (mention.address, mention.header)
-            }
-            _ => return Err(Damage::Reference),
+    /// Reads which block: as `EventPacker::block` writes it.
+    fn block(&mut self, content: &[u8], thread: usize) -> Result<Address, Damage> {
+        let Some(shorter) = self
+            .column(Column::Blocks)
+            .unsigned(content)?
+            .checked_sub(1)
+        else {
+            return self.address(content, thread);
         };
-        self.guesses.mentions.push(Mention { address, header });
-        Ok((Address(address), header))
+        let (way, amount) = (shorter & 1, shorter >> 1);
+        let next = self.known.next_block;
+        let last = &mut self.known.threads[thread].block;
+        *last = match way {
+            0 => last.wrapping_add((amount >> 1) ^ (amount & 1).wrapping_neg()),
+            _ => next.wrapping_sub(amount),
+        };
+        Ok(blocks::name(*last))
     }
 
-    fn block(
-        &mut self,
-        content: &[u8],
-        thread: usize,
-    ) -> Result<(Address, u64, StackIndex), Damage> {
-        let (address, _) = self.address(content, thread)?;
-        let stack = self.stack(content)?;
-        let size = self.size(content, stack)?;
-        self.guesses.expect(glibc_header(size));
-        Ok((address, size, stack))
+    fn address(&mut self, content: &[u8], thread: usize) -> Result<Address, Damage> {
+        let last = self.known.threads[thread].address;
+        let address = self.column(Column::Addresses).difference(content, last)?;
+        self.known.threads[thread].address = address;
+        Ok(Address(address))
     }
 
-    fn retired(&mut self, content: &[u8], thread: usize) -> Result<(Address, u64), Damage> {
-        let (address, expected) = self.address(content, thread)?;
-        let header = self.column(Column::Headers).difference(content, expected)?;
-        self.guesses.expect(header);
-        Ok((address, header))
+    fn header(&mut self, content: &[u8], told: bool) -> Result<u64, Damage> {
+        if told {
+            self.column(Column::Headers).unsigned(content)
+        } else {
+            Ok(0)
+        }
     }
 
-    fn size(&mut self, content: &[u8], stack: StackIndex) -> Result<u64, Damage> {
-        let last = *self.guesses.size(stack);
-        let size = self.column(Column::Sizes).difference(content, last)?;
-        *self.guesses.size(stack) = size;
-        Ok(size)
+    fn size(&mut self, content: &[u8]) -> Result<u64, Damage> {
+        self.column(Column::Sizes).unsigned(content)
     }
 
     fn stack(&mut self, content: &[u8]) -> Result<StackIndex, Damage> {

@@ -153,6 +153,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 started_unix_ns: numbers[1],
                 page_size: numbers[2],
                 redacted: numbers[0] % 2 == 0,
+                options: [("ring_bytes".to_owned(), text.clone())].into(),
                 link: text,
             })),
         (
@@ -216,6 +217,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 kind,
                 name
             })),
+        Just(Entry::Fold(FoldPart::End)),
         (any::<u64>(), any::<String>())
             .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),
     ]

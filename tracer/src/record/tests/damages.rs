@@ -1,5 +1,7 @@
 //! Ten thousand recordings that something happened to.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn opening() -> Opening {
@@ -12,6 +14,7 @@ fn opening() -> Opening {
         page_size: 4096,
         link: "session".into(),
         redacted: false,
+        options: BTreeMap::new(),
     }
 }
 
@@ -60,7 +63,9 @@ fn ten_thousand_random_damages_never_panic_and_leave_what_was_before_them() {
         writer.flush().unwrap();
     }
     let bytes = writer.finish().unwrap();
+    let entries = renamed(entries);
     let chunks = chunks(&bytes);
+    assert_eq!(chunks.len(), entries.len());
     for _ in 0..10_000 {
         let damaged = damaged(&bytes, &mut numbers);
         let same = bytes.iter().zip(&damaged).take_while(|(a, b)| a == b);

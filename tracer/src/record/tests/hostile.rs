@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::format::{ENTRIES, MAX_CHUNK};
-use crate::record::{content, events, reader};
+use crate::record::format::{ENTRIES, EVENTS, MAX_CHUNK, OLDER};
+use crate::record::{content, older, reader, varint};
 
 /// Entries and events one by one, to compare beginnings.
 fn one_by_one(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
@@ -15,13 +15,20 @@ fn one_by_one(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     entries.into_iter().flat_map(split).collect()
 }
 
+/// Whether the ones are among the others, in the same order.
+fn are_among(ones: &[Entry], others: &[Entry]) -> bool {
+    let mut others = others.iter();
+    ones.iter().all(|one| others.any(|other| other == one))
+}
+
 /// A file header and a chunk with this content and a right checksum.
-fn hostile(content: &[u8]) -> Vec<u8> {
+fn hostile(kind: u8, content: &[u8]) -> Vec<u8> {
     let header = ChunkHeader {
-        kind: ENTRIES,
+        kind,
         packed: false,
         stored: content.len() as u32,
         unpacked: content.len() as u32,
+        checksum: 0,
     };
     [&written(&[])[..], &header.encode(content), content].concat()
 }
@@ -33,7 +40,22 @@ fn damage_of(bytes: &[u8]) -> Damage {
     }
 }
 
-/// A small recording of several chunks, packed and not, and what is in each.
+/// Where the chunks lie that were written together: entries and the events among them.
+fn flushes(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut flushes: Vec<Range<usize>> = Vec::new();
+    let mut open = false;
+    for chunk in chunks(bytes) {
+        let kind = bytes[chunk.start];
+        match flushes.last_mut() {
+            Some(flush) if open && kind == EVENTS => flush.end = chunk.end,
+            _ => flushes.push(chunk),
+        }
+        open = kind == ENTRIES;
+    }
+    flushes
+}
+
+/// A small recording of several flushes, packed and not, and what is in each.
 fn small() -> (Vec<u8>, Vec<Vec<Entry>>) {
     let mut numbers = Numbers(1);
     let stack = |index| {
@@ -66,18 +88,28 @@ fn small() -> (Vec<u8>, Vec<Vec<Entry>>) {
         }
         writer.flush().unwrap();
     }
+    let mut entries = renamed(chunks.concat()).into_iter();
+    let chunks = chunks
+        .iter()
+        .map(|chunk| entries.by_ref().take(chunk.len()).collect())
+        .collect();
     (writer.finish().unwrap(), chunks)
 }
 
 #[test]
-fn a_recording_cut_anywhere_gives_the_chunks_before_the_cut() {
+fn a_recording_cut_anywhere_gives_what_was_written_before_the_cut() {
     let (bytes, entries) = small();
-    let chunks = chunks(&bytes);
-    assert_eq!(chunks.len(), entries.len());
+    let (chunks, flushes) = (chunks(&bytes), flushes(&bytes));
+    assert_eq!(flushes.len(), entries.len());
     for cut in 0..bytes.len() {
         let (back, error) = read(&bytes[..cut]);
-        let whole = chunks.iter().filter(|chunk| chunk.end <= cut).count();
-        assert_eq!(back, entries[..whole].concat(), "cut at {cut}");
+        let whole = flushes.iter().filter(|flush| flush.end <= cut).count();
+        // Of what was written together the entries may be there without the events.
+        let before = entries[..whole].concat();
+        assert!(back.starts_with(&before), "cut at {cut}");
+        let after = &back[before.len()..];
+        assert!(are_among(after, &entries[whole]), "cut at {cut}");
+        assert!(!after.iter().any(|entry| matches!(entry, Entry::Events(_))));
         let between = cut == FILE_HEADER || chunks.iter().any(|chunk| chunk.end == cut);
         match error {
             Some(ReadError::Empty) => assert_eq!(cut, 0),
@@ -94,7 +126,7 @@ fn a_recording_cut_anywhere_gives_the_chunks_before_the_cut() {
 #[test]
 fn damage_anywhere_leaves_everything_before_it() {
     let (bytes, entries) = small();
-    let chunks = chunks(&bytes);
+    let flushes = flushes(&bytes);
     let all = one_by_one(entries.concat());
     let mut numbers = Numbers(2);
     for round in 0..10_000 {
@@ -110,9 +142,9 @@ fn damage_anywhere_leaves_everything_before_it() {
             }
         }
         let (back, error) = read(&damaged);
-        let whole = chunks.iter().filter(|chunk| chunk.end <= at).count();
+        let whole = flushes.iter().filter(|flush| flush.end <= at).count();
         let back = one_by_one(back);
-        assert!(all.starts_with(&back), "round {round}: nothing is made up");
+        assert!(are_among(&back, &all), "round {round}: nothing is made up");
         assert!(
             back.starts_with(&one_by_one(entries[..whole].concat())),
             "round {round}: what came before the damage is there"
@@ -125,18 +157,45 @@ fn damage_anywhere_leaves_everything_before_it() {
 
 proptest! {
     #[test]
-    fn a_chunk_of_any_content_is_read_or_refused(content: Vec<u8>) {
-        read(&hostile(&content));
+    fn a_chunk_of_any_content_is_read_or_refused(
+        kind in prop::sample::select(vec![OLDER, ENTRIES, EVENTS]), content: Vec<u8>
+    ) {
+        read(&hostile(kind, &content));
     }
 
     #[test]
-    fn a_chunk_whose_parts_hold_anything_is_read_or_refused(
+    fn events_whose_columns_hold_anything_are_read_or_refused(
+        first: [u8; 8],
+        columns in prop::array::uniform10(vec(prop_oneof![0..16u8, any::<u8>()], 0..30))
+    ) {
+        let columns = columns.each_ref().map(Vec::as_slice);
+        read(&hostile(EVENTS, &events(first, &columns)));
+    }
+
+    #[test]
+    fn older_chunks_whose_parts_hold_anything_are_read_or_refused(
         parts in prop::array::uniform11(vec(prop_oneof![0..12u8, any::<u8>()], 0..30))
     ) {
-        let lengths = parts.iter().flat_map(|part| (part.len() as u32).to_le_bytes());
-        let content = 11u32.to_le_bytes().into_iter().chain(lengths);
-        read(&hostile(&content.chain(parts.concat()).collect::<Vec<_>>()));
+        let parts = parts.each_ref().map(Vec::as_slice);
+        read(&hostile(OLDER, &older::laid_out(&parts)));
     }
+}
+
+/// The content of a chunk of events.
+fn events(first_block: [u8; 8], columns: &[&[u8]]) -> Vec<u8> {
+    let lengths = columns
+        .iter()
+        .flat_map(|column| (column.len() as u32).to_le_bytes());
+    let count = (columns.len() as u32).to_le_bytes();
+    let head = first_block.into_iter().chain(count).chain(lengths);
+    head.chain(columns.concat()).collect()
+}
+
+/// The content of a chunk of entries that has this one.
+fn entry(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut entries = Vec::new();
+    content::put_entry(&mut entries, 0, kind, body);
+    entries
 }
 
 #[test]
@@ -159,7 +218,7 @@ fn other_files_are_told_apart() {
         error(&newer),
         ReadError::OtherVersion {
             found: 7,
-            supported: 2
+            supported: 3
         }
     ));
     assert!(error(&newer).to_string().contains("a newer one"));
@@ -177,6 +236,7 @@ fn lengths_that_are_too_large_are_refused_before_room_is_made() {
             packed,
             stored,
             unpacked,
+            checksum: 0,
         };
         [&start[..], &header.encode(payload), payload].concat()
     };
@@ -216,27 +276,45 @@ fn lengths_that_are_too_large_are_refused_before_room_is_made() {
         (5, b"\x01\xff\xff\xff\xff\x0f"),
         (3, b"\x01\xff\xff\xff\xff\xff\xff\xff\xff\x7f"),
     ] {
-        let entry = [&[0, kind, body.len() as u8], body].concat();
-        let mut content = Vec::new();
-        content::assemble(&mut content, &entry, &events::EventPacker::new());
         assert_eq!(
-            damage_of(&hostile(&content)),
+            damage_of(&hostile(ENTRIES, &entry(kind, body))),
             Damage::Overrun,
             "kind {kind}"
         );
     }
-    let crowded = [
-        &11u32.to_le_bytes()[..],
-        &0u32.to_le_bytes(),
-        &(MAX_EVENTS as u32 + 1).to_le_bytes(),
-        &[0; 4 * 9],
-        &vec![11; MAX_EVENTS + 1],
-    ]
-    .concat();
-    assert_eq!(
-        damage_of(&hostile(&crowded)),
-        Damage::EventCount(MAX_EVENTS + 1)
-    );
+    let crowded = MAX_EVENTS + 1;
+    let tags = vec![11; crowded];
+    let mut columns: [&[u8]; 10] = [&[]; 10];
+    columns[0] = &tags;
+    let many = damage_of(&hostile(EVENTS, &events([0; 8], &columns)));
+    assert_eq!(many, Damage::EventCount(crowded));
+    let mut parts: [&[u8]; 11] = [&[]; 11];
+    parts[1] = &tags;
+    let many = damage_of(&hostile(OLDER, &older::laid_out(&parts)));
+    assert_eq!(many, Damage::EventCount(crowded));
+}
+
+#[test]
+fn a_few_bytes_cannot_name_endless_frames() {
+    // Each stack goes one frame deeper than the one before.
+    let mut bytes = Vec::new();
+    for index in 0..10_000 {
+        let mut body = Vec::new();
+        varint::put(&mut body, index);
+        body.extend([1, 0, if index == 0 { 0 } else { 2 }, 1, 7]);
+        content::put_entry(&mut bytes, 0, 11, &body);
+    }
+    let (back, error) = read(&hostile(ENTRIES, &bytes));
+    assert!(matches!(
+        error,
+        Some(ReadError::Damaged {
+            damage: Damage::Overrun,
+            ..
+        })
+    ));
+    assert_eq!(back.len(), 1 << 13);
+    let beyond = entry(11, &[1, 1, 0, 2, 1, 7]);
+    assert_eq!(damage_of(&hostile(ENTRIES, &beyond)), Damage::Reference);
 }
 
 #[test]
@@ -247,21 +325,38 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
     content::put_entry(&mut entries, 0, 0xf0, b"whatever");
     content::put_entry(&mut entries, 0, 4, &[1, 0, 2, 99, 99]);
     content::put_entry(&mut entries, 0, 10, closing);
-    let mut lengths = [0u32; 13];
-    lengths[0] = 12;
-    lengths[1] = entries.len() as u32;
-    lengths[12] = 3;
-    let directory: Vec<u8> = lengths.iter().flat_map(|l| l.to_le_bytes()).collect();
-    let mut bytes = hostile(&[&directory[..], &entries, b"new"].concat());
+    let mut bytes = hostile(ENTRIES, &entries);
+    let columns: [&[u8]; 11] = [
+        &[11],
+        &[2],
+        &[0],
+        &[1, 1],
+        &[],
+        &[],
+        &[],
+        &[],
+        &[],
+        &[],
+        b"new",
+    ];
+    let with_events = hostile(EVENTS, &events([0; 8], &columns));
+    bytes.extend(&with_events[FILE_HEADER..]);
     let optional = ChunkHeader {
         kind: 0xff,
         packed: true,
         stored: 4,
         unpacked: 1,
+        checksum: 0,
     };
     bytes.splice(16..16, [&optional.encode(b"abcd")[..], b"abcd"].concat());
     let (back, error) = read(&bytes);
     assert!(error.is_none(), "{error:?}");
+    let oom = Event {
+        at: Nanos(TICK),
+        process: ProcessId(1),
+        thread: Tid(1),
+        call: Call::OomVictim,
+    };
     assert_eq!(
         back,
         [
@@ -273,21 +368,16 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
             Entry::Closing(Closing {
                 ended_ns: 5,
                 reason: "x".into()
-            })
+            }),
+            Entry::Events(vec![oom]),
         ]
     );
 }
 
 #[test]
 fn what_means_nothing_is_damage() {
-    let with_entry = |kind, body: &[u8]| {
-        let mut entries = Vec::new();
-        content::put_entry(&mut entries, 0, kind, body);
-        let mut content = Vec::new();
-        content::assemble(&mut content, &entries, &events::EventPacker::new());
-        damage_of(&hostile(&content))
-    };
-    assert_eq!(with_entry(11, b""), Damage::Entry(11));
+    let with_entry = |kind, body: &[u8]| damage_of(&hostile(ENTRIES, &entry(kind, body)));
+    assert_eq!(with_entry(99, b""), Damage::Entry(99));
     assert_eq!(with_entry(3, b"\x00\x00\x03\xff\xfe"), Damage::Text);
     assert!(matches!(with_entry(10, b"{"), Damage::Json(_)));
     assert!(matches!(
@@ -295,8 +385,33 @@ fn what_means_nothing_is_damage() {
         Damage::Field { .. }
     ));
 
-    // One event: parts are entries, tags, times, threads, new threads, repeats, new addresses, headers, sizes, ...
-    let with_event = |tag: u8, thread: u8, repeat: u8| {
+    // Columns: tags, times, threads, new threads, blocks, addresses, headers, sizes, stacks, rest.
+    let with_event = |tag: u8, thread: u8, block: u8| {
+        let columns: [&[u8]; 10] = [
+            &[tag],
+            &[0],
+            &[thread],
+            &[1, 1],
+            &[block],
+            &[0],
+            &[0],
+            &[],
+            &[],
+            &[],
+        ];
+        hostile(EVENTS, &events([0; 8], &columns))
+    };
+    let (back, error) = read(&with_event(3, 0, 0));
+    assert!(error.is_none() && back.len() == 1, "{error:?}");
+    for tag in [0, 12, 0x1d, 0x13, 0x01, 0xe1, 0xf2] {
+        assert_eq!(damage_of(&with_event(tag, 0, 0)), Damage::Call(tag));
+    }
+    assert_eq!(damage_of(&with_event(3, 1, 0)), Damage::Reference);
+    assert_eq!(damage_of(&with_event(3, 0, 1)), Damage::LeftOver);
+    assert_eq!(damage_of(&with_event(11, 0, 0)), Damage::LeftOver);
+
+    // The same of versions 1 and 2: entries, tags, times, threads, new threads, repeats, new addresses, headers, ...
+    let with_older = |tag: u8, thread: u8, repeat: u8| {
         let parts: [&[u8]; 11] = [
             &[],
             &[tag],
@@ -310,18 +425,10 @@ fn what_means_nothing_is_damage() {
             &[],
             &[],
         ];
-        let lengths = parts
-            .iter()
-            .flat_map(|part| (part.len() as u32).to_le_bytes());
-        let content: Vec<u8> = 11u32.to_le_bytes().into_iter().chain(lengths).collect();
-        hostile(&[&content[..], &parts.concat()].concat())
+        hostile(OLDER, &older::laid_out(&parts))
     };
-    let (back, error) = read(&with_event(3, 0, 0));
+    let (back, error) = read(&with_older(3, 0, 0));
     assert!(error.is_none() && back.len() == 1, "{error:?}");
-    for tag in [0, 12, 0x1f, 0x13, 0x01, 0xe1, 0xf2] {
-        assert_eq!(damage_of(&with_event(tag, 0, 0)), Damage::Call(tag));
-    }
-    assert_eq!(damage_of(&with_event(3, 1, 0)), Damage::Reference);
-    assert_eq!(damage_of(&with_event(3, 0, 1)), Damage::Reference);
-    assert_eq!(damage_of(&with_event(11, 0, 0)), Damage::LeftOver);
+    assert_eq!(damage_of(&with_older(3, 0, 1)), Damage::Reference);
+    assert_eq!(damage_of(&with_older(0x1e, 0, 0)), Damage::Call(0x1e));
 }

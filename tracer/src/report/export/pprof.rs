@@ -1,4 +1,4 @@
-//! pprof's profile, gzipped: for `go tool pprof`, Pyroscope, Speedscope, Grafana.
+//! pprof's profile, gzipped: for `go tool pprof`, Pyroscope, Grafana.
 //!
 //! Objects and space that were allocated over the whole recording, and in use at the moment asked for. The messages and
 //! the numbers of their fields: <https://github.com/google/pprof/blob/main/proto/profile.proto>. So few of them are needed
@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 
 use super::super::answer::Answer;
 use super::super::model::Profile;
-use super::super::name::{NamedFrame, UNKNOWN_STACK};
+use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use crate::live::HolderKey;
 
 /// Address space of a module in the profile: offsets are of one file, and those of two must not meet.
@@ -226,6 +226,15 @@ pub fn write(
             value.number(2, unit);
         });
     }
+    // The first mapping is taken for the main program's.
+    let starts = samples.iter().find_map(|(key, _)| {
+        let frames = profile.frames(key.stack)?;
+        let start = frames.last().filter(|root| root.function == Some("_start"));
+        start.cloned()
+    });
+    if let Some(start) = starts {
+        tables.module(&start);
+    }
     for (key, values) in samples {
         let frames = profile.frames(key.stack).unwrap_or_default();
         let mut locations = Vec::new();
@@ -244,28 +253,26 @@ pub fn write(
             .thread
             .and_then(|tid| profile.thread_name(key.process, tid))
             .unwrap_or("");
-        let pid = profile
-            .process(key.process)
-            .map_or(0, |process| u64::from(process.process.pid));
-        let labels =
+        let process = profile.process(key.process).map(|process| &process.process);
+        let pid = process.map_or(0, |process| u64::from(process.pid));
+        let program = process.map_or_else(String::new, |process| name::program(&process.command));
+        let numbers =
             [("pid", pid), ("tid", thread)].map(|(name, id)| (tables.texts.index(name), id));
-        let named = (
-            tables.texts.index("thread"),
-            tables.texts.index(thread_name),
-        );
+        let texts = [("process", program.as_str()), ("thread", thread_name)]
+            .map(|(name, text)| (tables.texts.index(name), tables.texts.index(text)));
         tables.profile.message(2, |sample| {
             sample.packed(1, &locations);
             sample.packed(2, &values);
-            for (name, id) in labels {
+            for (name, id) in numbers {
                 sample.message(3, |label| {
                     label.number(1, name);
                     label.number(3, id);
                 });
             }
-            if named.1 != 0 {
+            for (name, text) in texts.into_iter().filter(|(_, text)| *text != 0) {
                 sample.message(3, |label| {
-                    label.number(1, named.0);
-                    label.number(2, named.1);
+                    label.number(1, name);
+                    label.number(2, text);
                 });
             }
         });

@@ -218,6 +218,41 @@ fn nothing_held_is_an_error_that_says_so() {
 }
 
 #[test]
+fn a_difference_has_what_was_before_on_every_line_and_no_width_for_it() {
+    let mut tree = Tree::new();
+    tree.is_difference = true;
+    let path = |name: &str| vec!["main".to_owned(), name.to_owned()];
+    for (name, before, after) in [("grown", 10, 1000), ("gone", 70, 0), ("new", 0, 500)] {
+        tree.add(&path(name), after);
+        tree.add_before(&path(name), before);
+    }
+    for n in 0..100 {
+        tree.add_before(&path(&format!("small {n}x")), 3);
+        tree.add(&path(&format!("small {n}x")), 1);
+    }
+    assert_eq!(tree.total(), 1600);
+    assert_eq!(
+        tree.folded(5),
+        [
+            "main;(other) 370 100",
+            "main;grown 10 1000",
+            "main;new 0 500"
+        ]
+    );
+}
+
+#[test]
+fn a_forged_difference_does_not_overflow() {
+    let mut tree = Tree::new();
+    tree.is_difference = true;
+    for name in ["a", "b"] {
+        tree.add(&[name.to_owned()], u64::MAX);
+        tree.add_before(&[name.to_owned()], u64::MAX);
+    }
+    render(&tree, &mut options(), &mut Vec::new()).unwrap();
+}
+
+#[test]
 fn a_forged_sum_does_not_overflow() {
     let boxes = draw(&[(vec!["a".into()], u64::MAX), (vec!["b".into()], u64::MAX)]);
     assert_eq!(boxes.len(), 2);

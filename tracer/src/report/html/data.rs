@@ -5,16 +5,15 @@
 //! [`Timeline`](crate::live::Timeline) says. Moments are nanoseconds since the start of the recording.
 //!
 //! A page of a hundred thousand stacks must still open at once. The holders that never held much come last, and those
-//! beyond [`MOST_HOLDERS`], or beyond the stacks that [`MOST_NODES`] leave room for, are added up into one `(other)` for
-//! each process and kind: sums stay what they are. Lives beyond [`MOST_LIVES`] make eras longer, as in
+//! beyond `MOST_HOLDERS`, or beyond the stacks that `MOST_NODES` leave room for, are added up into one `(other)` for
+//! each process and kind: sums stay what they are. Lives beyond `MOST_LIVES` make eras longer, as in
 //! the recording itself.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::super::answer::{self, Answer, Unit, kind_name};
+use super::super::answer::{Answer, Unit, kind_name};
 use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::name;
@@ -22,89 +21,93 @@ use super::super::question::{Question, When};
 use super::super::size;
 use super::super::text;
 use super::super::time;
+use super::curves;
+use super::drafts::{drafts, flat, prune, step};
 use super::trie::{Trie, process_name};
-use crate::event::{Nanos, ProcessId};
-use crate::live::{Holder, HolderKey, Kind, Kinds, Life};
+use crate::live::{Kind, Kinds};
 
-/// Holders that are told apart.
-const MOST_HOLDERS: usize = 20_000;
-/// Nodes of the trie after which no more holders are told apart.
-const MOST_NODES: usize = 150_000;
-/// Lives.
-const MOST_LIVES: usize = 120_000;
-/// Points of the RSS curve.
-const MOST_SAMPLES: usize = 500;
-
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Data {
-    title: String,
-    command: String,
-    started: Option<String>,
-    duration: u64,
-    trie: Trie,
-    processes: Vec<String>,
-    threads: Vec<String>,
-    kinds: Vec<&'static str>,
+    pub(super) title: String,
+    pub(super) command: String,
+    pub(super) started: Option<String>,
+    pub(super) duration: u64,
+    pub(super) trie: Trie,
+    pub(super) processes: Vec<String>,
+    pub(super) threads: Vec<String>,
+    pub(super) kinds: Vec<&'static str>,
     /// Those that are shown at first.
-    chosen: Vec<bool>,
-    holders: Holders,
-    views: Vec<View>,
+    pub(super) chosen: Vec<bool>,
+    pub(super) holders: Holders,
+    pub(super) views: Vec<View>,
     /// Whether it starts with who asked.
-    inverted: bool,
+    pub(super) inverted: bool,
     /// Which view is shown at first.
-    first: usize,
-    timeline: Eras,
-    rss: Vec<(u64, u64)>,
-    limit: Option<u64>,
-    marks: Vec<(String, u64, Option<u64>)>,
-    growth: f64,
-    seconds_to_limit: Option<f64>,
+    pub(super) first: usize,
+    /// A difference has none.
+    pub(super) timeline: Option<Eras>,
+    /// Whether two recordings are compared: the first two views are after and before.
+    pub(super) difference: bool,
+    pub(super) rss: Vec<(u64, u64)>,
+    pub(super) limit: Option<u64>,
+    pub(super) marks: Vec<(String, u64, Option<u64>)>,
+    pub(super) growth: f64,
+    pub(super) seconds_to_limit: Option<f64>,
     /// Whether it makes sizes wrong, and what is said.
-    trust: Vec<(bool, String)>,
+    pub(super) trust: Vec<(bool, String)>,
     /// How many holders `(other)` stands for.
-    merged: usize,
+    pub(super) merged: usize,
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Holders {
+pub(super) struct Holders {
     node: Vec<u32>,
     process: Vec<u32>,
     /// Of `threads`; -1 where it is not known, or several are one holder.
     thread: Vec<i64>,
     kind: Vec<u8>,
+    /// Of the whole stack, told by one of its holders.
     growth: Vec<f64>,
+    thread_growth: Vec<f64>,
     /// Era born, era gone (-1: never), bytes, blocks; and so on.
     lives: Vec<Vec<i64>>,
 }
 
 #[derive(Debug, Serialize)]
-struct View {
-    name: &'static str,
-    words: String,
-    rate: bool,
-    at: Option<u64>,
-    bytes: Vec<u64>,
-    blocks: Vec<u64>,
+pub(super) struct View {
+    pub(super) name: &'static str,
+    pub(super) words: String,
+    pub(super) rate: bool,
+    pub(super) at: Option<u64>,
+    pub(super) bytes: Vec<u64>,
+    pub(super) blocks: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Eras {
+pub(super) struct Eras {
     begins: u64,
     width: u64,
     /// How many of them are one in `lives`.
     step: u64,
     highest: Vec<u64>,
     end: Vec<u64>,
+    /// Of what was live at the end of each, the heap blocks.
+    heap: Vec<u64>,
+    /// And the mappings.
+    mappings: Vec<u64>,
 }
 
-/// A holder before it is known whether it is told apart.
-struct Draft {
-    key: HolderKey,
-    amounts: Vec<(u64, u64)>,
-    growth: f64,
-    lives: Vec<Life>,
-    /// The most that it ever held, as far as is known.
-    most: u64,
+impl Holders {
+    /// One of no process, of no thread, without a history.
+    pub(super) fn push(&mut self, node: u32, kind: Kind) {
+        self.node.push(node);
+        self.process.push(0);
+        self.thread.push(-1);
+        self.kind.push(kind as u8);
+        self.growth.push(0.0);
+        self.thread_growth.push(0.0);
+        self.lives.push(Vec::new());
+    }
 }
 
 impl Data {
@@ -131,6 +134,7 @@ impl Data {
             holders.thread.push(thread.unwrap_or(-1));
             holders.kind.push(key.kind as u8);
             holders.growth.push(draft.growth.round());
+            holders.thread_growth.push(draft.thread_growth.round());
             holders.lives.push(flat(&draft.lives, step));
         }
         let column = |view: usize, part: fn(&(u64, u64)) -> u64| -> Vec<u64> {
@@ -168,14 +172,17 @@ impl Data {
             kinds: Kind::ALL.map(kind_name).to_vec(),
             chosen: Kind::ALL.map(|kind| question.kinds.contains(kind)).to_vec(),
             holders,
-            timeline: Eras {
+            timeline: Some(Eras {
                 begins: profile.since_start(timeline.begins).0,
                 width: timeline.width,
                 step,
                 highest: timeline.eras.iter().map(|era| era.highest).collect(),
                 end: timeline.eras.iter().map(|era| era.end).collect(),
-            },
-            rss: rss(profile),
+                heap: curves::levels(profile, Kind::Heap),
+                mappings: curves::levels(profile, Kind::Mapping),
+            }),
+            difference: false,
+            rss: curves::rss(profile),
             limit: profile
                 .memory
                 .end
@@ -198,7 +205,7 @@ impl Data {
     }
 }
 
-fn title(profile: &Profile) -> String {
+pub(super) fn title(profile: &Profile) -> String {
     let Some(main) = profile.main_process() else {
         return "nothing".to_owned();
     };
@@ -234,149 +241,6 @@ fn views(profile: &Profile, question: &Question) -> (Vec<(&'static str, Answer)>
     (views.collect(), first)
 }
 
-/// Everybody that holds anything at any time, who held most first.
-fn drafts(profile: &Profile, question: &Question, views: &[(&'static str, Answer)]) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = Vec::new();
-    let mut numbers: HashMap<HolderKey, usize> = HashMap::new();
-    let mut number = |drafts: &mut Vec<Draft>, key: HolderKey| {
-        *numbers.entry(key).or_insert_with(|| {
-            drafts.push(Draft {
-                key,
-                amounts: vec![(0, 0); views.len()],
-                growth: profile.growth.get(&key).copied().unwrap_or(0.0),
-                lives: Vec::new(),
-                most: 0,
-            });
-            drafts.len() - 1
-        })
-    };
-    for (view, (name, answer)) in views.iter().enumerate() {
-        for holder in &answer.holders {
-            let at = number(&mut drafts, holder.key());
-            drafts[at].amounts[view] = (holder.bytes, holder.blocks);
-            if *name != "allocated" {
-                drafts[at].most = drafts[at].most.max(holder.bytes);
-            }
-        }
-    }
-    for lives in &profile.timeline.lives {
-        let key = lives.key();
-        let holder = Holder {
-            process: key.process,
-            stack: key.stack,
-            thread: key.thread,
-            kind: key.kind,
-            bytes: 0,
-            error_bytes: 0,
-            blocks: 0,
-        };
-        if lives.lives.is_empty() || !answer::matches(profile, question, &holder) {
-            continue;
-        }
-        let at = number(&mut drafts, key);
-        let levels = lives.levels(profile.timeline.eras.len());
-        let most = levels.into_iter().max().unwrap_or(0);
-        drafts[at].most = drafts[at].most.max(most);
-        drafts[at].lives.clone_from(&lives.lives);
-    }
-    drafts.retain(|draft| draft.most >= question.least);
-    let whole = |draft: &Draft| draft.amounts.iter().map(|amount| amount.0).max();
-    drafts.sort_by_key(|draft| (Reverse((draft.most, whole(draft))), draft.key));
-    drafts
-}
-
-/// Adds up the holders that there is no room for. Tells how many they were.
-fn prune(profile: &Profile, drafts: Vec<Draft>) -> (Vec<Draft>, Trie, Vec<u32>, usize) {
-    let mut trie = Trie::new();
-    let mut nodes = Vec::new();
-    let mut kept = Vec::new();
-    let mut others: BTreeMap<(ProcessId, Kind), Draft> = BTreeMap::new();
-    let mut merged = 0;
-    for draft in drafts {
-        if kept.len() < MOST_HOLDERS && trie.len() < MOST_NODES {
-            nodes.push(trie.stack(profile, draft.key.process, draft.key.stack));
-            kept.push(draft);
-            continue;
-        }
-        merged += 1;
-        match others.entry((draft.key.process, draft.key.kind)) {
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                let mut draft = draft;
-                draft.key.thread = None;
-                vacant.insert(draft);
-            }
-            std::collections::btree_map::Entry::Occupied(mut other) => other.get_mut().add(draft),
-        }
-    }
-    for ((process, _), mut other) in others {
-        nodes.push(trie.other(profile, process));
-        other.lives = coarser(&other.lives, 1);
-        kept.push(other);
-    }
-    (kept, trie, nodes, merged)
-}
-
-impl Draft {
-    fn add(&mut self, other: Self) {
-        for (sum, amount) in self.amounts.iter_mut().zip(other.amounts) {
-            sum.0 = sum.0.saturating_add(amount.0);
-            sum.1 = sum.1.saturating_add(amount.1);
-        }
-        self.growth += other.growth;
-        self.lives.extend(other.lives);
-    }
-}
-
-/// How many eras must be one for the lives to be few enough.
-fn step(drafts: &[Draft]) -> u64 {
-    let mut step = 1;
-    loop {
-        let lives = drafts.iter().map(|draft| coarser(&draft.lives, step).len());
-        if step >= 128 || lives.sum::<usize>() <= MOST_LIVES {
-            return step;
-        }
-        step *= 2;
-    }
-}
-
-/// Lives with `step` eras made one; of the same eras there is one.
-fn coarser(lives: &[Life], step: u64) -> Vec<Life> {
-    let era = |era: u16| (u64::from(era) / step) as u16;
-    let mut sums: BTreeMap<(u16, Option<u16>), (u64, u64)> = BTreeMap::new();
-    for life in lives {
-        let (born, gone) = (era(life.born), life.gone.map(era));
-        if gone != Some(born) {
-            let sum = sums.entry((born, gone)).or_default();
-            sum.0 = sum.0.saturating_add(life.bytes);
-            sum.1 = sum.1.saturating_add(life.blocks);
-        }
-    }
-    let sums = sums.into_iter();
-    sums.map(|((born, gone), (bytes, blocks))| Life {
-        born,
-        gone,
-        bytes,
-        blocks,
-    })
-    .collect()
-}
-
-fn flat(lives: &[Life], step: u64) -> Vec<i64> {
-    let number = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
-    let lives = coarser(lives, step).into_iter();
-    lives
-        .flat_map(|life| {
-            let gone = life.gone.map_or(-1, i64::from);
-            [
-                life.born.into(),
-                gone,
-                number(life.bytes),
-                number(life.blocks),
-            ]
-        })
-        .collect()
-}
-
 /// Labels, numbered by who they are of.
 struct Names<K> {
     list: Vec<String>,
@@ -403,31 +267,8 @@ impl<K: std::hash::Hash + Eq> Names<K> {
     }
 }
 
-/// What all processes had resident, each by its latest sample.
-fn rss(profile: &Profile) -> Vec<(u64, u64)> {
-    let mut steps: Vec<(Nanos, usize, u64)> = Vec::new();
-    for (number, process) in profile.processes.iter().enumerate() {
-        let samples = process.samples.iter();
-        steps.extend(samples.filter_map(|sample| Some((sample.at, number, sample.rss?))));
-        if let Some(end) = &process.ended {
-            steps.push((end.at, number, 0));
-        }
-    }
-    steps.sort_unstable();
-    let mut now = vec![0_u64; profile.processes.len()];
-    let mut curve: Vec<(u64, u64)> = Vec::with_capacity(steps.len());
-    for (at, process, rss) in steps {
-        now[process] = rss;
-        let sum = now.iter().fold(0, |sum: u64, rss| sum.saturating_add(*rss));
-        curve.push((profile.since_start(at).0, sum));
-    }
-    // Of each group the highest, so that no peak is lost.
-    let group = curve.len().div_ceil(MOST_SAMPLES).max(1);
-    let groups = curve.chunks(group);
-    groups
-        .filter_map(|group| group.iter().copied().max_by_key(|(_, rss)| *rss))
-        .collect()
-}
+/// What may be unexplained of a small process without a warning, bytes.
+const SMALL: u64 = 16 << 20;
 
 /// What must be known of the figures.
 fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
@@ -444,7 +285,7 @@ fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
         said.push((true, text.to_owned()));
     }
     said.extend(text::trust(profile));
-    said.extend(books(profile).map(|text| (false, text)));
+    said.extend(books(profile));
     let asked = question.focus.is_some() || question.ignore.is_some() || question.least > 0;
     if asked || !question.threads.is_empty() || !question.processes.is_empty() {
         let text = "Filters were given on the command line: this page has only what they leave.";
@@ -453,17 +294,24 @@ fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
     said
 }
 
-/// How what was traced and what the kernel says add up at the peak.
-fn books(profile: &Profile) -> Option<String> {
+/// How what was traced and what the kernel says add up at the peak; whether they do not.
+fn books(profile: &Profile) -> Option<(bool, String)> {
     let peak = &profile.memory.peak;
     let resident = peak.rss?.saturating_add(peak.swap.unwrap_or(0));
     let (before, unexplained) = (peak.before_attach?, peak.unexplained?);
     let sign = if unexplained < 0 { "-" } else { "" };
-    Some(format!(
+    let text = format!(
         "At the peak the kernel counted {} resident and swapped: {} traced, {} held before attach, {sign}{} unexplained.",
         size::short(resident),
         size::short(peak.live),
         size::short(before),
         size::short(unexplained.unsigned_abs())
-    ))
+    );
+    // Code, thread stacks and what the allocator keeps are some MiB, and a part of what is held.
+    let much = (resident / 4).max(SMALL);
+    let is_much = u64::try_from(unexplained).is_ok_and(|bytes| bytes > much);
+    Some(match is_much {
+        true => (true, format!("This does not add up. {text}")),
+        false => (false, text),
+    })
 }

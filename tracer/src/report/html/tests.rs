@@ -75,11 +75,25 @@ fn a_function_name_cannot_end_the_script() {
 
 #[test]
 fn the_page_refers_to_nothing_outside_of_itself() {
-    let page = page(&profile(two_stacks("load")));
-    for reference in ["http:", "https:", "src=", "url(", "@import", "import("] {
-        assert!(!page.contains(reference), "{reference}");
+    // The libraries name the places that they are from, and XML's name spaces.
+    for text in [PAGE].iter().chain(&STYLES).chain(&SCRIPTS) {
+        for reference in ["http:", "https:", "src=", "url(", "@import", "import("] {
+            assert!(!text.contains(reference), "{reference}");
+        }
     }
-    for place in ["{{style}}", "{{data}}", "{{script}}"] {
+    for library in LIBRARIES {
+        for end in ["</script", "<!--"] {
+            assert!(!library.contains(end), "{end}");
+        }
+    }
+    let page = page(&profile(two_stacks("load")));
+    for place in [
+        "{{style}}",
+        "{{licences}}",
+        "{{data}}",
+        "{{libraries}}",
+        "{{script}}",
+    ] {
         assert!(!page.contains(place), "{place}");
     }
 }
@@ -100,4 +114,80 @@ fn holders_beyond_the_room_there_is_are_added_up() {
     // The smallest ones are those that were added up.
     assert_eq!(bytes[20_000], 100 * 101 / 2);
     assert_eq!(sum(&data["views"][0]["bytes"]), profile.peak.bytes);
+}
+
+#[test]
+fn what_does_not_add_up_is_a_warning() {
+    let warned = |resident: u64| {
+        let mut script = Script::launched("app");
+        script.stack(1, &["load", "main"]);
+        script.allocate(0, 100, 1, 100 * MIB);
+        script.memory(0, 101, resident);
+        script.close(1000, "interrupted");
+        let data = data(&page(&profile(script)));
+        let trust = data["trust"].as_array().unwrap().iter();
+        let mut said = trust.filter(|said| said[1].as_str().unwrap().contains("unexplained"));
+        said.next().expect("the books are told")[0] == true
+    };
+    assert!(!warned(120 * MIB));
+    // Not touched yet, which is no error.
+    assert!(!warned(40 * MIB));
+    assert!(warned(200 * MIB));
+}
+
+#[test]
+fn two_recordings_are_compared_by_name_and_keep_every_byte() {
+    let recorded = |sites: &[(u32, &[&str], u64)]| {
+        let mut script = Script::launched("app");
+        for (stack, frames, size) in sites {
+            script.stack(*stack, frames);
+            script.allocate(1, u64::from(*stack), *stack, *size);
+        }
+        script.close(1000, "interrupted");
+        profile(script)
+    };
+    let before = recorded(&[
+        (1, &["keep@a.c:10", "main@a.c:90"], 100),
+        (2, &["drop@a.c:20", "main@a.c:91"], 30),
+    ]);
+    let after = recorded(&[
+        (7, &["fresh@a.c:5", "main@a.c:96"], 40),
+        (8, &["keep@a.c:11", "main@a.c:95"], 300),
+    ]);
+    let question = Question::default();
+    let (old, new) = (
+        Answer::of(&before, &question),
+        Answer::of(&after, &question),
+    );
+    let mut page = Vec::new();
+    let order = Order::RootFirst;
+    write_difference((&before, &old), (&after, &new), order, &mut page).unwrap();
+    let data = data(std::str::from_utf8(&page).unwrap());
+    let views = data["views"].as_array().unwrap().iter();
+    let sums: Vec<_> = views
+        .map(|view| (&view["name"], sum(&view["bytes"])))
+        .collect();
+    assert_eq!(
+        sums,
+        [
+            (&"after".into(), 340),
+            (&"before".into(), 130),
+            (&"change".into(), 200 + 30 + 40)
+        ]
+    );
+    assert_eq!(data["views"][0]["bytes"].as_array().unwrap().len(), 3);
+    // One `keep`, where it is now.
+    let frames = &data["trie"]["frames"];
+    let named = |column: &str| -> Vec<&str> {
+        let numbers = frames[column].as_array().unwrap().iter();
+        numbers
+            .map(|number| {
+                let number = number.as_u64().unwrap() as usize;
+                data["trie"]["strings"][number].as_str().unwrap()
+            })
+            .collect()
+    };
+    let known: Vec<_> = named("name").into_iter().zip(named("place")).collect();
+    let keep: Vec<_> = known.iter().filter(|(name, _)| *name == "keep").collect();
+    assert_eq!(keep, [&("keep", "a.c:11")]);
 }

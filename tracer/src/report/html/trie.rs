@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::super::difference::comparable;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use crate::event::{ProcessId, StackIndex};
@@ -43,12 +44,17 @@ struct Frames {
     place: Vec<u32>,
     module: Vec<u32>,
     flags: Vec<u8>,
+    kind: Vec<u8>,
 }
 
-type Frame = (u32, u32, u32, u8);
+/// Machine code. The page numbers Python functions 1 and the code of their interpreter 2, and lets its reader choose what to
+/// look at where there are any.
+const NATIVE: u8 = 0;
+
+type Frame = (u32, u32, u32, u8, u8);
 
 /// The stacks. Node 0 is the root; parents come before their children.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Trie {
     strings: Strings,
     frames: Frames,
@@ -60,6 +66,8 @@ pub(super) struct Trie {
     children: HashMap<(u32, u32), u32>,
     #[serde(skip)]
     leaves: HashMap<(ProcessId, StackIndex), u32>,
+    #[serde(skip)]
+    by_name: HashMap<u32, u32>,
 }
 
 impl Trie {
@@ -72,6 +80,7 @@ impl Trie {
             frame_numbers: HashMap::new(),
             children: HashMap::new(),
             leaves: HashMap::new(),
+            by_name: HashMap::new(),
         };
         trie.special("");
         trie
@@ -113,9 +122,40 @@ impl Trie {
         at
     }
 
+    /// The node of a stack by the names of its functions alone, so that it is the same in another recording, whatever the
+    /// process. A function's place is the one it is first met with.
+    pub(super) fn compared(&mut self, profile: &Profile, stack: StackIndex) -> u32 {
+        let frames = profile.frames(stack).unwrap_or_default();
+        if frames.is_empty() {
+            let unknown = self.special(UNKNOWN_STACK);
+            return self.child(0, unknown);
+        }
+        let mut at = 0;
+        for frame in frames.iter().rev() {
+            let label = name::printable(&comparable(frame)).into_owned();
+            let label = self.strings.number(label);
+            let number = match self.by_name.get(&label) {
+                Some(number) => *number,
+                None => {
+                    let (_, place, module, flags, kind) = self.known(frame);
+                    let number = self.frame((label, place, module, flags, kind));
+                    self.by_name.insert(label, number);
+                    number
+                }
+            };
+            at = self.child(at, number);
+        }
+        at
+    }
+
     /// The node for what is not told apart.
     pub(super) fn other(&mut self, profile: &Profile, process: ProcessId) -> u32 {
         let at = self.process(profile, process);
+        self.other_below(at)
+    }
+
+    /// The same, below a node.
+    pub(super) fn other_below(&mut self, at: u32) -> u32 {
         let other = self.special("(other)");
         self.child(at, other)
     }
@@ -132,10 +172,15 @@ impl Trie {
     fn special(&mut self, name: &str) -> u32 {
         let none = self.strings.number(String::new());
         let name = self.strings.number(name.to_owned());
-        self.frame((name, none, none, SPECIAL))
+        self.frame((name, none, none, SPECIAL, NATIVE))
     }
 
     fn named(&mut self, frame: &NamedFrame<'_>) -> u32 {
+        let frame = self.known(frame);
+        self.frame(frame)
+    }
+
+    fn known(&mut self, frame: &NamedFrame<'_>) -> Frame {
         let module = frame.module.map(|module| module.path.to_string_lossy());
         let module = module.map(|path| name::printable(&path).into_owned());
         let mut flags = 0;
@@ -151,18 +196,19 @@ impl Trie {
         let name = self.strings.number(frame.label());
         let place = self.strings.number(frame.place().unwrap_or_default());
         let module = self.strings.number(module.unwrap_or_default());
-        self.frame((name, place, module, flags))
+        (name, place, module, flags, NATIVE)
     }
 
     fn frame(&mut self, frame: Frame) -> u32 {
         let next = self.frames.name.len() as u32;
         let number = *self.frame_numbers.entry(frame).or_insert(next);
         if number == next {
-            let (name, place, module, flags) = frame;
+            let (name, place, module, flags, kind) = frame;
             self.frames.name.push(name);
             self.frames.place.push(place);
             self.frames.module.push(module);
             self.frames.flags.push(flags);
+            self.frames.kind.push(kind);
         }
         number
     }

@@ -156,8 +156,25 @@ fn entries_that_refer_to_nothing_do_no_harm() {
 #[test]
 fn the_main_process_is_followed_through_exec() {
     let mut script = Script::launched("sh -c app");
+    // A child of which only what it executed was seen.
+    script.process(
+        7,
+        Some(0),
+        "sleep 1",
+        Origin::Executed { missed_ns: 0 },
+        5,
+        0,
+    );
     script.exec(0, 1, 10, "app");
     script.exec(1, 2, 20, "app --again");
+    script.process(
+        8,
+        Some(2),
+        "sleep 2",
+        Origin::Executed { missed_ns: 0 },
+        25,
+        0,
+    );
     let profile = script.closed();
     assert_eq!(
         profile

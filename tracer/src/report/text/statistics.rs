@@ -153,7 +153,7 @@ fn top(page: &mut Page<'_>, title: &str, rows: &[Row], options: &TextOptions) ->
         return Ok(());
     }
     page.heading(title)?;
-    for row in own.iter().take(options.top.min(5)) {
+    for row in own.iter().take(options.top) {
         let front = format!(
             "  {:>11}  {:>13}  ",
             size::short(row.bytes),

@@ -169,6 +169,13 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "blocks no longer count",
         "whose address was handed out again: the free was not seen",
     );
+    if profile.folded {
+        said.0.push((
+            Style::Plain,
+            "It holds totals for each stack in place of single events: the peak and the end are exact, other moments known to the nearest of 128 steps."
+                .to_owned(),
+        ));
+    }
     said.note(
         *unpaired_resizes,
         "realloc was",

@@ -1,0 +1,78 @@
+//! Recordings of every version that there was stay readable, and say what they said.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use highwater_tests::highwater;
+use serde_json::Value;
+
+/// Recordings, each beside the report that the highwater which made it gave of it.
+fn kept() -> Vec<(PathBuf, Value)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+    let files = fs::read_dir(&folder).expect("the kept recordings");
+    let files = files.map(|file| file.expect("a kept recording").path());
+    let mut recordings: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|it| it == "hwm"))
+        .collect();
+    recordings.sort();
+    recordings
+        .into_iter()
+        .map(|path| {
+            let report = fs::read(path.with_extension("json")).expect("its report");
+            (path, serde_json::from_slice(&report).expect("JSON"))
+        })
+        .collect()
+}
+
+/// Everything that `older` says, `newer` says too.
+fn differences(at: &str, older: &Value, newer: &Value, found: &mut Vec<String>) {
+    match (older, newer) {
+        (Value::Object(older), Value::Object(newer)) => {
+            for (name, value) in older {
+                let at = format!("{at}.{name}");
+                // The version that reports, and how it writes what it has no figure for.
+                if name == "highwater" {
+                    continue;
+                }
+                match newer.get(name) {
+                    Some(newer) => differences(&at, value, newer, found),
+                    None => found.push(format!("{at} is missing")),
+                }
+            }
+        }
+        (Value::Array(older), Value::Array(newer)) if older.len() == newer.len() => {
+            for (index, (older, newer)) in older.iter().zip(newer).enumerate() {
+                differences(&format!("{at}[{index}]"), older, newer, found);
+            }
+        }
+        _ if older == newer => {}
+        _ => found.push(format!("{at} was {older} and is {newer}")),
+    }
+}
+
+#[test]
+fn recordings_of_all_versions_say_what_they_said() {
+    let kept = kept();
+    let versions: Vec<u8> = kept
+        .iter()
+        .map(|(path, _)| fs::read(path).expect("a recording")[8])
+        .collect();
+    assert_eq!(versions, [1, 2, 3], "one of each version");
+    for (path, report) in kept {
+        let output = highwater_report(&path);
+        let mut found = Vec::new();
+        differences("", &report, &output, &mut found);
+        assert!(found.is_empty(), "{}: {found:#?}", path.display());
+    }
+}
+
+fn highwater_report(path: &Path) -> Value {
+    let output = highwater()
+        .arg("report")
+        .arg(path)
+        .arg("--json")
+        .output()
+        .expect("highwater runs");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}

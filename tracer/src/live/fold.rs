@@ -1,0 +1,320 @@
+//! A live set without its blocks: all that it says of who held what and when, in a form that can be written down.
+//!
+//! A recording that has grown too large keeps this instead of its events. [`LiveSet::unfold`] makes a live set of it again, which
+//! answers as the one that was folded did; only single blocks are not known to it any more, so what is handed back later
+//! is not found. Threads are not told apart in it.
+//!
+//! Why the answers are the same: each figure at a peak was either saved when the value changed after that peak, or is the value itself
+//! ([`crate::peak`]). Folding takes the figure, whichever it is; unfolding puts it back as one that was saved at the clock's
+//! latest tick. Where the clock stands at its maximum, nothing saved is looked at, and the value itself is what both had.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::books::{Balance, Books, Held};
+use super::holdings::Holding;
+use super::lifetimes::{Asker, Era, Eras, Life, Scene};
+use super::process::{BaselineSource, Process};
+use super::sampling::Sampling;
+use super::snapshot::Amount;
+use super::{Kind, LastEnd, LiveSet, Totals};
+use crate::event::{Nanos, ProcessId, StackIndex};
+
+/// All that a live set says, but for the single blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fold {
+    /// What is said of all processes together.
+    pub head: FoldHead,
+    /// Each process.
+    pub processes: Vec<FoldedProcess>,
+}
+
+/// What is said of all processes together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldHead {
+    now: u64,
+    last_end_at: u64,
+    last_end: FoldedBalance,
+    last_end_process: u64,
+    exponent: u8,
+    books: FoldedBooks,
+    eras: Option<FoldedEras>,
+}
+
+/// One process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedProcess {
+    /// Which.
+    pub id: ProcessId,
+    begun: bool,
+    ended: Option<u64>,
+    books: FoldedBooks,
+    totals: Totals,
+    baseline_left: u64,
+    baseline_source: BaselineSource,
+    is_sampled: bool,
+    /// Who holds something in it, or did.
+    pub holdings: Vec<FoldedHolding>,
+}
+
+/// A stack with what of one kind it held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedHolding {
+    stack: StackIndex,
+    kind: Kind,
+    now: Held,
+    at_own_peak: Held,
+    at_peak_of_all: Held,
+    allocated: Amount,
+    lives: Vec<Life>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct FoldedBooks {
+    level: i128,
+    maximum: i128,
+    at_maximum: bool,
+    peak_at: u64,
+    now: FoldedBalance,
+    at_peak: FoldedBalance,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct FoldedBalance {
+    live: Held,
+    freed_baseline: u128,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct FoldedEras {
+    begins: Option<u64>,
+    width: u64,
+    eras: Vec<Era>,
+}
+
+impl From<Balance> for FoldedBalance {
+    fn from(balance: Balance) -> Self {
+        let Balance {
+            live,
+            freed_baseline,
+        } = balance;
+        Self {
+            live,
+            freed_baseline,
+        }
+    }
+}
+
+impl From<FoldedBalance> for Balance {
+    fn from(balance: FoldedBalance) -> Self {
+        let FoldedBalance {
+            live,
+            freed_baseline,
+        } = balance;
+        Self {
+            live,
+            freed_baseline,
+        }
+    }
+}
+
+impl FoldedBooks {
+    fn of(books: &Books) -> Self {
+        let (level, maximum, at_maximum) = books.clock.state();
+        Self {
+            level,
+            maximum,
+            at_maximum,
+            peak_at: books.clock.peak_at().0,
+            now: books.now().into(),
+            at_peak: books.at_peak().into(),
+        }
+    }
+
+    fn unfold(&self) -> Books {
+        let Self {
+            level,
+            maximum,
+            at_maximum,
+            peak_at,
+            now,
+            at_peak,
+        } = *self;
+        // Sums of what is no more than a recording's claim: they shall not overflow later either.
+        let bounded = |level: i128| level.clamp(-LEVEL, LEVEL);
+        let clock = crate::peak::PeakClock::restored(
+            (bounded(level), bounded(maximum), at_maximum),
+            Nanos(peak_at),
+        );
+        Books::restored(clock, now.into(), at_peak.into())
+    }
+}
+
+/// No level comes to more: 2⁶³ blocks of 2⁶⁴ bytes.
+const LEVEL: i128 = i128::MAX >> 1;
+
+impl LiveSet {
+    /// What it says now.
+    pub fn fold(&mut self) -> Fold {
+        let all = &self.all;
+        let processes = self.processes.iter_mut().map(|process| {
+            let mut holdings: Vec<FoldedHolding> = Vec::new();
+            for (holding, lives) in process.lives(all) {
+                holdings.push(FoldedHolding {
+                    stack: holding.stack,
+                    kind: holding.kind,
+                    now: holding.now,
+                    at_own_peak: Held::default(),
+                    at_peak_of_all: Held::default(),
+                    allocated: holding.allocated,
+                    lives,
+                });
+            }
+            let at_peaks = process.at_own_peak().zip(process.at_peak_of_all(all));
+            for (folded, ((_, own), (_, of_all))) in holdings.iter_mut().zip(at_peaks) {
+                folded.at_own_peak = own;
+                folded.at_peak_of_all = of_all;
+            }
+            let (baseline_left, baseline_source) = process.baseline();
+            FoldedProcess {
+                id: process.id,
+                begun: process.begun,
+                ended: process.ended.map(|at| at.0),
+                books: FoldedBooks::of(&process.books),
+                totals: process.totals,
+                baseline_left,
+                baseline_source,
+                is_sampled: process.is_sampled(),
+                holdings,
+            }
+        });
+        let processes = processes.collect();
+        let LastEnd {
+            at,
+            balance,
+            process,
+        } = self.last_end;
+        let head = FoldHead {
+            now: self.now.0,
+            last_end_at: at.0,
+            last_end: balance.into(),
+            last_end_process: process as u64,
+            exponent: self.sampling.0,
+            books: FoldedBooks::of(&self.all),
+            eras: self.eras.as_ref().map(|eras| {
+                let (begins, width, eras) = eras.parts();
+                FoldedEras {
+                    begins: begins.map(|begins| begins.0),
+                    width,
+                    eras: eras.to_vec(),
+                }
+            }),
+        };
+        Fold { head, processes }
+    }
+
+    /// The live set that was folded so.
+    pub fn unfold(fold: &Fold) -> Self {
+        let Fold { head, processes } = fold;
+        let eras = head.eras.as_ref().map(|eras| {
+            let FoldedEras {
+                begins,
+                width,
+                eras,
+            } = eras;
+            Eras::restored(begins.map(Nanos), *width, eras)
+        });
+        let scene = Scene {
+            threads: false,
+            movements: false,
+            eras: eras.is_some(),
+            era: eras.as_ref().map_or(0, Eras::current),
+        };
+        let mut live = Self {
+            all: head.books.unfold(),
+            processes: Vec::new(),
+            movements: Vec::new(),
+            index_of: hashbrown::HashMap::default(),
+            open: 0,
+            now: Nanos(head.now),
+            last_end: LastEnd {
+                at: Nanos(head.last_end_at),
+                balance: head.last_end.into(),
+                process: usize::try_from(head.last_end_process).unwrap_or(usize::MAX),
+            },
+            sampling: Sampling(head.exponent),
+            scene,
+            eras,
+        };
+        for process in processes {
+            if live.index_of.contains_key(&process.id) {
+                continue;
+            }
+            live.index_of.insert(process.id, live.processes.len());
+            let unfolded = process.unfold(&live.all, live.sampling, scene);
+            live.open += usize::from(unfolded.ended.is_none());
+            live.processes.push(unfolded);
+        }
+        live
+    }
+}
+
+impl FoldedHolding {
+    /// How many births and deaths it tells.
+    pub fn lives(&self) -> usize {
+        self.lives.len()
+    }
+}
+
+impl FoldedProcess {
+    fn unfold(&self, all: &Books, sampling: Sampling, scene: Scene) -> Process {
+        let books = self.books.unfold();
+        let mut births: BTreeMap<(u32, u16), Amount> = BTreeMap::new();
+        let mut gone = Vec::new();
+        let mut holdings = Vec::with_capacity(self.holdings.len());
+        for (index, folded) in self.holdings.iter().enumerate() {
+            let asker = Asker {
+                stack: folded.stack,
+                thread: None,
+            };
+            let mut holding = Holding::new(asker, folded.kind, &books, all);
+            holding.now = folded.now.bounded();
+            holding.allocated = folded.allocated;
+            holding
+                .at_own_peak
+                .restore(&books.clock, folded.at_own_peak.bounded());
+            holding
+                .at_peak_of_all
+                .restore(&all.clock, folded.at_peak_of_all.bounded());
+            holdings.push(holding);
+            for life in &folded.lives {
+                let Life {
+                    born,
+                    gone: went,
+                    bytes,
+                    blocks,
+                } = *life;
+                match went {
+                    Some(went) => gone.push((index as u32, born, went, bytes, blocks)),
+                    None => {
+                        let of = births.entry((index as u32, born)).or_default();
+                        of.bytes = of.bytes.saturating_add(bytes);
+                        of.blocks = of.blocks.saturating_add(blocks);
+                    }
+                }
+            }
+        }
+        let mut process = Process::restored(self.id, books, sampling, scene, holdings);
+        process.begun = self.begun;
+        process.ended = self.ended.map(Nanos);
+        process.totals = self.totals;
+        process.restore(
+            (self.baseline_left, self.baseline_source),
+            self.is_sampled,
+            births,
+            gone,
+        );
+        process
+    }
+}

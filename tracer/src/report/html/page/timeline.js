@@ -1,0 +1,179 @@
+// The timeline: uPlot draws it; picking a moment or a window by mouse, finger or keys is ours.
+const peak = views[0].at ?? 0;
+const LENGTH = timeline ? Math.max(data.duration, timeline.begins + timeline.width * timeline.end.length, 1) : 1;
+// Before the process was attached to there is nothing to see.
+const START = timeline ? Math.min(timeline.begins, ...data.rss.slice(0, 1).map(([at]) => at), ...data.marks.map(([, at]) => at)) : 0;
+const line = $('timeline');
+const eraOf = ns => Math.max(0, Math.min(ERAS - 1, Math.floor((ns - timeline.begins) / ERA)));
+const beginOf = era => timeline.begins + era * ERA;
+const endOf = era => Math.min(LENGTH, beginOf(era + 1));
+const curves = [];
+let plot = null, drag = null, top = 1, limited = false;
+
+function plotted() {
+  const { highest, heap, mappings } = timeline;
+  const edges = highest.map((_, i) => timeline.begins + i * timeline.width);
+  edges.push(Math.min(LENGTH, timeline.begins + highest.length * timeline.width));
+  // A step lasts up to the end of its era.
+  const steps = values => [...values, values[values.length - 1] ?? 0];
+  const isMapped = mappings.some(Boolean);
+  curves.push({ name: 'held', style: '--heap', values: highest, fill: '--heap-fill', width: 1.5 });
+  if (isMapped) {
+    curves[0].name = 'held (heap and mappings)';
+    curves.push({ name: 'heap', style: '--blocks', values: heap, width: 1 }, { name: 'mappings', style: '--mappings', values: mappings, width: 1.5 });
+  }
+  const tables = [[edges, ...curves.map(({ values }) => steps(values))]];
+  if (data.rss.length) {
+    curves.push({ name: 'RSS', style: '--rss', width: 1.5, points: data.rss });
+    tables.push([data.rss.map(([at]) => at), data.rss.map(([, bytes]) => bytes)]);
+  }
+  const most = data.rss.reduce((a, b) => Math.max(a, b[1]), highest.reduce((a, b) => Math.max(a, b), 0)) || 1;
+  limited = data.limit !== null && data.limit <= most * 4;
+  top = (limited ? Math.max(most, data.limit) : most) * 1.1;
+  return uPlot.join(tables);
+}
+function startTimeline() {
+  const values = plotted();
+  const axis = { stroke: () => colour('--dim'), font: '11px system-ui, sans-serif', ticks: { show: false } };
+  const grid = { stroke: () => colour('--line'), width: 1 };
+  const powers = Array.from({ length: 60 }, (_, power) => 2 ** power);
+  const tenths = Array.from({ length: 15 }, (_, power) => [1, 2, 5].map(by => by * 10 ** (power + 3))).flat();
+  plot = new uPlot({
+    width: line.clientWidth, height: 170, padding: [14, 22, 0, 0],
+    legend: { show: false },
+    cursor: { drag: { x: false, y: false }, y: false, points: { show: false } },
+    scales: { x: { time: false, range: () => [START, LENGTH] }, y: { range: () => [0, top] } },
+    axes: [
+      { ...axis, grid: { show: false }, size: 24, space: 70, incrs: tenths, values: (_, ticks) => ticks.map(ns => ns ? offset(ns).replace('.000', '').replace('.0s', 's') : '0') },
+      { ...axis, grid, size: 62, space: 34, incrs: powers, values: (_, ticks) => ticks.map(bytes => bytes ? size(bytes).replace('.0', '') : '0') },
+    ],
+    series: [{}, ...curves.map(({ style, fill, width, points }) => ({
+      stroke: () => colour(style), fill: fill && (() => colour(fill)), width, points: { show: false }, spanGaps: true,
+      paths: points ? undefined : uPlot.paths.stepped({ align: 1 }),
+    }))],
+    hooks: { drawAxes: [choose], draw: [annotate] },
+  }, values, line);
+  for (const { name, style } of curves) {
+    const entry = make('span', undefined, $('legend'));
+    make('i', undefined, entry).style.background = `var(${style})`;
+    entry.append(name);
+  }
+  if (data.limit !== null && !limited) make('span', `limit ${size(data.limit)}, far above`, $('legend')).className = 'dim';
+  listen(plot.over);
+  line.setAttribute('aria-valuemin', Math.round(START / 1e6));
+  line.setAttribute('aria-valuemax', Math.round(LENGTH / 1e6));
+  [line.dataset.start, line.dataset.length] = [START, LENGTH];
+  new ResizeObserver(sizeTimeline).observe(line);
+}
+function sizeTimeline() { plot?.setSize({ width: line.clientWidth, height: window.innerWidth <= 480 ? 140 : 170 }); }
+const drawTimeline = () => plot?.redraw(false);
+
+// Under the curves: spans, and what is chosen.
+function choose({ ctx, bbox, valToPos }) {
+  const x = ns => valToPos(ns, 'x', true), dot = uPlot.pxRatio;
+  ctx.save();
+  for (const [, at, end] of data.marks) {
+    if (end === null) continue;
+    ctx.globalAlpha = 0.13; ctx.fillStyle = colour('--mark');
+    ctx.fillRect(x(at), bbox.top, Math.max(dot, x(end) - x(at)), bbox.height);
+  }
+  ctx.globalAlpha = 1;
+  const range = drag && Math.abs(drag.to - drag.from) > 4 ? [drag.from, drag.to].map(nsAt).sort((a, b) => a - b) : moment();
+  if (range) {
+    const [from, to] = range.map(x);
+    ctx.fillStyle = colour('--choice');
+    ctx.fillRect(from, bbox.top, to - from, bbox.height);
+    ctx.fillStyle = colour('--accent');
+    for (const at of [from, to]) ctx.fillRect(at - dot, bbox.top, 2 * dot, bbox.height);
+  }
+  ctx.restore();
+}
+// Over them: marks, the limit and the peak.
+function annotate({ ctx, bbox, valToPos }) {
+  const x = ns => valToPos(ns, 'x', true), y = bytes => valToPos(bytes, 'y', true), dot = uPlot.pxRatio;
+  ctx.save();
+  ctx.font = `${11 * dot}px system-ui, sans-serif`;
+  ctx.textAlign = 'left'; ctx.textBaseline = 'alphabetic'; ctx.lineJoin = 'round';
+  // With a rim, to be read over curves.
+  const say = (text, at, base, style) => {
+    const width = ctx.measureText(text).width;
+    const left = Math.max(bbox.left + 2 * dot, Math.min(at, bbox.left + bbox.width - width - 2 * dot));
+    ctx.setLineDash([]); ctx.lineWidth = 3 * dot; ctx.strokeStyle = colour('--card'); ctx.fillStyle = style;
+    ctx.strokeText(text, left, base);
+    ctx.fillText(text, left, base);
+    return width;
+  };
+  const dashes = (style, from, to) => {
+    ctx.strokeStyle = style; ctx.lineWidth = dot; ctx.setLineDash([4 * dot, 3 * dot]);
+    ctx.beginPath(); ctx.moveTo(...from); ctx.lineTo(...to); ctx.stroke();
+  };
+  // Names that would lie on another go a line lower.
+  const ends = [];
+  for (const [name, at] of [...data.marks].sort((a, b) => a[1] - b[1])) {
+    const style = colour('--mark'), left = x(at) + 3 * dot;
+    dashes(style, [x(at), bbox.top], [x(at), bbox.top + bbox.height]);
+    let row = ends.findIndex(end => end < left);
+    if (row < 0) row = ends.length;
+    if (row < 4) ends[row] = left + say(name.slice(0, 24), left, bbox.top + (11 + 13 * row) * dot, style) + 4 * dot;
+  }
+  if (limited) {
+    dashes(colour('--limit'), [bbox.left, y(data.limit)], [bbox.left + bbox.width, y(data.limit)]);
+    say(`limit ${size(data.limit)}`, bbox.left + 4 * dot, y(data.limit) - 4 * dot, colour('--limit'));
+  }
+  const most = timeline.highest.reduce((a, b) => Math.max(a, b), 0);
+  ctx.fillStyle = colour('--heap');
+  ctx.beginPath(); ctx.arc(x(peak), y(most), 4 * dot, 0, 7); ctx.fill();
+  ctx.font = `600 ${11 * dot}px system-ui, sans-serif`;
+  say(`peak ${size(most)}`, x(peak) + 7 * dot, Math.max(bbox.top - 4 * dot, y(most) - 5 * dot), colour('--heap'));
+  ctx.restore();
+}
+
+function moment() {
+  if (choice.view !== undefined) { const { at } = views[choice.view]; return at === null ? null : [at, at]; }
+  return [choice.from === undefined ? endOf(choice.era) : beginOf(choice.from), endOf(choice.era)];
+}
+function chosen() {
+  if (choice.view !== undefined) {
+    const view = views[choice.view];
+    return view.words + (view.at === null ? '' : `, ${offset(view.at)}`);
+  }
+  const to = offset(endOf(choice.era));
+  return choice.from === undefined ? `live at ${to}` : `allocated from ${offset(beginOf(choice.from))} to ${to} and live then`;
+}
+
+const nsAt = x => Math.max(START, Math.min(LENGTH, plot.posToVal(x, 'x')));
+const placeOf = event => event.clientX - plot.over.getBoundingClientRect().left;
+function listen(over) {
+  over.onpointerdown = event => { drag = { from: placeOf(event), to: placeOf(event) }; over.setPointerCapture(event.pointerId); };
+  over.onpointermove = event => {
+    const x = placeOf(event), ns = nsAt(x), era = Math.floor((ns - timeline.begins) / timeline.width);
+    const before = data.rss.filter(([at]) => at <= ns).pop();
+    const said = curves.filter(({ values }) => values).map(({ name, values }) => `${name.split(' ')[0]} ${size(values[era] ?? 0)}`);
+    if (before) said.push(`RSS ${size(before[1])}`);
+    $('moment-under').textContent = `${offset(ns)}: ${said.join(', ')}`;
+    if (drag) { drag.to = x; drawTimeline(); }
+  };
+  over.onpointerleave = () => { $('moment-under').textContent = $('moment-under').dataset.hint; };
+  over.onpointercancel = () => { drag = null; drawTimeline(); };
+  over.onpointerup = event => {
+    if (!drag) return;
+    const { from } = drag, to = placeOf(event);
+    drag = null;
+    if (Math.abs(to - from) > 4) {
+      const [first, last] = [from, to].sort((a, b) => a - b).map(x => eraOf(nsAt(x)));
+      choice = { from: first, era: last };
+    } else choice = Math.abs(to - plot.valToPos(peak, 'x')) <= 6 ? { view: 0 } : { era: eraOf(nsAt(to)) };
+    show();
+  };
+}
+line.onkeydown = event => {
+  const now = choice.era ?? eraOf((moment() ?? [peak])[0]);
+  const next = { ArrowLeft: now - 1, ArrowRight: now + 1, PageDown: now - 10, PageUp: now + 10, Home: 0, End: ERAS - 1 }[event.key];
+  if (event.key === 'p' || event.key === 'Enter') choice = { view: 0 };
+  else if (next !== undefined) {
+    const era = Math.max(0, Math.min(ERAS - 1, next));
+    choice = event.shiftKey ? { from: Math.min(choice.from ?? now, era), era } : { era };
+  } else return;
+  event.preventDefault();
+  show();
+};

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{command, page};
 
 /// How deep in a crate licences are looked for: the C libraries that crates bring lie that deep.
-const DEPTH: usize = 3;
+const DEPTH: usize = 4;
 
 /// Parts that are no crates, and where Debian or rustup keep what they say of themselves.
 const GLIBC: &str = "/usr/share/doc/libc6-dev/copyright";

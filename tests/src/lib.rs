@@ -29,6 +29,7 @@ mod memory;
 mod privilege;
 mod process;
 mod program;
+mod python;
 mod recorder;
 mod report;
 mod victim;
@@ -43,6 +44,7 @@ pub use process::{Outcome, Running, run};
 pub use program::{
     highwater, highwater_binary, speedscope, try_victim_program, victim_names, victim_program,
 };
+pub use python::{CPython, PythonFrame, every_cpython, python_victim, told_python_stacks};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use victim::{Conversation, Truth, Victim};

@@ -222,6 +222,11 @@ impl Launched {
         self.conversation.send(command);
     }
 
+    /// Every line that the victim has said up to now.
+    pub fn said(&self) -> &[String] {
+        self.conversation.said()
+    }
+
     /// Sends the recorder a signal.
     #[track_caller]
     pub fn signal(&self, signal: libc::c_int) {

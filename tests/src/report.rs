@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::process::run;
 use crate::program::highwater;
+use crate::python::PythonFrame;
 use crate::victim::Truth;
 
 /// A report of schema 1.
@@ -50,6 +51,8 @@ pub struct Holder {
     pub functions: Vec<String>,
     /// The frames of its stack, leaf first; an inlined function is none.
     pub frames: Vec<Frame>,
+    /// The Python functions on its stack, leaf first.
+    pub python: Vec<PythonFrame>,
     /// Whether its stack goes on beyond its last frame.
     pub truncated: bool,
     /// Bytes held.
@@ -154,7 +157,17 @@ impl Report {
     /// The report of a recording.
     #[track_caller]
     pub fn of(file: &Path) -> Self {
-        let outcome = run(highwater().arg("report").arg(file).arg("--json"));
+        Self::with(file, &[])
+    }
+
+    /// The same, with further options.
+    #[track_caller]
+    pub fn with(file: &Path, options: &[&str]) -> Self {
+        let outcome = run(highwater()
+            .arg("report")
+            .arg(file)
+            .arg("--json")
+            .args(options));
         outcome.assert_says(0, &[]);
         let value: Value = serde_json::from_str(&outcome.stdout)
             .unwrap_or_else(|error| panic!("the report is no JSON: {error}: {outcome:#?}"));
@@ -369,6 +382,7 @@ impl Report {
                 kind: holder["kind"].as_str().unwrap_or_default().to_owned(),
                 functions: self.functions(&holder["stack"]),
                 frames: self.frames(&holder["stack"]),
+                python: self.python(&holder["stack"]),
                 truncated: list(&self.0, "truncated_stacks").contains(&holder["stack"]),
                 bytes: number(holder, "bytes"),
                 blocks: number(holder, "blocks"),
@@ -398,6 +412,18 @@ impl Report {
                     module: frame["module"].as_str().map(str::to_owned),
                     offset: frame["offset"].as_u64().unwrap_or_default(),
                 },
+                function: function(frame),
+            })
+            .collect()
+    }
+
+    /// The Python functions of a stack, leaf first.
+    fn python(&self, stack: &Value) -> Vec<PythonFrame> {
+        self.stack(stack)
+            .filter(|frame| frame["kind"] == "python")
+            .map(|frame| PythonFrame {
+                file: frame["file"].as_str().unwrap_or_default().to_owned(),
+                line: frame["line"].as_u64(),
                 function: function(frame),
             })
             .collect()

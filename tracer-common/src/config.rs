@@ -36,9 +36,11 @@ pub struct KernelOffsets {
     pub task_status: u32,
     /// `mm_struct.brk`: the program break.
     pub mm_break: u32,
+    /// `task_struct.thread.fsbase`: a thread's descriptor in user memory.
+    pub task_fsbase: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 64);
+const _: () = assert!(size_of::<KernelOffsets>() == 68);
 
 /// Offsets that stand for members of `task_struct` in loads that the loader patches: no program has such a load of its
 /// own. `sas_ss_sp`, and behind it `sas_ss_size` and `sas_ss_flags`.

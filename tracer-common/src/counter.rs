@@ -51,9 +51,19 @@ pub enum Counter {
     VerifiedFrames = 21,
     /// Sampled blocks not sent: the table of sampled blocks had no room, so their frees could not have been told.
     DroppedSamples = 22,
+    /// Stacks of a thread with a Python state that is not its own, or could not be read: native frames only.
+    PythonStateUnknown = 23,
+    /// Python frames that could not be read, or were none: what lies beyond is missing.
+    PythonUnreadable = 24,
+    /// Stacks whose Python frames were cut at their limit.
+    PythonDepth = 25,
+    /// Python code objects not sent: the stack ring was full. They are sent again at their next use.
+    LostPythonCode = 26,
+    /// Python frames read.
+    PythonFrames = 27,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 23;
+    pub const COUNT: u32 = 28;
 }

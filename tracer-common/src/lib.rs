@@ -10,6 +10,7 @@ pub mod counter;
 pub mod event;
 pub mod loss;
 pub mod process;
+pub mod python;
 pub mod sampling;
 pub mod stack;
 pub mod unwind;

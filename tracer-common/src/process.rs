@@ -32,8 +32,8 @@ pub struct TracedProcess {
     pub code_count: u32,
     /// Raised by the user side whenever code ranges or tables have changed: remembered walks are dropped.
     pub code_generation: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Its Python interpreter: which of `INTERPRETERS`; 0: it has none.
+    pub interpreter: u32,
 }
 
 const _: () = assert!(size_of::<TracedProcess>() == 64);
@@ -62,11 +62,13 @@ pub struct ProcessUpdate {
     pub code_start: u32,
     /// As in [`TracedProcess`].
     pub code_count: u32,
+    /// As in [`TracedProcess`].
+    pub interpreter: u32,
 }
 
 /// Flags and the place of the library are set.
 pub const UPDATE_LIBRARY: u32 = 1;
-/// The place of code ranges is set, and a new code generation begins.
+/// The place of code ranges and the interpreter are set, and a new code generation begins.
 pub const UPDATE_CODE: u32 = 2;
 /// A new mapping epoch begins.
 pub const UPDATE_EPOCH: u32 = 4;
@@ -90,7 +92,7 @@ impl ProcessUpdate {
             self.allocator_start,
             self.allocator_end,
             pair(self.code_start, self.code_count),
-            0,
+            u64::from(self.interpreter),
             0,
             0,
             0,
@@ -114,6 +116,7 @@ impl ProcessUpdate {
             allocator_end: argument(5),
             code_start: low(6),
             code_count: high(6),
+            interpreter: low(7),
         }
     }
 }

@@ -3,7 +3,8 @@
 /// Deepest stack sent whole; deeper ones keep their leaf end and are counted.
 pub const MAX_FRAMES: usize = 1024;
 
-/// Head of a stack definition in the stack ring; `count` return addresses (u64, leaf first) follow.
+/// Head of a stack definition in the stack ring; `count` return addresses (u64, leaf first) follow, then `python`
+/// [`PythonFrame`](crate::python::PythonFrame)s.
 ///
 /// `identity` is a hash of the frames, the process and its epoch; `check` is a second, independent hash, so that a
 /// collision is found instead of booked to a stranger.
@@ -22,9 +23,15 @@ pub struct StackHead {
     pub count: u16,
     /// A `CUT_*`: why the walk ended.
     pub cut: u16,
+    /// Python frames that follow.
+    pub python: u16,
+    /// 1: there were more of them.
+    pub python_cut: u16,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<StackHead>() == 24);
+const _: () = assert!(size_of::<StackHead>() == 32);
 
 /// The walk reached the end of the stack.
 pub const CUT_NOT: u16 = 0;

@@ -63,7 +63,7 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         code_start: parent.code_start,
         code_count: parent.code_count,
         code_generation: parent.code_generation,
-        reserved: 0,
+        interpreter: parent.interpreter,
     };
     let registered = PROCESSES.insert(tgid, child, 0).is_ok();
     thread::process_changed();
@@ -102,6 +102,7 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     process.allocator_start = 0;
     process.allocator_end = 0;
     process.code_count = 0;
+    process.interpreter = 0;
     process.code_generation += 1;
     thread::process_changed();
     thread::forget(tid);

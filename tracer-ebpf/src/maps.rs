@@ -11,6 +11,7 @@ use highwater_common::{
     counter::Counter,
     loss::Losses,
     process::{MAX_PROCESSES, TracedProcess},
+    python::{Interpreter, MAX_INTERPRETERS},
     sampling::{QUANTILES, Sampling},
     unwind::{CodeRange, MAX_CODE_RANGES, MAX_RULES, MAX_TABLES, Rule, TABLE_FLAGS},
 };
@@ -18,7 +19,7 @@ use highwater_common::{
 use crate::{
     blocks::{LINES, WAYS},
     thread::{MAX_THREADS, Thread},
-    walk::{Memory, WALK_MEMORIES},
+    walk::{CodeKey, Memory, WALK_MEMORIES},
 };
 
 /// Events, in program order. The user side sets the size (`--ring`).
@@ -89,6 +90,14 @@ pub static TABLES: btf_maps::ArrayOfMaps<
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 
+/// The Python interpreters of traced processes; the first place stands for none.
+#[map]
+pub static INTERPRETERS: Array<Interpreter> = Array::with_max_entries(MAX_INTERPRETERS, 0);
+
+/// Python code objects already sent. May forget: a code object is then sent again.
+#[map]
+pub static SENT_CODE: LruHashMap<CodeKey, u8> = LruHashMap::with_max_entries(32 << 10, 0);
+
 /// See [`Counter`]. Added to atomically: a preempted program's plain addition would lose the other's.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
@@ -125,4 +134,5 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     return_instance_next: u32::MAX,
     task_status: u32::MAX,
     mm_break: u32::MAX,
+    task_fsbase: u32::MAX,
 });

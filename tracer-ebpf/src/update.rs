@@ -35,6 +35,7 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
     if update.what & UPDATE_CODE != 0 {
         process.code_start = update.code_start;
         process.code_count = update.code_count;
+        process.interpreter = update.interpreter;
         // In large steps: `hw_exec` and `hw_remap` take small ones, and a number must not come twice.
         process.code_generation = (process.code_generation | 0xffff).wrapping_add(1);
     }
@@ -52,6 +53,7 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
         process.allocator_start = 0;
         process.allocator_end = 0;
         process.code_count = 0;
+        process.interpreter = 0;
         thread::process_changed();
         return UPDATED_TOO_LATE;
     }

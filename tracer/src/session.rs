@@ -18,6 +18,7 @@ mod memory;
 mod ordinals;
 mod preflight;
 mod progress;
+mod python;
 mod quality;
 pub mod rate;
 mod recording;
@@ -125,6 +126,8 @@ pub struct Options {
     pub max_overhead: Option<f64>,
     /// Size of the event ring, bytes.
     pub ring_bytes: u32,
+    /// A launched Python is to ask malloc for every object.
+    pub python_allocators: bool,
     /// A kind of link instead of the best that works.
     pub link: Option<LinkKind>,
     /// What to do before attaching to a process that runs.
@@ -241,6 +244,7 @@ struct Session {
     frames: FrameInterner,
     modules: code::Modules,
     unwinding: unwind::Unwinding,
+    python: python::Pythons,
     sideband: Option<Sideband>,
     processes: HashMap<u32, follow::Followed>,
     /// When processes that have mapped code are to be looked at again.
@@ -365,6 +369,7 @@ pub async fn record(
         frames: FrameInterner::new(),
         modules: code::Modules::default(),
         unwinding,
+        python: python::Pythons::new(!opening.redacted),
         sideband,
         processes: HashMap::new(),
         code_due: None,
@@ -444,7 +449,15 @@ impl Session {
                 None
             }
             Subject::Command { command } => {
-                let launched = launch::Launched::hold(&command)?;
+                let mut environment = Vec::new();
+                if self.options.python_allocators {
+                    environment.push(("PYTHONMALLOC", "malloc"));
+                    self.quality.remark(
+                        "Python ran with PYTHONMALLOC=malloc, as asked for by --python-allocators"
+                            .to_owned(),
+                    );
+                }
+                let launched = launch::Launched::hold(&command, &environment)?;
                 self.root = launched.pid();
                 let kind = self.hold(&launched)?;
                 opening.link = kind.to_string();
@@ -493,6 +506,7 @@ impl Session {
                 },
                 _ = sampling.tick() => {
                     self.sample_all();
+                    self.examine_pythons();
                     if let Some(reason) = self.govern() {
                         progress.end();
                         return reason;
@@ -540,11 +554,15 @@ impl Session {
     /// Takes what one look at the rings found through all stages.
     fn take(&mut self, batch: Batch) {
         let Batch {
+            code,
             stacks,
             events,
             malformed,
         } = batch;
         self.quality.malformed_events += malformed;
+        for definition in code {
+            self.know_python_code(definition);
+        }
         self.undefined.extend(stacks);
         self.define_stacks();
         for raw in events {
@@ -748,9 +766,13 @@ impl Session {
             self.recording.fold(&mut self.live, self.seen, true);
         }
         let losses = self.losses();
-        let quality = self
-            .quality
-            .sum(&self.kernel, &self.stacks, self.frames.folded(), losses);
+        let quality = self.quality.sum(
+            &self.kernel,
+            &self.stacks,
+            self.frames.folded(),
+            self.python.quality(),
+            losses,
+        );
         self.write(&Entry::Quality(quality));
         self.write(&Entry::Closing(Closing {
             ended_ns: at.0,

@@ -8,11 +8,12 @@ use aya_ebpf::{
 };
 use highwater_common::{
     process::TracedProcess,
+    python::{CodeRecord, MAX_PYTHON_FRAMES},
     stack::{CUT_DEPTH, MAX_FRAMES, StackHead},
     unwind::{CodeRange, SAVED_RBP},
 };
 
-use super::find::Search;
+use super::{find::Search, python::Python};
 use crate::{atomic, maps::WALKS};
 
 /// How many walks are kept: of that many threads, the last one.
@@ -26,6 +27,10 @@ const WINDOW_WORDS: usize = 128;
 pub const NO_WINDOW: u64 = 1 << 62;
 /// How many of them lie below the one that was asked for: the registers that a callee has saved lie below its return address.
 const WORDS_BELOW: u64 = 8;
+
+/// Words that can follow a stack's head: more than there are, so that a mask bounds them.
+const SENT_WORDS: usize = 4 * MAX_FRAMES;
+const _: () = assert!(MAX_FRAMES + 2 * MAX_PYTHON_FRAMES <= SENT_WORDS);
 
 /// How many rules are kept at hand.
 const KNOWN_RULES: usize = 256;
@@ -104,8 +109,10 @@ pub struct Memory {
     pub root_return: u64,
     /// A `CUT_*`: how it ended.
     pub remembered_cut: u64,
-    /// Identity under which it was sent, 0 if it was not.
+    /// Identity under which it was sent, 0 if it was not...
     pub sent: u64,
+    /// ... with these Python frames.
+    pub sent_python: u64,
 
     /// A `CUT_*`: how the walk under way ended.
     pub cut: u64,
@@ -159,9 +166,14 @@ pub struct Memory {
     pub known_rules: [KnownRule; KNOWN_RULES],
 
     pub frames: [Frame; MAX_FRAMES],
-    /// What is sent: the head and the addresses behind it, leaf first.
+    /// What is sent: the head and the addresses behind it, leaf first; then Python frames, of two words each.
     pub head: StackHead,
-    pub addresses: [u64; MAX_FRAMES],
+    pub addresses: [u64; SENT_WORDS],
+
+    /// The Python frames, as they are now.
+    pub python: Python,
+    /// A code object that is sent.
+    pub code: CodeRecord,
 }
 
 /// Where a walk starts: in a caller, just behind its call.
@@ -271,7 +283,12 @@ impl Memory {
     /// Puts down an address to be sent.
     #[inline(always)]
     pub fn put_address(&mut self, index: u64, address: u64) {
-        unsafe { *self.addresses.get_unchecked_mut(bounded(index)) = address };
+        const _: () = assert!(SENT_WORDS == 4096);
+        let mut index = index;
+        unsafe {
+            asm!("{0} &= 4095", inout(reg) index, options(pure, nomem, nostack));
+            *self.addresses.get_unchecked_mut(index as usize) = address;
+        }
     }
 
     /// A word of the stack as it is now; of a walk that has begun by forgetting the window.

@@ -13,14 +13,19 @@
 //! that bases were read from are compared as well, and frames above a register that is still in the processor are not
 //! taken over. Frames are kept outermost first, each with the hash of all frames from the outermost to itself, so that what is
 //! taken over needs no hashing ([`settle`]).
+//!
+//! Frames of Python functions are a list beside these, read anew each time ([`python`]).
 
+mod code;
 mod find;
 mod memory;
+mod python;
 mod send;
 mod settle;
 mod step;
 mod verify;
 
+pub use code::CodeKey;
 use memory::Start;
 pub use memory::{Memory, WALK_MEMORIES};
 
@@ -129,6 +134,7 @@ fn from(
         step::all(&mut walk);
         settle::all(process, &mut walk);
     }
+    python::take(process, &mut walk);
     let identity = send::stack(process, &mut walk);
     let memory = walk.memory();
     let cut = memory.cut as u16;

@@ -6,10 +6,11 @@ use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{
     counter::Counter,
     process::TracedProcess,
+    python::MAX_PYTHON_FRAMES,
     stack::{MAX_FRAMES, StackHead},
 };
 
-use super::{Walk, is_settled, settle::mix};
+use super::{Walk, code, is_settled, settle::mix};
 use crate::{
     emit::count,
     maps::{SENT, STACKS},
@@ -19,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
     let memory = walk.memory();
-    if memory.sent != 0 {
+    if memory.sent != 0 && memory.sent_python == memory.python.hash {
         // The last stack once more.
         return memory.sent;
     }
@@ -31,6 +32,11 @@ pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
         let leaf = memory.frame(frames - 1);
         (leaf.hash, leaf.check)
     };
+    let python = &memory.python;
+    let (hash, check) = (
+        mix(hash ^ python.hash, 0x9fb2_1c65_1e98_df25),
+        mix(check ^ python.check, 0xd6e8_feb8_6659_fd93),
+    );
     if !is_settled(memory.cut) {
         memory.count = 0;
     }
@@ -59,6 +65,7 @@ fn define(
     };
     if known {
         memory.sent = identity;
+        memory.sent_python = memory.python.hash;
         return identity;
     }
     memory.position = frames;
@@ -78,11 +85,22 @@ fn define(
         epoch: process.epoch,
         count: frames as u16,
         cut: memory.cut as u16,
+        python: memory.python.count as u16,
+        python_cut: memory.python.is_cut() as u16,
+        reserved: 0,
     };
+    if memory.python.count != 0 {
+        code::all(walk);
+    }
+    let memory = walk.memory();
+    let python = memory.python.count;
+    if python > MAX_PYTHON_FRAMES as u64 {
+        return 0;
+    }
     let definition = unsafe {
         core::slice::from_raw_parts(
             (&raw const memory.head).cast::<u8>(),
-            size_of::<StackHead>() + frames as usize * 8,
+            size_of::<StackHead>() + frames as usize * 8 + python as usize * 16,
         )
     };
     // Remembered only once it is on its way: a definition that found no room is sent again at its next use.
@@ -92,6 +110,7 @@ fn define(
     {
         let _ = SENT.insert(identity, check, 0);
         memory.sent = identity;
+        memory.sent_python = memory.python.hash;
     } else {
         count(Counter::LostStacks);
     }

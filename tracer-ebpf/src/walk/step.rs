@@ -265,7 +265,7 @@ pub fn true_return(slot: u64, found: u64) -> u64 {
 /// A word of a kernel structure; 0 where there is none. (An `Option` here becomes a register that the verifier takes for
 /// one never written.)
 #[inline(always)]
-fn kernel_word(structure: u64, offset: u32) -> u64 {
+pub fn kernel_word(structure: u64, offset: u32) -> u64 {
     let mut word = 0u64;
     if structure != 0 && offset != u32::MAX {
         unsafe {

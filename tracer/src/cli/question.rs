@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use regex::Regex;
 
 use super::kind::OfKind;
 use super::output::Usage;
 use crate::record::reader;
 use crate::report::question::{Point, Question, When, Window};
+use crate::report::view::View;
 use crate::report::{Profile, Threads, size};
 
 /// What is asked of a recording.
@@ -47,8 +48,29 @@ pub(super) struct Asked {
     /// Nothing smaller than this (250KiB, 1MB)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     min: Option<u64>,
+    /// Which frames of Python programs: python functions, native ones, or all; without it, both but for the interpreter's own
+    #[arg(long, value_name = "FRAMES")]
+    frames: Option<Frames>,
     #[command(flatten)]
     of_kind: OfKind,
+}
+
+/// Frames to show.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Frames {
+    Python,
+    Native,
+    All,
+}
+
+impl From<Frames> for View {
+    fn from(frames: Frames) -> Self {
+        match frames {
+            Frames::Python => Self::Python,
+            Frames::Native => Self::Native,
+            Frames::All => Self::All,
+        }
+    }
 }
 
 impl Asked {
@@ -81,6 +103,7 @@ impl Asked {
             focus: self.focus.clone(),
             ignore: self.ignore.clone(),
             least: self.min.unwrap_or(0),
+            view: self.frames.map_or(View::Telling, View::from),
         })
     }
 
@@ -97,6 +120,7 @@ impl Asked {
             focus,
             ignore,
             min,
+            frames: _,
             of_kind: _,
         } = self;
         let windows = at.is_some() || between.is_some() || *growing || *allocated;

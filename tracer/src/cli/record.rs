@@ -78,6 +78,10 @@ pub(super) struct Arguments {
     /// Leave arguments out of all command lines in the recording: they may be secret
     #[arg(long)]
     redact: bool,
+    /// Python's small objects too, one by one: the command is run with PYTHONMALLOC=malloc. Slower; without it, the arenas that
+    /// they lie in are what counts
+    #[arg(long)]
+    python_allocators: bool,
     /// Kind of probe link (session, multi or perf) instead of the best that works
     #[arg(long, value_name = "KIND", hide = true)]
     link: Option<LinkKind>,
@@ -182,9 +186,15 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         preflight,
         yes,
         redact,
+        python_allocators,
         link,
         command,
     } = arguments;
+    if python_allocators && pid.is_some() {
+        let words = "--python-allocators is for a command that is launched: an interpreter chooses its allocator as it starts.\n\
+             Start the program with PYTHONMALLOC=malloc in its environment, and attach to it without this option";
+        return Err(Usage(words.to_owned()).into());
+    }
     let to_stdout = output.as_ref().is_some_and(|path| path.as_os_str() == "-");
     if to_stdout {
         check_stdout(pid.is_none())?;
@@ -224,6 +234,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         sample,
         max_overhead,
         ring_bytes: ring,
+        python_allocators,
         link,
         preflight: Preflight {
             window: preflight,

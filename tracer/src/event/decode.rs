@@ -7,10 +7,12 @@ use highwater_common::{
         MAPPING_COMMITTED, MAPPING_FILE, MAPPING_KEEPS_OLD, MAPPING_SHARED, MAPPING_STACK,
         RawEvent, SAMPLING_SHIFT,
     },
+    python::MAX_PYTHON_FRAMES,
     stack::{CUT_NO_CODE, CUT_NOT, CUT_PENDING, MAX_FRAMES, StackHead},
 };
 
 use super::mapping::{Mapping, Range, Traits};
+use super::python;
 use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
 
 /// What a record of the event ring says. Processes are named as the kernel side names them (see
@@ -82,6 +84,10 @@ pub struct StackDefinition {
     pub met_new_code: bool,
     /// Return addresses, leaf first.
     pub frames: Vec<Address>,
+    /// Python frames, leaf first.
+    pub python: Vec<python::Frame>,
+    /// There were more of them.
+    pub python_cut: bool,
 }
 
 /// Reads one record of the event ring.
@@ -113,13 +119,19 @@ pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
         epoch: fields.u32()?,
         count: fields.u16()?,
         cut: fields.u16()?,
+        python: fields.u16()?,
+        python_cut: fields.u16()?,
+        reserved: fields.u32()?,
     };
     let count = usize::from(head.count);
-    if count > MAX_FRAMES {
+    if count > MAX_FRAMES || usize::from(head.python) > MAX_PYTHON_FRAMES {
         return None;
     }
     let frames = (0..count)
         .map(|_| fields.u64().map(Address))
+        .collect::<Option<_>>()?;
+    let python = (0..head.python)
+        .map(|_| python::Frame::read(&mut fields))
         .collect::<Option<_>>()?;
     Some(StackDefinition {
         identity: head.identity,
@@ -129,6 +141,8 @@ pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
         truncated: head.cut != CUT_NOT,
         met_new_code: matches!(head.cut, CUT_PENDING | CUT_NO_CODE),
         frames,
+        python,
+        python_cut: head.python_cut != 0,
     })
 }
 
@@ -315,20 +329,26 @@ fn kind(byte: u8) -> Option<EventKind> {
 }
 
 /// Little-endian fields from the front of a record.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*field)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
@@ -505,10 +525,16 @@ mod tests {
 
     #[test]
     fn a_stack_that_claims_more_frames_than_it_has_is_refused() {
-        let mut bytes = [0u8; 24 + 8];
+        let mut bytes = [0u8; 32 + 8];
         bytes[20] = 2;
         assert!(stack_definition(&bytes).is_none());
         bytes[20] = 1;
+        bytes[24] = 1;
+        assert!(
+            stack_definition(&bytes).is_none(),
+            "no Python frame follows"
+        );
+        bytes[24] = 0;
         assert_eq!(
             stack_definition(&bytes).map(|stack| stack.frames.len()),
             Some(1)

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod mapping;
+pub mod python;
 pub mod ring;
 
 pub use highwater_common::cookie::Function;

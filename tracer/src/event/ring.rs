@@ -21,6 +21,7 @@ use rustix::event::epoll;
 use tokio::sync::mpsc::Sender;
 
 use super::decode::{self, StackDefinition};
+use super::python::{self, CodeDefinition};
 use crate::probe::kernel::Rings;
 
 /// How long it waits while events keep coming.
@@ -33,6 +34,8 @@ const BATCH: usize = 32 << 10;
 /// What one look at the rings found. Every stack that an event refers to is here or came earlier, unless it was lost.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// New Python code objects: those of the stacks are here or came earlier.
+    pub code: Vec<CodeDefinition>,
     /// New stacks.
     pub stacks: Vec<StackDefinition>,
     /// Events, in program order.
@@ -44,11 +47,12 @@ pub struct Batch {
 impl Batch {
     fn is_empty(&self) -> bool {
         let Self {
+            code,
             stacks,
             events,
             malformed,
         } = self;
-        stacks.is_empty() && events.is_empty() && *malformed == 0
+        code.is_empty() && stacks.is_empty() && events.is_empty() && *malformed == 0
     }
 }
 
@@ -127,6 +131,13 @@ impl Reader {
         }
         batch.events = merge(events, &mut self.spilled, if caught_up { older } else { 0 });
         while let Some(record) = self.rings.stacks.next() {
+            if python::is_code(&record) {
+                match python::code_definition(&record) {
+                    Some(code) => batch.code.push(code),
+                    None => batch.malformed += 1,
+                }
+                continue;
+            }
             match decode::stack_definition(&record) {
                 Some(stack) => batch.stacks.push(stack),
                 None => batch.malformed += 1,

@@ -98,9 +98,11 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         return_instance_next: none,
         task_status: none,
         mm_break: none,
+        task_fsbase: none,
     };
     // Members of members: where the outer one lies, and where in it the inner one.
     let (mut thread_info, mut thread_status) = (None, None);
+    let (mut thread, mut thread_fsbase) = (None, None);
     // Most of `mm_struct` is in a structure without a name, so that the kernel can be built with its members shuffled.
     let (mut parts_of_mm, mut unnamed_with_break) = (Vec::new(), HashMap::new());
     // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
@@ -128,6 +130,7 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                 | b"uprobe_task"
                 | b"return_instance"
                 | b"thread_info"
+                | b"thread_struct"
                 | b"mm_struct"
                 | b""),
             ) => {
@@ -142,6 +145,14 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                         }
                         (b"thread_info", b"status") => {
                             thread_status = Some(offset);
+                            continue;
+                        }
+                        (b"task_struct", b"thread") => {
+                            thread = Some(offset);
+                            continue;
+                        }
+                        (b"thread_struct", b"fsbase") => {
+                            thread_fsbase = Some(offset);
                             continue;
                         }
                         (b"mm_struct", b"") => {
@@ -198,6 +209,9 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
     if let (Some(outer), Some(inner)) = (thread_info, thread_status) {
         offsets.task_status = outer.saturating_add(inner);
     }
+    if let (Some(outer), Some(inner)) = (thread, thread_fsbase) {
+        offsets.task_fsbase = outer.saturating_add(inner);
+    }
     for (part, outer) in parts_of_mm {
         if let Some(inner) = unnamed_with_break.get(&part) {
             offsets.mm_break = outer.saturating_add(*inner);
@@ -232,6 +246,7 @@ mod tests {
             return_instance_next,
             task_status,
             mm_break,
+            task_fsbase,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -250,6 +265,7 @@ mod tests {
             return_instance_next,
             task_status,
             mm_break,
+            task_fsbase,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

@@ -128,7 +128,7 @@ fn measure_in(
         allocator_end: called.own_code.end,
         ..TracedProcess::default()
     })?;
-    kernel.set_code(identity, &[child.code], false)?;
+    kernel.set_code(identity, &[child.code], 0, false)?;
     let _allocations = Link::place(kernel, kind, library, malloc, pid)?;
     let allocating = child.median(PROBED_PAIRS)?;
     let _frees = Link::place(kernel, kind, library, free, pid)?;

@@ -24,6 +24,7 @@ use highwater_common::{
         GENERATION_BITS, ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY,
         UPDATED_NOTHING,
     },
+    python::Interpreter,
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
     unwind::CodeRange,
 };
@@ -94,6 +95,7 @@ pub struct Kernel {
     selftest: Array<MapData, u64>,
     calls: PerCpuArray<MapData, u64>,
     scan: Array<MapData, u64>,
+    interpreters: Array<MapData, Interpreter>,
     tables: Tables,
     /// Links of tracepoints that aya does not hold.
     links: Vec<OwnedFd>,
@@ -154,6 +156,7 @@ impl Kernel {
         let selftest = take(&mut ebpf, "SELFTEST")?;
         let calls = take(&mut ebpf, "CALLS")?;
         let scan = take(&mut ebpf, "SCAN")?;
+        let interpreters = take(&mut ebpf, "INTERPRETERS")?;
         let tables = Tables::new(
             table_maps,
             take(&mut ebpf, "RULES")?,
@@ -176,6 +179,7 @@ impl Kernel {
             selftest,
             calls,
             scan,
+            interpreters,
             tables,
             links: Vec::new(),
             memory_bytes,
@@ -187,12 +191,13 @@ impl Kernel {
         &mut self.tables
     }
 
-    /// Tells the kernel side where a process's code lies now, and of a new mapping epoch in the same moment; remembered walks
+    /// Tells the kernel side where a process's code lies now, which interpreter it has, and of a new mapping epoch in the same moment; remembered walks
     /// of it are dropped. Nothing happens if `identity` (the kernel side's) is not what the process is any more.
     pub fn set_code(
         &mut self,
         identity: u32,
         ranges: &[CodeRange],
+        interpreter: u32,
         new_epoch: bool,
     ) -> Result<(), ProbeError> {
         let tgid = identity >> GENERATION_BITS;
@@ -207,9 +212,24 @@ impl Kernel {
             what: UPDATE_CODE | epoch,
             code_start,
             code_count,
+            interpreter,
             ..ProcessUpdate::default()
         })?;
         Ok(())
+    }
+
+    /// Tells the kernel side of a Python interpreter.
+    pub fn set_interpreter(
+        &mut self,
+        slot: u32,
+        interpreter: Interpreter,
+    ) -> Result<(), ProbeError> {
+        self.interpreters
+            .set(slot, interpreter, 0)
+            .map_err(|source| ProbeError::Map {
+                name: "INTERPRETERS",
+                source,
+            })
     }
 
     /// Changes what the kernel side knows of a process, which may be about to change it as well. Says what became of it:

@@ -17,8 +17,8 @@ use super::format::OPTIONAL;
 use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, FoldPart, Frame, FrameIndex, FrameNames, FunctionName, Mark, MarkKind,
-    MemorySample, Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
+    EndReason, Entry, FoldPart, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Mark,
+    MarkKind, MemorySample, Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -37,6 +37,9 @@ const TRIE_STACK: u8 = 11;
 pub(super) const FOLD: u8 = 12;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
+
+const PYTHON: u8 = 1;
+const INTERPRETER: u8 = 2;
 
 const MOMENT: u8 = 1;
 const BEGIN: u8 = 2;
@@ -163,10 +166,16 @@ fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
         index,
         module,
         offset,
+        kind,
     } = frame;
     put(to, index.0.into());
     put(to, module.map_or(0, |module| u64::from(module.0) + 1));
     put(to, offset);
+    match kind {
+        FrameKind::Native => {}
+        FrameKind::Python => to.push(PYTHON),
+        FrameKind::Interpreter => to.push(INTERPRETER),
+    }
     FRAME
 }
 
@@ -175,11 +184,21 @@ fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
         index: FrameIndex(fields.unsigned_32()?),
         module: fields.optional_32()?.map(ModuleIndex),
         offset: fields.unsigned()?,
+        kind: match fields.later_byte()? {
+            Some(PYTHON) => FrameKind::Python,
+            Some(INTERPRETER) => FrameKind::Interpreter,
+            // None is native, and so is what a later writer tells apart further.
+            _ => FrameKind::Native,
+        },
     })
 }
 
 fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
-    let FrameNames { frame, functions } = names;
+    let FrameNames {
+        frame,
+        functions,
+        source,
+    } = names;
     put(to, frame.0.into());
     put(to, functions.len() as u64);
     for name in functions {
@@ -191,6 +210,9 @@ fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
         put_bytes(to, function.as_bytes());
         put_optional_text(to, file.as_deref());
         put(to, line.map_or(0, |line| u64::from(line) + 1));
+    }
+    if source.is_some() {
+        put_optional_text(to, source.as_deref());
     }
     NAMES
 }
@@ -208,7 +230,16 @@ fn names(fields: &mut Fields) -> Result<FrameNames, Damage> {
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok(FrameNames { frame, functions })
+    let source = if fields.is_empty() {
+        None
+    } else {
+        fields.optional_text()?
+    };
+    Ok(FrameNames {
+        frame,
+        functions,
+        source,
+    })
 }
 
 fn stack(fields: &mut Fields) -> Result<Stack, Damage> {
@@ -405,6 +436,19 @@ struct Fields<'b> {
 impl<'b> Fields<'b> {
     fn byte(&mut self) -> Result<u8, Damage> {
         self.span.byte(self.body)
+    }
+
+    /// A byte that earlier writers did not write.
+    fn later_byte(&mut self) -> Result<Option<u8>, Damage> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        self.byte().map(Some)
+    }
+
+    /// Nothing more was written.
+    fn is_empty(&self) -> bool {
+        self.span.remaining() == 0
     }
 
     fn unsigned(&mut self) -> Result<u64, Damage> {

@@ -163,8 +163,23 @@ pub struct Frame {
     pub index: FrameIndex,
     /// The file, if the address lay in one.
     pub module: Option<ModuleIndex>,
-    /// Offset in that file (of the return address), or the bare address without one.
+    /// Offset in that file (of the return address), or the bare address without one. Of a Python frame the function's number in
+    /// this recording (from 1; 0 where it is not known) << 32 | the line (0 for none).
     pub offset: u64,
+    /// What kind of code it is.
+    pub kind: FrameKind,
+}
+
+/// A kind of code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameKind {
+    /// Machine code.
+    #[default]
+    Native,
+    /// A Python function. It stands before the native frame that runs it.
+    Python,
+    /// Machine code of a Python interpreter.
+    Interpreter,
 }
 
 /// The names of one code location, inlined functions included, innermost first; the last is the real function.
@@ -174,6 +189,8 @@ pub struct FrameNames {
     pub frame: FrameIndex,
     /// Never empty; a location without a name has no `FrameNames`.
     pub functions: Vec<FunctionName>,
+    /// The text of the first one's line, where it was found.
+    pub source: Option<String>,
 }
 
 /// A function at a code location.
@@ -345,10 +362,32 @@ pub struct Quality {
     pub dropped_samples: u64,
     /// Children whose probes could not be placed.
     pub unfollowed_children: u64,
+    /// What could not be seen of Python.
+    pub python: PythonQuality,
     /// What each process lost; those that lost nothing are not among them.
     pub losses: Vec<ProcessLosses>,
     /// Notes for the reader, such as an interposed allocator.
     pub notes: Vec<String>,
+}
+
+/// What could not be seen of Python: where it could not, stacks have native frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PythonQuality {
+    /// Stacks of threads whose Python state was not their own, or could not be read.
+    pub state_unknown: u64,
+    /// Stacks with a Python frame that could not be read, or was none: those beyond it are missing.
+    pub unreadable: u64,
+    /// Stacks with more Python frames than are kept.
+    pub depth: u64,
+    /// Code objects the full stack ring had no room for (each is sent again at its next use).
+    pub lost_code: u64,
+    /// Code objects, or frames, whose function is not known.
+    pub nameless: u64,
+    /// Code objects whose line table could not be read.
+    pub lineless: u64,
+    /// Stacks in which native and Python frames do not pair up.
+    pub unpaired: u64,
 }
 
 /// What one process lost to a ring that was full.

@@ -8,7 +8,7 @@ mod boxes;
 
 use std::io::{self, Write};
 
-use inferno::flamegraph::color::BasicPalette;
+use inferno::flamegraph::color::{BasicPalette, Color, PaletteMap};
 use inferno::flamegraph::{Options, Palette, from_lines};
 use thiserror::Error;
 
@@ -19,6 +19,7 @@ use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
 use super::{size, time};
 use crate::live::{Holder, Kind};
+use crate::record::FrameKind;
 
 /// Where stacks whose root end is missing begin.
 pub(super) const TRUNCATED: &str = "(truncated)";
@@ -63,7 +64,9 @@ pub fn write_svg(
     if tree.total() == 0 {
         return Err(FlamegraphError::NothingHeld(answer.words.clone()));
     }
+    let mut colours = colours_of_python(profile, answer);
     let mut options = options();
+    options.palette_map = Some(&mut colours);
     if answer.unit == Unit::BytesPerSecond {
         "bytes a second".clone_into(&mut options.count_name);
     }
@@ -142,7 +145,34 @@ impl Order {
     }
 }
 
-fn options() -> Options<'static> {
+/// Python functions are blue, whatever is machine code green.
+fn colours_of_python(profile: &Profile, answer: &Answer) -> PaletteMap {
+    let mut colours = PaletteMap::default();
+    for holder in &answer.holders {
+        let frames = profile.frames(holder.stack).unwrap_or_default();
+        for frame in frames
+            .iter()
+            .filter(|frame| frame.kind == FrameKind::Python)
+        {
+            for label in [frame.label(), frame.label_and_place()] {
+                // Neighbours are told apart by shades.
+                let shade = label
+                    .bytes()
+                    .fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))
+                    % 50;
+                let colour = Color {
+                    r: 70 + shade,
+                    g: 140 + shade,
+                    b: 200 + shade,
+                };
+                colours.insert(escape_frame(&label), colour);
+            }
+        }
+    }
+    colours
+}
+
+fn options<'o>() -> Options<'o> {
     let mut options = Options::default();
     "bytes".clone_into(&mut options.count_name);
     options.colors = Palette::Basic(BasicPalette::Mem);

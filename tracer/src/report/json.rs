@@ -24,6 +24,7 @@ use crate::event::{Nanos, ProcessId, StackIndex};
 use crate::live::{Holder, Kind, Snapshot, Totals};
 use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
+use crate::record::{FrameKind, PythonQuality};
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all; and with
 /// an answer, if a question was asked.
@@ -235,6 +236,9 @@ struct JsonFrame<'a> {
     offset: Option<u64>,
     kind: &'static str,
     inlined: bool,
+    /// The line of source text, where that was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -331,6 +335,7 @@ struct JsonQuality<'a> {
     stack_collisions: u64,
     malformed_events: u64,
     dropped_samples: u64,
+    python: PythonQuality,
     unfollowed_children: u64,
     losses: &'a [ProcessLosses],
     live_may_be_more_bytes: u64,
@@ -390,8 +395,13 @@ impl<'a> StackTable<'a> {
                 .module
                 .map(|module| module.path.to_string_lossy().into_owned()),
             build_id: frame.module.and_then(|module| module.build_id.as_deref()),
-            offset: frame.offset,
-            kind: "native",
+            // A Python function has none: its number in the recording says nothing outside of it.
+            offset: frame.offset.filter(|_| frame.kind != FrameKind::Python),
+            kind: match frame.kind {
+                FrameKind::Python => "python",
+                FrameKind::Native | FrameKind::Interpreter => "native",
+            },
+            source: frame.source,
             inlined: frame.inlined,
         };
         *self.frame_numbers.entry(frame).or_insert_with_key(|frame| {
@@ -606,6 +616,7 @@ impl<'a> JsonQuality<'a> {
             stack_collisions: quality.stack_collisions,
             malformed_events: quality.malformed_events,
             dropped_samples: quality.dropped_samples,
+            python: quality.python,
             unfollowed_children: quality.unfollowed_children,
             losses: &quality.losses,
             live_may_be_more_bytes: profile.live_may_be_more_bytes(),

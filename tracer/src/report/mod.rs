@@ -38,6 +38,7 @@ mod temporary;
 pub mod text;
 pub mod time;
 pub mod tree;
+pub mod view;
 
 pub use model::{Completion, Mark, ProcessProfile, Profile};
 pub use replay::{ReplayError, Threads};

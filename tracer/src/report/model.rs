@@ -128,6 +128,8 @@ pub(super) struct Locations {
     pub(super) frames: HashMap<FrameIndex, Frame>,
     pub(super) names: HashMap<FrameIndex, Vec<FunctionName>>,
     pub(super) stacks: HashMap<StackIndex, Stack>,
+    /// Lines of source text.
+    pub(super) sources: HashMap<FrameIndex, String>,
 }
 
 impl Profile {
@@ -215,6 +217,8 @@ impl Profile {
             let bare = NamedFrame {
                 module,
                 offset: frame.map(|frame| frame.offset),
+                kind: frame.map(|frame| frame.kind).unwrap_or_default(),
+                source: self.locations.sources.get(index).map(String::as_str),
                 ..NamedFrame::default()
             };
             let functions = self
@@ -327,6 +331,7 @@ impl Profile {
             unpaired_returns: _,
             stack_collisions: _,
             dropped_samples,
+            python: _,
             losses: _,
             notes: _,
         } = &self.quality;

@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 
-use crate::record::Module;
+use crate::record::{FrameKind, Module};
 
 /// What is shown for holders whose stack was not taken, or whose definition was lost.
 pub const UNKNOWN_STACK: &str = "(unknown stack)";
@@ -31,6 +31,10 @@ pub struct NamedFrame<'a> {
     /// Offset of the return address in that file, or the bare address without one. `None`: the recording refers to a
     /// location that it does not define.
     pub offset: Option<u64>,
+    /// What kind of code it is.
+    pub kind: FrameKind,
+    /// The line of source text, where that was recorded.
+    pub source: Option<&'a str>,
 }
 
 impl NamedFrame<'_> {
@@ -41,6 +45,9 @@ impl NamedFrame<'_> {
         }
         match (self.module, self.offset) {
             (Some(module), Some(offset)) => format!("{}+{offset:#x}", module_name(module)),
+            (None, Some(_)) if self.kind == FrameKind::Python => {
+                "(unknown Python function)".to_owned()
+            }
             (None, Some(address)) => format!("{address:#x}"),
             (_, None) => "(unknown frame)".to_owned(),
         }
@@ -219,6 +226,7 @@ mod tests {
             inlined: true,
             module: Some(&library),
             offset: Some(0x1234),
+            ..NamedFrame::default()
         };
         assert_eq!(
             frame.label_and_place(),

@@ -3,6 +3,7 @@
 use regex::Regex;
 use thiserror::Error;
 
+use super::view::View;
 use crate::event::Nanos;
 use crate::live::Kinds;
 
@@ -23,6 +24,8 @@ pub struct Question {
     pub ignore: Option<Regex>,
     /// Nothing that is smaller, bytes.
     pub least: u64,
+    /// Which frames of a stack are shown.
+    pub view: View,
 }
 
 /// What is to be listed.

@@ -10,6 +10,7 @@ use super::memory::{Memory, Moments, Samples};
 use super::model::{Completion, Locations, Mark, ProcessProfile, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
+use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{LiveSet, Moment, Scope, Snapshot};
 use crate::record::fold::FoldParts;
@@ -166,6 +167,7 @@ struct Replay {
     tracked: Vec<Tracked>,
     by_id: HashMap<ProcessId, usize>,
     locations: Locations,
+    alike: Alike,
     quality: Quality,
     closing: Option<Closing>,
     latest: Nanos,
@@ -195,6 +197,7 @@ impl Replay {
             tracked: Vec::new(),
             by_id: HashMap::new(),
             locations: Locations::default(),
+            alike: Alike::new(question.view),
             quality: Quality::default(),
             closing: None,
         }
@@ -213,9 +216,13 @@ impl Replay {
                 self.locations.frames.insert(frame.index, frame);
             }
             Entry::Names(names) => {
+                if let Some(source) = names.source {
+                    self.locations.sources.insert(names.frame, source);
+                }
                 self.locations.names.insert(names.frame, names.functions);
             }
             Entry::Stack(stack) => {
+                let stack = self.alike.take(stack, &self.locations);
                 self.locations.stacks.insert(stack.index, stack);
             }
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
@@ -319,6 +326,10 @@ impl Replay {
     }
 
     fn apply(&mut self, event: &Event) {
+        let event = &Event {
+            call: self.alike.as_first(event.call),
+            ..*event
+        };
         self.latest = self.latest.max(event.at);
         self.asked.before(event, &self.live);
         if let Some(statistics) = &mut self.statistics {

@@ -5,8 +5,8 @@ use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Entry, Frame, FrameIndex, FrameNames, FunctionName, MemorySample, Module,
-    ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Stack,
+    Closing, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName,
+    MemorySample, Module, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Stack,
 };
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -247,7 +247,8 @@ impl Script {
     }
 
     /// A stack whose frames have these names, leaf first: `load@src/table.c:40`, `load` without a place, `a<b` where
-    /// `a` is inlined into `b`, and `` for no name.
+    /// `a` is inlined into `b`, and `` for no name;
+    /// `py:load@app.py:40` of a Python function, `eval:` of its interpreter.
     pub(super) fn stack(&mut self, index: u32, frames: &[&str]) {
         let module = Module {
             index: 0,
@@ -258,11 +259,17 @@ impl Script {
         let mut indexes = Vec::new();
         for (position, names) in frames.iter().enumerate() {
             let frame = FrameIndex(index * 100 + position as u32);
+            let (kind, names) = match (names.strip_prefix("py:"), names.strip_prefix("eval:")) {
+                (Some(names), _) => (FrameKind::Python, names),
+                (_, Some(names)) => (FrameKind::Interpreter, names),
+                _ => (FrameKind::Native, *names),
+            };
             let offset = 0x1000 * u64::from(index) + 0x10 * position as u64;
             self.entries.push(Entry::Frame(Frame {
                 index: frame,
                 module: Some(ModuleIndex(0)),
                 offset,
+                kind,
             }));
             let functions: Vec<_> = names
                 .split('<')
@@ -270,8 +277,11 @@ impl Script {
                 .map(function)
                 .collect();
             if !functions.is_empty() {
-                self.entries
-                    .push(Entry::Names(FrameNames { frame, functions }));
+                self.entries.push(Entry::Names(FrameNames {
+                    frame,
+                    functions,
+                    source: None,
+                }));
             }
             indexes.push(frame);
         }

@@ -11,17 +11,19 @@ use tokio::time::Instant;
 use super::{
     Session,
     follow::Followed,
+    python::{self, Pythons},
     unwind::{self, Code, Unwinding},
 };
 use crate::{
     event::{Address, ProcessId, decode::StackDefinition},
-    record::{Entry, Frame, FrameIndex, Module, ModuleIndex},
+    record::{Entry, Frame, FrameIndex, FrameKind, Module, ModuleIndex},
     symbol::{CodeMap, CodeMapping, ModuleSource, PerfMapSource, Symbols},
     target::{
         Target, TargetError, elf, mapped_file,
         maps::{self, Mapping, MappingName},
         vdso,
     },
+    unwind::python::Image,
 };
 
 /// Modules of the recording.
@@ -42,6 +44,7 @@ impl Modules {
         mapping: &Mapping,
         symbols: Option<&Symbols>,
         unwinding: &mut Unwinding,
+        pythons: &mut Pythons,
         written: &mut Vec<Module>,
     ) -> Option<ModuleIndex> {
         let (path, special) = match &mapping.path {
@@ -83,7 +86,15 @@ impl Modules {
         let index = self.next();
         self.known.insert(key, Some(index));
         match &source {
-            Some(ModuleSource::File(file)) => unwinding.want_file(index, file, build_id.as_deref()),
+            Some(ModuleSource::File(file)) => {
+                unwinding.want_file(index, file, build_id.as_deref());
+                match Image::of(file, &path) {
+                    Ok(Some(image)) => pythons.add_file(index, python::File::new(image, file)),
+                    Ok(None) if python::is_python_program(&path) => pythons.add_program(index),
+                    Ok(None) => {}
+                    Err(error) => log::debug!("whether {} is a Python: {error}", path.display()),
+                }
+            }
             Some(ModuleSource::Memory(image)) => unwinding.want_image(index, image.clone()),
             None => {}
         }
@@ -187,6 +198,7 @@ impl Session {
                 mapping,
                 self.symbols.as_ref(),
                 &mut self.unwinding,
+                &mut self.python,
                 &mut written,
             )
         });
@@ -204,6 +216,7 @@ impl Session {
         // Told even if it looks the same: the kernel side has seen off what was unmapped, the same file at the same place
         // included.
         followed.unwound = unwound;
+        self.find_python(followed);
         self.place_code(followed, changed);
     }
 
@@ -254,29 +267,44 @@ impl Session {
                 Some((module, offset)) => (Some(module), offset),
                 None => (anonymous, address),
             };
-            let interned = self.frames.intern(module, offset);
+            let kind = module.map_or(FrameKind::Native, |module| self.kind_of(module));
+            let interned = self.frames.intern(kind, module, offset);
             if interned.new {
-                let (module, offset) = interned.location;
+                let (kind, module, offset) = interned.location;
                 self.write(&Entry::Frame(Frame {
                     index: interned.index,
                     module,
                     offset,
+                    kind,
                 }));
                 if let Some(module) = module {
                     wanted.push((interned.index, module, offset));
                 }
             }
-            indices.push(interned.index);
+            let evaluates = followed
+                .as_ref()
+                .and_then(|followed| followed.python.as_ref())
+                .is_some_and(|python| python.evaluates(Address(address)));
+            indices.push((interned.index, evaluates));
         }
         if !wanted.is_empty()
             && let Some(symbols) = &self.symbols
         {
             symbols.resolve(wanted);
         }
+        let parts = self.python_parts(followed.as_ref(), definition);
         if let (Some(tgid), Some(followed)) = (tgid, followed) {
             self.processes.insert(tgid, followed);
         }
-        indices
+        self.merge_python(&indices, &parts, definition)
+    }
+
+    fn kind_of(&self, module: ModuleIndex) -> FrameKind {
+        if self.python.is_interpreter(module) {
+            FrameKind::Interpreter
+        } else {
+            FrameKind::Native
+        }
     }
 
     /// The kernel told of processes that have mapped code.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Session, code, epochs::Epochs, unwind::Code};
+use super::{Session, code, epochs::Epochs, python::Python, unwind::Code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
@@ -36,6 +36,8 @@ pub(super) struct Followed {
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
     pub(super) unwound: Vec<Code>,
+    /// Its Python interpreter.
+    pub(super) python: Option<Python>,
     /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
     pub(super) perf_map: Option<PerfMapSource>,
     pub(super) read_at: Instant,
@@ -85,6 +87,7 @@ impl Followed {
             code: Epochs::default(),
             mappings: Vec::new(),
             unwound: Vec::new(),
+            python: None,
             read_at: Instant::now(),
             began: Instant::now(),
             has_new_code: false,

@@ -87,8 +87,11 @@ pub(super) struct Launched {
 }
 
 impl Launched {
-    /// Makes the child; it does nothing until [`Launched::release`].
-    pub(super) fn hold(command: &[String]) -> Result<Self, LaunchError> {
+    /// Makes the child; it does nothing until [`Launched::release`]. It has these variables beside the caller's.
+    pub(super) fn hold(
+        command: &[String],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, LaunchError> {
         let name = command.first().cloned().unwrap_or_default();
         let environment = caller_environment();
         let path = environment
@@ -119,6 +122,7 @@ impl Launched {
                 child.args(["-", "-", "-"]);
             }
         }
+        child.envs(variables.iter().copied());
         child.arg(&program).args(command);
         let child = inherit(&mut child, &theirs).spawn().map_err(failed)?;
         Ok(Self {

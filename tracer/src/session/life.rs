@@ -74,6 +74,7 @@ impl Session {
             return;
         };
         self.modules.end(old.id, self.symbols.as_ref());
+        self.python.end(&old);
         let was_held = old.stage == Stage::Held;
         if old.is_written() {
             self.book(lifecycle(at, process, Call::Executed { next }));
@@ -325,6 +326,7 @@ impl Session {
     pub(super) fn end(&mut self, followed: &Followed, at: Nanos, reason: EndReason) {
         self.write_pending();
         self.modules.end(followed.id, self.symbols.as_ref());
+        self.python.end(followed);
         if followed.is_written() {
             self.write(&Entry::End(ProcessEnd {
                 at,

@@ -5,7 +5,7 @@ use highwater_common::counter::Counter;
 use super::stacks::Stacks;
 use crate::{
     probe::kernel::Kernel,
-    record::{ProcessLosses, Quality},
+    record::{ProcessLosses, PythonQuality, Quality},
     symbol::SymbolCounters,
 };
 
@@ -81,6 +81,7 @@ impl Tally {
         kernel: &Kernel,
         stacks: &Stacks,
         folded_frames: u64,
+        python: PythonQuality,
         losses: Vec<ProcessLosses>,
     ) -> Quality {
         let Self {
@@ -117,6 +118,13 @@ impl Tally {
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
+            python: PythonQuality {
+                state_unknown: kernel.counter(Counter::PythonStateUnknown),
+                unreadable: kernel.counter(Counter::PythonUnreadable),
+                depth: kernel.counter(Counter::PythonDepth),
+                lost_code: kernel.counter(Counter::LostPythonCode),
+                ..python
+            },
             losses,
             notes,
         }

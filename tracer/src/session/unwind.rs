@@ -17,7 +17,7 @@ use highwater_common::{
 };
 use tokio::sync::Notify;
 
-use super::{Session, follow::Followed, ordinals::kernel_identity};
+use super::{Session, follow::Followed, ordinals::kernel_identity, python::Python};
 use crate::{
     record::ModuleIndex,
     symbol::CodeMapping,
@@ -371,7 +371,11 @@ impl Session {
             .map(|code| self.unwinding.range(code))
             .collect();
         let identity = kernel_identity(followed.target.pid, followed.id);
-        if let Err(error) = self.kernel.set_code(identity, &ranges, new_epoch) {
+        let interpreter = followed.python.as_ref().map_or(0, Python::slot);
+        let placed = self
+            .kernel
+            .set_code(identity, &ranges, interpreter, new_epoch);
+        if let Err(error) = placed {
             self.quality.note(format!(
                 "stacks of process {} ({}) are cut: {error}",
                 followed.target.pid, followed.target.command

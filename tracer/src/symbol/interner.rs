@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::record::{FrameIndex, ModuleIndex};
+use crate::record::{FrameIndex, FrameKind, ModuleIndex};
 
 /// Most locations told apart: about 100 MB of table. A target that makes up code as it goes could have any number.
 pub const MOST_FRAMES: usize = 1 << 22;
@@ -10,9 +10,12 @@ pub const MOST_FRAMES: usize = 1 << 22;
 /// Gives every code location an index: the same one each time, counted from 0 in order of first appearance.
 #[derive(Debug, Default)]
 pub struct FrameInterner {
-    indices: HashMap<(Option<ModuleIndex>, u64), FrameIndex, foldhash::fast::RandomState>,
+    indices: HashMap<Location, FrameIndex, foldhash::fast::RandomState>,
     folded: u64,
 }
+
+/// What tells locations apart: as in [`Frame`](crate::record::Frame).
+pub type Location = (FrameKind, Option<ModuleIndex>, u64);
 
 /// What [`FrameInterner::intern`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub struct Interned {
     /// The location's index.
     pub index: FrameIndex,
     /// The location that stands behind the index: not the one asked for once the table is full.
-    pub location: (Option<ModuleIndex>, u64),
+    pub location: Location,
     /// Whether this is the first time.
     pub new: bool,
 }
@@ -34,8 +37,13 @@ impl FrameInterner {
     /// The index of an offset in a module, or of a bare address where there is none.
     ///
     /// After [`MOST_FRAMES`] locations, those not seen before fold into one per module, at offset 0.
-    pub fn intern(&mut self, module: Option<ModuleIndex>, offset: u64) -> Interned {
-        self.intern_up_to(MOST_FRAMES, module, offset)
+    pub fn intern(
+        &mut self,
+        kind: FrameKind,
+        module: Option<ModuleIndex>,
+        offset: u64,
+    ) -> Interned {
+        self.intern_up_to(MOST_FRAMES, (kind, module, offset))
     }
 
     /// How often a location was folded into another because the table was full.
@@ -43,8 +51,7 @@ impl FrameInterner {
         self.folded
     }
 
-    fn intern_up_to(&mut self, most: usize, module: Option<ModuleIndex>, offset: u64) -> Interned {
-        let mut location = (module, offset);
+    fn intern_up_to(&mut self, most: usize, mut location: Location) -> Interned {
         let known = |this: &Self, location| {
             this.indices.get(&location).map(|&index| Interned {
                 index,
@@ -57,7 +64,7 @@ impl FrameInterner {
         }
         if self.indices.len() >= most {
             self.folded += 1;
-            location = (module, 0);
+            location.2 = 0;
             if let Some(interned) = known(self, location) {
                 return interned;
             }
@@ -79,10 +86,10 @@ mod tests {
     #[test]
     fn a_location_keeps_its_index_and_is_new_only_once() {
         let mut interner = FrameInterner::new();
-        let first = interner.intern(Some(ModuleIndex(3)), 0x40);
-        let other = interner.intern(Some(ModuleIndex(4)), 0x40);
-        let bare = interner.intern(None, 0x40);
-        let again = interner.intern(Some(ModuleIndex(3)), 0x40);
+        let first = interner.intern(FrameKind::Native, Some(ModuleIndex(3)), 0x40);
+        let other = interner.intern(FrameKind::Native, Some(ModuleIndex(4)), 0x40);
+        let bare = interner.intern(FrameKind::Native, None, 0x40);
+        let again = interner.intern(FrameKind::Native, Some(ModuleIndex(3)), 0x40);
         assert_eq!(
             (first.index, other.index, bare.index),
             (FrameIndex(0), FrameIndex(1), FrameIndex(2))
@@ -94,14 +101,19 @@ mod tests {
     #[test]
     fn a_full_table_folds_what_it_does_not_know_into_one_location_per_module() {
         let mut interner = FrameInterner::new();
-        let known = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x10);
-        let folded = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x20);
-        let too = interner.intern_up_to(1, Some(ModuleIndex(7)), 0x30);
-        assert_eq!(folded.location, (Some(ModuleIndex(7)), 0));
+        let known = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x10));
+        let folded = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x20));
+        let too = interner.intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x30));
+        assert_eq!(
+            folded.location,
+            (FrameKind::Native, Some(ModuleIndex(7)), 0)
+        );
         assert!(folded.new && !too.new);
         assert_eq!(folded.index, too.index);
         assert_eq!(
-            interner.intern_up_to(1, Some(ModuleIndex(7)), 0x10).index,
+            interner
+                .intern_up_to(1, (FrameKind::Native, Some(ModuleIndex(7)), 0x10))
+                .index,
             known.index
         );
         assert_eq!(interner.folded(), 2);

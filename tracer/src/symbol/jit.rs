@@ -140,6 +140,7 @@ impl JitNames {
                     file: None,
                     line: None,
                 }],
+                source: None,
             }));
             name.is_none()
         });

@@ -115,7 +115,11 @@ impl Worker {
                     .iter()
                     .zip(work.resolver.resolve(module, &offsets))
                     .filter(|(_, functions)| !functions.is_empty())
-                    .map(|(&(frame, _), functions)| FrameNames { frame, functions })
+                    .map(|(&(frame, _), functions)| FrameNames {
+                        frame,
+                        functions,
+                        source: None,
+                    })
                     .collect();
                 let nameless = batch.len() - names.len();
                 if !self.answer(Looked { names, nameless }) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::{
         fd::AsRawFd,
         unix::fs::{MetadataExt, OpenOptionsExt},
@@ -114,6 +114,21 @@ impl MappedFile {
 pub(super) fn in_root_of(target: &Target, path: &Path) -> PathBuf {
     let root = target.proc_dir().join("root");
     root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Reads a regular file of at most so many bytes.
+///
+/// # Errors
+///
+/// It is none, is longer, or cannot be read.
+pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    if file.metadata()?.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a regular file, and nothing else: opening a device or a pipe may have effects.

@@ -14,6 +14,7 @@
 
 mod cfi;
 mod elf;
+pub mod python;
 mod rule;
 mod rules;
 mod table;

@@ -244,15 +244,31 @@ fn definition() -> impl Strategy<Value = Entry> {
                 build_id
             })
         ),
-        (frame(), option::of(any::<u32>()), any::<u64>()).prop_map(|(index, module, offset)| {
-            Entry::Frame(Frame {
-                index,
-                module: module.map(ModuleIndex),
-                offset,
+        (
+            frame(),
+            option::of(any::<u32>()),
+            any::<u64>(),
+            prop::sample::select(vec![
+                FrameKind::Native,
+                FrameKind::Python,
+                FrameKind::Interpreter
+            ])
+        )
+            .prop_map(|(index, module, offset, kind)| {
+                Entry::Frame(Frame {
+                    index,
+                    module: module.map(ModuleIndex),
+                    offset,
+                    kind,
+                })
+            }),
+        (frame(), vec(name, 0..4), option::of(any::<String>())).prop_map(
+            |(frame, functions, source)| Entry::Names(FrameNames {
+                frame,
+                functions,
+                source
             })
-        }),
-        (frame(), vec(name, 0..4))
-            .prop_map(|(frame, functions)| Entry::Names(FrameNames { frame, functions })),
+        ),
         (any::<[u32; 2]>(), vec(frame(), 0..20), any::<bool>()).prop_map(
             |(numbers, frames, truncated)| Entry::Stack(Stack {
                 index: StackIndex(numbers[0]),

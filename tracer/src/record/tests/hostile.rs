@@ -363,7 +363,8 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
             Entry::Frame(Frame {
                 index: FrameIndex(1),
                 module: None,
-                offset: 2
+                offset: 2,
+                kind: FrameKind::Native
             }),
             Entry::Closing(Closing {
                 ended_ns: 5,

@@ -261,6 +261,7 @@ fn the_example_of_the_documentation_is_what_is_written() {
             index: FrameIndex(0),
             module: None,
             offset: 0x40_1136,
+            kind: FrameKind::Native,
         }),
         Entry::Stack(Stack {
             index: StackIndex(1),

@@ -119,6 +119,7 @@ impl Telling<'_> {
             focus,
             ignore,
             least: _,
+            view: _,
         } = self.question;
         self.before_attach = *kinds == Kinds::OF_THE_PEAK
             && threads.is_empty()

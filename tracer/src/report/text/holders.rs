@@ -11,6 +11,7 @@ use super::super::{size, time};
 use super::page::{Page, Style, cut};
 use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
+use crate::record::FrameKind;
 
 /// Lines for one stack at the peak.
 const STACK_LINES: usize = 4;
@@ -148,13 +149,21 @@ fn list(
             page.width.saturating_sub(front.chars().count()),
         )
         .into_iter();
-        page.line(&[
-            (Style::Plain, &front),
-            (Style::Bold, &stack.next().unwrap_or_default()),
-        ])?;
+        let first = stack.next().unwrap_or_default();
+        let style = if first.python {
+            Style::BoldPython
+        } else {
+            Style::Bold
+        };
+        first.print(page, &front, style)?;
         let indent = " ".repeat(front.chars().count() + 2);
         for line in stack {
-            page.line(&[(Style::Plain, &indent), (Style::Dim, &line)])?;
+            let style = if line.python {
+                Style::Python
+            } else {
+                Style::Dim
+            };
+            line.print(page, &indent, style)?;
         }
     }
     let rest = &holders[shown.len()..];
@@ -173,22 +182,49 @@ fn list(
     page.line(&[(Style::Dim, &text)])
 }
 
+/// One frame of a listed stack.
+#[derive(Default)]
+struct Line {
+    text: String,
+    /// The line of source text.
+    source: Option<String>,
+    python: bool,
+}
+
+impl Line {
+    fn print(&self, page: &mut Page<'_>, front: &str, style: Style) -> io::Result<()> {
+        let source = self.source.as_ref().map(|source| format!("  {source}"));
+        page.line(&[
+            (Style::Plain, front),
+            (style, &self.text),
+            (Style::Dim, source.as_deref().unwrap_or_default()),
+        ])
+    }
+}
+
 /// The most telling frames, innermost first: the caller of the allocator, who called that, and so on.
-fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -> Vec<String> {
+fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -> Vec<Line> {
     let frames = profile
         .frames(holder.stack)
         .filter(|frames| !frames.is_empty());
     let mut stack = match &frames {
-        None => vec![UNKNOWN_STACK.to_owned()],
+        None => vec![Line {
+            text: UNKNOWN_STACK.to_owned(),
+            ..Line::default()
+        }],
         Some(frames) => most_telling(frames, lines.max(3))
             .into_iter()
-            .map(|frame| match frame.place() {
-                // A long name gives way to the place, which is where to look.
-                Some(place) => {
-                    let room = width.saturating_sub(place.chars().count() + 5).max(16);
-                    format!("{} ({place})", cut(&frame.label(), room))
-                }
-                None => frame.label(),
+            .map(|frame| Line {
+                text: match frame.place() {
+                    // A long name gives way to the place, which is where to look.
+                    Some(place) => {
+                        let room = width.saturating_sub(place.chars().count() + 5).max(16);
+                        format!("{} ({place})", cut(&frame.label(), room))
+                    }
+                    None => frame.label(),
+                },
+                source: frame.source.map(|source| printable(source).into_owned()),
+                python: frame.kind == FrameKind::Python,
             })
             .collect(),
     };
@@ -197,13 +233,14 @@ fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -
         && let Some(callers) = callers(&most_telling(frames, 3)[1..])
     {
         stack.truncate(1);
-        stack[0] = format!("{} ← {callers}", stack[0]);
+        stack[0].text = format!("{} ← {callers}", stack[0].text);
+        stack[0].source = None;
     }
     stack.truncate(lines);
     if profile.processes.len() > 1
         && let (Some(process), Some(first)) = (profile.process(holder.process), stack.first_mut())
     {
-        *first = format!("[{}] {first}", process.process.pid);
+        first.text = format!("[{}] {}", process.process.pid, first.text);
     }
     stack
 }

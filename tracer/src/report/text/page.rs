@@ -10,6 +10,9 @@ pub(super) enum Style {
     Bold,
     /// What may be passed over.
     Dim,
+    /// A Python function, and the first one of a list.
+    Python,
+    BoldPython,
     /// What limits how far the numbers can be trusted.
     Warning,
 }
@@ -21,6 +24,8 @@ impl Style {
             Self::Plain => "",
             Self::Bold => "\x1b[1m",
             Self::Dim => "\x1b[2m",
+            Self::Python => "\x1b[36m",
+            Self::BoldPython => "\x1b[1;36m",
             Self::Warning => "\x1b[33m",
         }
     }

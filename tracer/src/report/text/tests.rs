@@ -4,7 +4,7 @@ use super::super::script::{MIB, Script};
 use super::*;
 use crate::live::Kinds;
 use crate::record::reader::ReadError;
-use crate::record::{FrameIndex, Quality};
+use crate::record::{FrameIndex, PythonQuality, Quality};
 
 fn text_of(profile: &Profile, options: TextOptions) -> String {
     let mut text = Vec::new();
@@ -363,6 +363,15 @@ fn every_counter_has_words() {
         malformed_events: 1,
         dropped_samples: 1,
         unfollowed_children: 1,
+        python: PythonQuality {
+            state_unknown: 1,
+            unreadable: 1,
+            depth: 1,
+            lost_code: 1,
+            nameless: 1,
+            lineless: 1,
+            unpaired: 1,
+        },
         losses: Vec::new(),
         notes: vec!["A note.".into()],
     };
@@ -373,7 +382,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 21, "{text}");
+    assert_eq!(counted, 28, "{text}");
     assert!(text.contains("  A note.\n"), "{text}");
 }
 

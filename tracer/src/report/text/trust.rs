@@ -7,7 +7,7 @@ use super::super::name::printable;
 use super::super::{size, time};
 use super::page::{Page, Style};
 use crate::live::Totals;
-use crate::record::{Origin, ProcessLosses, Quality};
+use crate::record::{Origin, ProcessLosses, PythonQuality, Quality};
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.is_empty() {
@@ -61,6 +61,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         stack_collisions,
         malformed_events,
         dropped_samples,
+        python,
         unfollowed_children,
         losses,
         notes,
@@ -206,6 +207,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "stacks were",
         "mistaken for another at first: see (unknown stack)",
     );
+    of_python(python, &mut said);
     said.note(
         *truncated_depth,
         "stack was",
@@ -375,4 +377,59 @@ impl Sentences {
                 .push((style, format!("{} {rest}.", counted(count, one, many))));
         }
     }
+}
+
+/// What is missing of Python: stacks of native frames are there in any case.
+fn of_python(python: &PythonQuality, said: &mut Sentences) {
+    let PythonQuality {
+        state_unknown,
+        unreadable,
+        depth,
+        lost_code,
+        nameless,
+        lineless,
+        unpaired,
+    } = *python;
+    said.note(
+        state_unknown,
+        "stack has",
+        "stacks have",
+        "native frames only: the thread's Python state could not be read, or was another's",
+    );
+    said.note(
+        unreadable,
+        "stack has",
+        "stacks have",
+        "a Python frame that could not be read: those beyond it are missing",
+    );
+    said.note(
+        depth,
+        "stack has",
+        "stacks have",
+        "too many Python frames: the outermost are missing",
+    );
+    said.note(
+        lost_code,
+        "Python function was",
+        "Python functions were",
+        "not told, as the ring was full: told again at the next use",
+    );
+    said.note(
+        nameless,
+        "Python frame has",
+        "Python frames have",
+        "no name: their function was not told, or its name could not be read",
+    );
+    said.note(
+        lineless,
+        "Python function has",
+        "Python functions have",
+        "no lines: the line table could not be read",
+    );
+    said.note(
+        unpaired,
+        "stack has",
+        "stacks have",
+        "Python and native frames that do not pair up: their order may be wrong",
+    );
 }

@@ -18,7 +18,7 @@ const RELOCATION_LIMIT: u64 = 1 << 22;
 /// Longest function that we read, bytes; an allocator's are below 4 KiB.
 const CODE_LIMIT: usize = 64 << 10;
 
-/// A function that a file exports.
+/// A function or an object that a file exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol {
     /// Where it begins, as the file counts addresses.
@@ -36,6 +36,19 @@ impl Elf<'_> {
     ///
     /// The file is damaged or cannot be read.
     pub fn functions(&self, name: &str) -> Result<Vec<Symbol>, ElfError> {
+        self.exported(name, elf::STT_FUNC)
+    }
+
+    /// The object (a variable) exported under a name.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged or cannot be read.
+    pub fn object(&self, name: &str) -> Result<Option<Symbol>, ElfError> {
+        Ok(self.exported(name, elf::STT_OBJECT)?.first().copied())
+    }
+
+    fn exported(&self, name: &str, kind: elf::SymbolType) -> Result<Vec<Symbol>, ElfError> {
         let indices = if let Some(table) = self.dynamic_value(elf::DT_GNU_HASH) {
             self.gnu_hash_chain(table, name)?
         } else if let Some(table) = self.dynamic_value(elf::DT_HASH) {
@@ -47,7 +60,7 @@ impl Elf<'_> {
         for index in indices {
             let symbol = self.symbol(index)?;
             if symbol.st_shndx.get(LE) != elf::SHN_UNDEF
-                && symbol.st_info.st_type() == elf::STT_FUNC
+                && symbol.st_info.st_type() == kind
                 && self.symbol_name(&symbol).as_deref() == Some(name.as_bytes())
             {
                 found.push(Symbol {

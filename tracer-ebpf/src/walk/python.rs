@@ -1,0 +1,332 @@
+//! The Python frames of the thread: read from its own state, each time.
+//!
+//! A thread's state hangs on its thread-specific data, whether it holds the interpreter's lock or not; that it is the
+//! thread's own is looked at each time. From the frame that runs on, each frame leads to its caller's. That every frame has
+//! an object of the type of code objects keeps garbage out: where the offsets are wrong, it is found out here.
+//!
+//! **Nothing of this is taken over from a moment ago.** That the native stack is still what it was says nothing of the Python
+//! line that runs in it: an evaluation goes through a thousand lines, and through calls of Python functions by Python
+//! functions, without touching one return address. So the frames are read anew at each event, and what was read (code object,
+//! its check word, instruction, order) goes into the stack's identity by a hash of its own; the native part may be taken over or
+//! not, and the stack sent before may be named again only if both are what they were. Which native frame goes with which
+//! Python frames follows from the two lists alone (each evaluation has one native frame and ends with one entry), so two
+//! stacks with the same identity are merged in the same way, and the user side can do it.
+
+use core::{arch::asm, ffi::c_void};
+
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_loop, bpf_probe_read_user,
+    generated::bpf_probe_read_user as gen_probe_read_user,
+};
+use highwater_common::{
+    counter::Counter,
+    process::TracedProcess,
+    python::{
+        ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES, MOST_KEYS, NOWHERE,
+        PYTHON_ENTRY, PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM,
+    },
+};
+
+use super::{Walk, settle::mix, step::kernel_word};
+use crate::{
+    emit::{add, count},
+    maps::{INTERPRETERS, KERNEL_OFFSETS},
+};
+
+/// Words of a frame that are read at once, at most.
+const FRAME_WORDS: usize = 16;
+/// Words of a code object.
+pub const CODE_WORDS: usize = 32;
+
+/// Reading a thread's Python frames, under way. It lies in the walk's memory, of which the verifier knows nothing.
+#[repr(C)]
+pub struct Python {
+    /// Which of `INTERPRETERS`.
+    pub interpreter: u32,
+    /// A `Counter` of what went wrong; 0: nothing did.
+    fault: u32,
+    /// The frame to be read, 0 for none.
+    frame: u64,
+    /// Frames read: so many of `frames`.
+    pub count: u64,
+    /// Whether the last one was an entry.
+    closed: u64,
+    /// Two hashes of all of them; 0: there are none.
+    pub hash: u64,
+    pub check: u64,
+    /// The frame, and its code object.
+    words: [u64; FRAME_WORDS],
+    pub code: [u64; CODE_WORDS],
+    /// Leaf first.
+    pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
+}
+
+impl Python {
+    /// A frame that was read.
+    #[inline(always)]
+    pub fn at(&mut self, index: u64) -> &mut PythonFrame {
+        const _: () = assert!(MAX_PYTHON_FRAMES == 1024);
+        let mut index = index;
+        unsafe {
+            asm!("{0} &= 1023", inout(reg) index, options(pure, nomem, nostack));
+            self.frames.get_unchecked_mut(index as usize)
+        }
+    }
+
+    /// The word at an offset in the frame.
+    #[inline(always)]
+    fn word(&self, offset: u32) -> u64 {
+        const _: () = assert!(FRAME_WORDS == 16);
+        let mut index = (offset >> 3) as u64;
+        unsafe {
+            asm!("{0} &= 15", inout(reg) index, options(pure, nomem, nostack));
+            *self.words.get_unchecked(index as usize)
+        }
+    }
+
+    /// The word at an offset in the code object.
+    #[inline(always)]
+    pub fn code_word(&self, offset: u32) -> u64 {
+        const _: () = assert!(CODE_WORDS == 32);
+        let mut index = (offset >> 3) as u64;
+        unsafe {
+            asm!("{0} &= 31", inout(reg) index, options(pure, nomem, nostack));
+            *self.code.get_unchecked(index as usize)
+        }
+    }
+
+    /// Half a word of it.
+    #[inline(always)]
+    pub fn code_half(&self, offset: u32) -> u32 {
+        (self.code_word(offset) >> ((offset & 4) * 8)) as u32
+    }
+
+    /// Reads a code object. Whether it is one.
+    #[inline(always)]
+    pub fn read_code(&mut self, interpreter: &Interpreter, code: u64) -> bool {
+        let size = bounded(interpreter.code_size, 255);
+        let read = unsafe {
+            gen_probe_read_user(self.code.as_mut_ptr().cast(), size, code as *const c_void)
+        };
+        read == 0 && self.code_word(interpreter.code_type) == interpreter.type_of_code
+    }
+
+    /// What tells the code object that was read from another at the same address.
+    #[inline(always)]
+    pub fn check_of_code(&self, interpreter: &Interpreter) -> u32 {
+        let words = [
+            self.code_half(interpreter.code_first_line) as u64,
+            self.code_word(interpreter.code_file),
+            self.code_word(interpreter.code_name),
+            self.code_word(interpreter.code_lines),
+            self.code_word(interpreter.code_variables),
+        ];
+        let mut hash = 0x9e37_79b9_7f4a_7c15;
+        for word in words {
+            hash = mix(hash ^ word, 0x9fb2_1c65_1e98_df25);
+        }
+        (hash >> 32) as u32
+    }
+}
+
+/// A size that the verifier sees the bound of.
+#[inline(always)]
+fn bounded(size: u32, mask: u32) -> u32 {
+    let mut size = size as u64;
+    let mask = mask as u64;
+    unsafe { asm!("{0} &= {1}", inout(reg) size, in(reg) mask, options(pure, nomem, nostack)) };
+    size as u32
+}
+
+/// Reads the Python frames of this thread, if it has any.
+#[inline(always)]
+pub fn take(process: &TracedProcess, walk: &mut Walk) {
+    let python = &mut walk.memory().python;
+    python.count = 0;
+    python.hash = 0;
+    python.check = 0;
+    python.closed = 1;
+    python.fault = 0;
+    python.interpreter = process.interpreter;
+    if process.interpreter == 0 {
+        return;
+    }
+    let Some(interpreter) = INTERPRETERS.get(process.interpreter) else {
+        return;
+    };
+    match current_frame(interpreter) {
+        Ok(0) => return,
+        Ok(frame) => python.frame = frame,
+        Err(counter) => {
+            count(counter);
+            return;
+        }
+    }
+    unsafe {
+        bpf_loop(
+            // Shims are frames to it, too.
+            2 * MAX_PYTHON_FRAMES as u32,
+            step as *mut c_void,
+            (&raw mut *walk).cast(),
+            0,
+        );
+    }
+    let python = &mut walk.memory().python;
+    add(Counter::PythonFrames, python.count);
+    if python.fault != 0 {
+        count(Counter::PythonUnreadable);
+    } else if python.frame != 0 {
+        count(Counter::PythonDepth);
+    }
+}
+
+impl Python {
+    /// Whether there are frames beyond those that were read.
+    #[inline(always)]
+    pub fn is_cut(&self) -> bool {
+        self.count != 0 && (self.fault != 0 || self.frame != 0)
+    }
+}
+
+/// The frame that runs in this thread; 0: it runs no Python.
+#[inline(always)]
+fn current_frame(interpreter: &Interpreter) -> Result<u64, Counter> {
+    const UNKNOWN: Counter = Counter::PythonStateUnknown;
+    /// Keys whose data lie in the descriptor itself; the others' in blocks of as many.
+    const KEYS_A_BLOCK: u64 = 32;
+    let mut key = interpreter.state_key;
+    if key >= MOST_KEYS {
+        let word = user_word(key).ok_or(UNKNOWN)?;
+        if word as u32 == 0 {
+            // Python has not begun.
+            return Ok(0);
+        }
+        key = word >> 32;
+    }
+    if key >= MOST_KEYS {
+        return Err(UNKNOWN);
+    }
+    let thread = kernel_word(
+        unsafe { bpf_get_current_task() },
+        KERNEL_OFFSETS.load().task_fsbase,
+    );
+    let mut block = thread.wrapping_add(interpreter.thread_data as u64);
+    if key >= KEYS_A_BLOCK {
+        let table = block.wrapping_add(KEYS_A_BLOCK * 16);
+        block = user_word(table.wrapping_add(key / KEYS_A_BLOCK * 8)).ok_or(UNKNOWN)?;
+        if block == 0 {
+            return Ok(0);
+        }
+    }
+    let slot = block.wrapping_add(key % KEYS_A_BLOCK * 16 + 8);
+    let state = user_word(slot).ok_or(UNKNOWN)?;
+    if state == 0 {
+        return Ok(0);
+    }
+    let owner = user_word(state.wrapping_add(interpreter.state_thread as u64)).ok_or(UNKNOWN)?;
+    if owner != thread {
+        return Err(UNKNOWN);
+    }
+    let frame = user_word(state.wrapping_add(interpreter.state_frame as u64)).ok_or(UNKNOWN)?;
+    if interpreter.indirect == NOWHERE || frame == 0 {
+        return Ok(frame);
+    }
+    user_word(frame.wrapping_add(interpreter.indirect as u64)).ok_or(UNKNOWN)
+}
+
+#[inline(always)]
+fn user_word(address: u64) -> Option<u64> {
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// One frame.
+extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
+    let walk = unsafe { &*context.cast::<Walk>() };
+    let python = &mut walk.memory().python;
+    let at = python.frame;
+    if at == 0 || python.count >= MAX_PYTHON_FRAMES as u64 {
+        return 1;
+    }
+    let Some(interpreter) = INTERPRETERS.get(python.interpreter) else {
+        return 1;
+    };
+    let size = bounded(interpreter.frame_size, 127);
+    let read =
+        unsafe { gen_probe_read_user(python.words.as_mut_ptr().cast(), size, at as *const c_void) };
+    if read != 0 {
+        python.fault = 1;
+        return 1;
+    }
+    // Newer versions mark references in low bits.
+    let code = python.word(interpreter.frame_code) & !PYTHON_FLAGS;
+    python.frame = python.word(interpreter.frame_previous);
+    let mark = python.word(interpreter.frame_entry) >> ((interpreter.frame_entry & 7) * 8) & 0xff;
+    let shim = interpreter.entries == ENTRIES_SHIM && mark >= SHIM;
+    if shim {
+        if python.closed == 0 {
+            let last = python.count.wrapping_sub(1);
+            python.at(last).code |= PYTHON_ENTRY;
+            python.closed = 1;
+            fold(python, PYTHON_ENTRY, 0);
+            return 0;
+        }
+        // An evaluation that is about to end: it has no frame any more.
+        let next = python.count;
+        *python.at(next) = PythonFrame {
+            code: PYTHON_ENTRY,
+            instruction: 0,
+            check: 0,
+        };
+        python.count = next + 1;
+        fold(python, PYTHON_ENTRY, 1);
+        return 0;
+    }
+    if code == 0 || !python.read_code(interpreter, code) {
+        python.fault = 1;
+        return 1;
+    }
+    let at = python.word(interpreter.frame_instruction);
+    let instruction = if interpreter.instruction_unit != 0 {
+        let index = (at >> ((interpreter.frame_instruction & 7) * 8)) as i32;
+        index.wrapping_mul(interpreter.instruction_unit as i32)
+    } else {
+        at.wrapping_sub(code.wrapping_add(interpreter.code_instructions as u64)) as i32
+    };
+    let entry = match interpreter.entries {
+        ENTRIES_FLAG => mark != 0,
+        ENTRIES_SHIM => false,
+        _ => true,
+    };
+    let mut flags = if entry { PYTHON_ENTRY } else { 0 };
+    if interpreter.entries == ENTRIES_SHIM && mark == GENERATOR {
+        flags |= PYTHON_GENERATOR;
+    }
+    let check = python.check_of_code(interpreter);
+    let next = python.count;
+    *python.at(next) = PythonFrame {
+        code: code | flags,
+        instruction,
+        check,
+    };
+    python.count = next + 1;
+    python.closed = entry as u64;
+    fold(
+        python,
+        code | flags,
+        (check as u64) << 32 | instruction as u32 as u64,
+    );
+    0
+}
+
+/// Takes something more into the hashes.
+#[inline(always)]
+fn fold(python: &mut Python, first: u64, second: u64) {
+    python.hash = mix(
+        mix(python.hash ^ first, 0x9fb2_1c65_1e98_df25) ^ second,
+        0xd6e8_feb8_6659_fd93,
+    );
+    python.check = mix(
+        mix(python.check.rotate_left(23) ^ second, 0xd6e8_feb8_6659_fd93) ^ first,
+        0x9fb2_1c65_1e98_df25,
+    );
+}

@@ -1,0 +1,185 @@
+//! Which frames of a stack are shown: `--frames`.
+//!
+//! A stack of a Python process has its Python functions beside the interpreter's machine code that runs them. As a rule that
+//! machine code tells a reader nothing, so it is hidden; stacks that then look the same are one.
+
+use std::collections::HashMap;
+
+use super::model::Locations;
+use crate::event::mapping::Mapping;
+use crate::event::{Call, ProcessId, StackIndex};
+use crate::record::{FrameIndex, FrameKind, Stack};
+
+/// Which frames are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// Python functions, and the machine code that is not the interpreter's own.
+    #[default]
+    Telling,
+    /// Python functions alone, in stacks that have any.
+    Python,
+    /// Machine code alone.
+    Native,
+    /// All there is.
+    All,
+}
+
+/// Stacks of which only a part is shown.
+#[derive(Debug, Default)]
+pub(super) struct Alike {
+    view: View,
+    /// The first stack that looks so.
+    first: HashMap<(ProcessId, Vec<FrameIndex>, bool), StackIndex>,
+    /// Those that look like an earlier one.
+    same: HashMap<StackIndex, StackIndex>,
+}
+
+impl Alike {
+    pub(super) fn new(view: View) -> Self {
+        Self {
+            view,
+            ..Self::default()
+        }
+    }
+
+    /// Leaves of a stack what is shown. Stacks without Python stay what they are.
+    pub(super) fn take(&mut self, mut stack: Stack, locations: &Locations) -> Stack {
+        let kind = |frame: &FrameIndex| {
+            let frame = locations.frames.get(frame);
+            frame.map_or(FrameKind::Native, |frame| frame.kind)
+        };
+        if !stack
+            .frames
+            .iter()
+            .any(|frame| kind(frame) == FrameKind::Python)
+        {
+            return stack;
+        }
+        stack.frames.retain(|frame| match (self.view, kind(frame)) {
+            (View::Telling, kind) => kind != FrameKind::Interpreter,
+            (View::Python, kind) => kind == FrameKind::Python,
+            (View::Native, kind) => kind != FrameKind::Python,
+            (View::All, _) => true,
+        });
+        let looks = (stack.process, stack.frames.clone(), stack.truncated);
+        let first = *self.first.entry(looks).or_insert(stack.index);
+        if first != stack.index {
+            self.same.insert(stack.index, first);
+        }
+        stack
+    }
+
+    /// What happened, by the first stack that looks like its own.
+    pub(super) fn as_first(&self, mut call: Call) -> Call {
+        if self.same.is_empty() {
+            return call;
+        }
+        if let Call::Allocated { stack, .. }
+        | Call::Failed { stack, .. }
+        | Call::Resized { stack, .. }
+        | Call::Mapping(
+            Mapping::Mapped { stack, .. }
+            | Mapping::Remapped { stack, .. }
+            | Mapping::BreakMoved { stack, .. }
+            | Mapping::Protected { stack, .. },
+        ) = &mut call
+            && let Some(first) = self.same.get(stack)
+        {
+            *stack = *first;
+        }
+        call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::name::NamedFrame;
+    use super::super::question::Question;
+    use super::super::replay::Threads;
+    use super::super::script::Script;
+    use super::*;
+
+    /// Two stacks that differ within the interpreter, and one without Python.
+    fn script() -> Script {
+        let mut script = Script::launched("python3");
+        script.stack(
+            1,
+            &[
+                "copy@/np/array.c:7",
+                "eval:new",
+                "py:load@/srv/app.py:12",
+                "eval:_PyEval_EvalFrameDefault",
+                "main",
+            ],
+        );
+        script.stack(9, &["eval:resize"]);
+        script.push_stack(2, [100, 900, 102, 103, 104].map(FrameIndex).to_vec(), false);
+        script.stack(3, &["read", "main"]);
+        for (ms, stack) in [(1, 1), (2, 2), (3, 3)] {
+            script.allocate(0, ms, stack, 1000);
+        }
+        script
+    }
+
+    /// Holders at the peak, as bytes and labels.
+    fn shown(view: View) -> Vec<(u64, Vec<String>)> {
+        let question = Question {
+            view,
+            ..Question::default()
+        };
+        let entries = script().entries.into_iter().map(Ok);
+        let profile =
+            super::super::Profile::replay_for(entries, &question, Threads::Together).unwrap();
+        let mut shown: Vec<_> = profile
+            .peak
+            .holders
+            .iter()
+            .map(|holder| {
+                let frames = profile.frames(holder.stack).unwrap();
+                let labels = frames.iter().map(NamedFrame::label).collect();
+                (holder.bytes, labels)
+            })
+            .collect();
+        shown.sort();
+        shown
+    }
+
+    #[test]
+    fn the_interpreter_is_hidden_and_stacks_that_look_the_same_are_one() {
+        let expected = [
+            (1000, vec!["read", "main"]),
+            (2000, vec!["copy", "load", "main"]),
+        ];
+        assert_eq!(shown(View::Telling), owned(&expected));
+    }
+
+    #[test]
+    fn python_alone_leaves_stacks_without_it_as_they_are() {
+        let expected = [(1000, vec!["read", "main"]), (2000, vec!["load"])];
+        assert_eq!(shown(View::Python), owned(&expected));
+    }
+
+    #[test]
+    fn native_and_all_frames_are_to_be_had() {
+        let through = |function| vec!["copy", function, "_PyEval_EvalFrameDefault", "main"];
+        let expected = [
+            (1000, through("new")),
+            (1000, through("resize")),
+            (1000, vec!["read", "main"]),
+        ];
+        assert_eq!(shown(View::Native), owned(&expected));
+        assert_eq!(shown(View::All)[0].1.len(), 5);
+    }
+
+    fn owned(expected: &[(u64, Vec<&str>)]) -> Vec<(u64, Vec<String>)> {
+        expected
+            .iter()
+            .map(|(bytes, labels)| {
+                (
+                    *bytes,
+                    labels.iter().map(|&label| label.to_owned()).collect(),
+                )
+            })
+            .collect()
+    }
+}

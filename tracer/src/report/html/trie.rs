@@ -8,6 +8,7 @@ use super::super::difference::comparable;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use crate::event::{ProcessId, StackIndex};
+use crate::record::FrameKind;
 
 /// Strings, each once.
 #[derive(Debug, Default, Serialize)]
@@ -45,13 +46,12 @@ struct Frames {
     module: Vec<u32>,
     flags: Vec<u8>,
     kind: Vec<u8>,
+    source: Vec<u32>,
 }
 
-/// Machine code. The page numbers Python functions 1 and the code of their interpreter 2, and lets its reader choose what to
-/// look at where there are any.
-const NATIVE: u8 = 0;
-
-type Frame = (u32, u32, u32, u8, u8);
+/// Name, place, module, flags, kind and line of source. The page numbers machine code 0, Python functions 1 and the code of
+/// their interpreter 2, and lets its reader choose what to look at where there are any.
+type Frame = (u32, u32, u32, u8, u8, u32);
 
 /// The stacks. Node 0 is the root; parents come before their children.
 #[derive(Debug, Default, Serialize)]
@@ -137,8 +137,8 @@ impl Trie {
             let number = match self.by_name.get(&label) {
                 Some(number) => *number,
                 None => {
-                    let (_, place, module, flags, kind) = self.known(frame);
-                    let number = self.frame((label, place, module, flags, kind));
+                    let (_, place, module, flags, kind, source) = self.known(frame);
+                    let number = self.frame((label, place, module, flags, kind, source));
                     self.by_name.insert(label, number);
                     number
                 }
@@ -172,7 +172,7 @@ impl Trie {
     fn special(&mut self, name: &str) -> u32 {
         let none = self.strings.number(String::new());
         let name = self.strings.number(name.to_owned());
-        self.frame((name, none, none, SPECIAL, NATIVE))
+        self.frame((name, none, none, SPECIAL, FrameKind::Native as u8, none))
     }
 
     fn named(&mut self, frame: &NamedFrame<'_>) -> u32 {
@@ -196,19 +196,24 @@ impl Trie {
         let name = self.strings.number(frame.label());
         let place = self.strings.number(frame.place().unwrap_or_default());
         let module = self.strings.number(module.unwrap_or_default());
-        (name, place, module, flags, NATIVE)
+        let source = frame
+            .source
+            .map(|line| name::printable(line.trim()).into_owned());
+        let source = self.strings.number(source.unwrap_or_default());
+        (name, place, module, flags, frame.kind as u8, source)
     }
 
     fn frame(&mut self, frame: Frame) -> u32 {
         let next = self.frames.name.len() as u32;
         let number = *self.frame_numbers.entry(frame).or_insert(next);
         if number == next {
-            let (name, place, module, flags, kind) = frame;
+            let (name, place, module, flags, kind, source) = frame;
             self.frames.name.push(name);
             self.frames.place.push(place);
             self.frames.module.push(module);
             self.frames.flags.push(flags);
             self.frames.kind.push(kind);
+            self.frames.source.push(source);
         }
         number
     }

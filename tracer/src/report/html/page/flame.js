@@ -116,6 +116,7 @@ function describe(n) {
   if (!n) return;
   const place = tree.several[n] ? 'several lines' : strings[frames.place[frame]];
   if (place) make('div', place, card);
+  if (!tree.several[n] && strings[frames.source[frame]]) make('code', strings[frames.source[frame]], card);
   if (strings[frames.module[frame]]) make('div', strings[frames.module[frame]], card).className = 'dim';
 }
 function hover(n, x, y) {

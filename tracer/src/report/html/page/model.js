@@ -6,12 +6,12 @@ const NATIVE = 0, PYTHON = 1, INTERPRETER = 2;
 const isMixed = frames.kind.includes(PYTHON);
 // Stands for a stack of which the choice of frames leaves none.
 const NONE = frames.name.push(strings.push('(no such frames)') - 1) - 1;
-frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.kind.push(NATIVE);
+frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.kind.push(NATIVE); frames.source.push(0);
 
 // What is shown: a view by its number, the end of an era, or a window of eras.
 let choice = { view: data.first };
 const kinds = data.chosen.slice();
-let process = -1, thread = -1, frameView = isMixed ? 'telling' : 'all';
+let process = -1, thread = -1, frameView = isMixed ? data.looks_at : 'all';
 let inverted = data.inverted, flame = false;
 
 const ERA = timeline ? timeline.width * timeline.step : 1;

@@ -68,6 +68,14 @@ pub(crate) fn for_programs() -> Result<()> {
     install_packages(&C_PACKAGES)
 }
 
+/// Installs the interpreter of Python programs.
+pub(crate) fn for_python() -> Result<()> {
+    if command::find("python3").is_none() {
+        install_packages(&["python3"])?;
+    }
+    Ok(())
+}
+
 /// Installs what the exports are held against.
 fn for_exports() -> Result<()> {
     let is_missing = |program: &str| command::find(program).is_none();

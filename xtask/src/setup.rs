@@ -20,7 +20,7 @@ const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 /// What opens the pages that we make; the package is named as its program.
 const BROWSER: &str = "chromium";
 
-/// What reads our exports: programs, and the packages that they are in.
+/// What reads our exports, and is traced (Python): programs, and the packages that they are in.
 const CONSUMERS: [(&str, &str); 3] = [
     ("go", "golang-go"),
     ("heaptrack_print", "heaptrack"),

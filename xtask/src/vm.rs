@@ -47,8 +47,8 @@ const TOO_LONG: [&str; 2] = [
     "threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed",
 ];
 
-/// Test executables that need what the machines lack: a browser, other profilers, a compiler.
-const NOT_THERE: [&str; 3] = ["page", "consumers", "dist"];
+/// Test executables that need what the machines lack: a browser, other profilers, a compiler, Python.
+const NOT_THERE: [&str; 4] = ["page", "consumers", "dist", "python"];
 
 /// How long a machine may take for the smoke part; it boots in ten seconds.
 const SMOKE_LIMIT: Duration = Duration::from_secs(240);

@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     })
 }
 
-/// The page has threads and kinds told apart, whatever it shows at first.
+/// The page has threads, kinds and frames told apart, whatever it shows at first.
 fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
     let whole = Question {
         kinds: Kinds::ALL,

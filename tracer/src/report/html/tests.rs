@@ -191,3 +191,35 @@ fn two_recordings_are_compared_by_name_and_keep_every_byte() {
     let keep: Vec<_> = known.iter().filter(|(name, _)| *name == "keep").collect();
     assert_eq!(keep, [&("keep", "a.c:11")]);
 }
+
+#[test]
+fn the_page_tells_python_functions_and_their_interpreter_from_other_code() {
+    let mut script = two_stacks("py:load@/srv/app.py:12");
+    script.stack(3, &["eval:_PyEval_EvalFrameDefault", "main"]);
+    script.allocate(0, 400, 3, MIB);
+    for entry in &mut script.entries {
+        if let Entry::Names(names) = entry
+            && names.functions[0].function == "load"
+        {
+            names.source = Some("return bytes(n)".to_owned());
+        }
+    }
+    let data = data(&page(&profile(script)));
+    let frames = &data["trie"]["frames"];
+    let text = |column: &str, frame: usize| {
+        let number = frames[column][frame].as_u64().unwrap();
+        data["trie"]["strings"][number as usize].as_str().unwrap()
+    };
+    let shown: Vec<_> = (0..frames["name"].as_array().unwrap().len())
+        .map(|frame| {
+            let kind = frames["kind"][frame].as_u64().unwrap();
+            (text("name", frame), kind, text("source", frame))
+        })
+        .collect();
+    assert!(shown.contains(&("load", 1, "return bytes(n)")), "{shown:?}");
+    assert!(
+        shown.contains(&("_PyEval_EvalFrameDefault", 2, "")),
+        "{shown:?}"
+    );
+    assert!(shown.contains(&("main", 0, "")), "{shown:?}");
+}

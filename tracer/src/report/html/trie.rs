@@ -49,8 +49,13 @@ struct Frames {
     source: Vec<u32>,
 }
 
-/// Name, place, module, flags, kind and line of source. The page numbers machine code 0, Python functions 1 and the code of
-/// their interpreter 2, and lets its reader choose what to look at where there are any.
+/// Machine code. Where there is any of the other kinds, the page lets its reader choose what to look at.
+const NATIVE: u8 = 0;
+/// A Python function.
+const PYTHON: u8 = 1;
+/// Machine code of its interpreter.
+const INTERPRETER: u8 = 2;
+
 type Frame = (u32, u32, u32, u8, u8, u32);
 
 /// The stacks. Node 0 is the root; parents come before their children.
@@ -172,7 +177,7 @@ impl Trie {
     fn special(&mut self, name: &str) -> u32 {
         let none = self.strings.number(String::new());
         let name = self.strings.number(name.to_owned());
-        self.frame((name, none, none, SPECIAL, FrameKind::Native as u8, none))
+        self.frame((name, none, none, SPECIAL, NATIVE, none))
     }
 
     fn named(&mut self, frame: &NamedFrame<'_>) -> u32 {
@@ -196,11 +201,14 @@ impl Trie {
         let name = self.strings.number(frame.label());
         let place = self.strings.number(frame.place().unwrap_or_default());
         let module = self.strings.number(module.unwrap_or_default());
-        let source = frame
-            .source
-            .map(|line| name::printable(line.trim()).into_owned());
-        let source = self.strings.number(source.unwrap_or_default());
-        (name, place, module, flags, frame.kind as u8, source)
+        let source = frame.source.map(name::printable).unwrap_or_default();
+        let source = self.strings.number(source.into_owned());
+        let kind = match frame.kind {
+            FrameKind::Native => NATIVE,
+            FrameKind::Python => PYTHON,
+            FrameKind::Interpreter => INTERPRETER,
+        };
+        (name, place, module, flags, kind, source)
     }
 
     fn frame(&mut self, frame: Frame) -> u32 {

@@ -4,7 +4,7 @@ use super::super::script::{MIB, Script};
 use super::*;
 use crate::live::Kinds;
 use crate::record::reader::ReadError;
-use crate::record::{FrameIndex, PythonQuality, Quality};
+use crate::record::{Entry, FrameIndex, PythonQuality, Quality};
 
 fn text_of(profile: &Profile, options: TextOptions) -> String {
     let mut text = Vec::new();
@@ -474,4 +474,37 @@ fn the_first_screen_tells_heap_and_mappings_apart_and_address_space_beside_them(
         assert!(text.contains(line), "{line:?} is missing:\n{text}");
     }
     assert!(!text.contains("reserved range"), "{text}");
+}
+
+#[test]
+fn python_functions_have_a_colour_and_their_line_of_source() {
+    let mut script = Script::launched("python3");
+    script.stack(
+        1,
+        &[
+            "py:load@/srv/app.py:12",
+            "py:<module>@/srv/app.py:30",
+            "main",
+        ],
+    );
+    script.allocate(0, 10, 1, MIB);
+    for entry in &mut script.entries {
+        if let Entry::Names(names) = entry
+            && names.functions[0].function == "load"
+        {
+            names.source = Some("return bytes(n)".to_owned());
+        }
+    }
+    let coloured = TextOptions {
+        colour: true,
+        ..TextOptions::default()
+    };
+    let text = text_of(&script.closed(), coloured);
+    for expected in [
+        "\x1b[1;36mload (srv/app.py:12)\x1b[0m\x1b[2m  return bytes(n)\x1b[0m\n",
+        "\x1b[36m<module> (srv/app.py:30)\x1b[0m\n",
+        "\x1b[2mmain\x1b[0m\n",
+    ] {
+        assert!(text.contains(expected), "{text:?}");
+    }
 }

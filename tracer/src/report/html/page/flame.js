@@ -116,7 +116,8 @@ function describe(n) {
   if (!n) return;
   const place = tree.several[n] ? 'several lines' : strings[frames.place[frame]];
   if (place) make('div', place, card);
-  if (!tree.several[n] && strings[frames.source[frame]]) make('code', strings[frames.source[frame]], card);
+  const source = tree.several[n] ? '' : strings[frames.source[frame]];
+  if (source) make('div', source, card).className = 'source';
   if (strings[frames.module[frame]]) make('div', strings[frames.module[frame]], card).className = 'dim';
 }
 function hover(n, x, y) {

@@ -22,8 +22,8 @@ use highwater_common::{
     counter::Counter,
     process::TracedProcess,
     python::{
-        ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES, MOST_KEYS, NOWHERE,
-        PYTHON_ENTRY, PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM,
+        ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES,
+        MOST_KEYS, NOWHERE, PYTHON_ENTRY, PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM,
     },
 };
 
@@ -33,8 +33,8 @@ use crate::{
     maps::{INTERPRETERS, KERNEL_OFFSETS},
 };
 
-/// Words of a frame that are read at once, at most.
-const FRAME_WORDS: usize = 16;
+/// Words that are read at once: callers' frames lie below, side by side, mostly (from 3.11 on).
+const WINDOW_WORDS: usize = 128;
 /// Words of a code object.
 pub const CODE_WORDS: usize = 32;
 
@@ -54,8 +54,11 @@ pub struct Python {
     /// Two hashes of all of them; 0: there are none.
     pub hash: u64,
     pub check: u64,
-    /// The frame, and its code object.
-    words: [u64; FRAME_WORDS],
+    /// Where `window` was read, and how many bytes of it.
+    window_start: u64,
+    window_bytes: u64,
+    window: [u64; WINDOW_WORDS],
+    /// The frame's code object.
     pub code: [u64; CODE_WORDS],
     /// Leaf first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
@@ -73,15 +76,40 @@ impl Python {
         }
     }
 
-    /// The word at an offset in the frame.
+    /// The word at an offset in the frame at `at`, which lies in the window.
     #[inline(always)]
-    fn word(&self, offset: u32) -> u64 {
-        const _: () = assert!(FRAME_WORDS == 16);
-        let mut index = (offset >> 3) as u64;
+    fn word(&self, at: u64, offset: u32) -> u64 {
+        const _: () = assert!(WINDOW_WORDS == 128);
+        let into = at.wrapping_sub(self.window_start);
+        let mut index = into.wrapping_add(offset as u64) >> 3;
         unsafe {
-            asm!("{0} &= 15", inout(reg) index, options(pure, nomem, nostack));
-            *self.words.get_unchecked(index as usize)
+            asm!("{0} &= 127", inout(reg) index, options(pure, nomem, nostack));
+            *self.window.get_unchecked(index as usize)
         }
+    }
+
+    /// Has the frame at `at` in the window. Whether it can be read.
+    #[inline(always)]
+    fn look_at(&mut self, interpreter: &Interpreter, at: u64) -> bool {
+        /// Less than fits, so that a mask bounds it.
+        const WINDOW: u64 = WINDOW_WORDS as u64 * 8 - 8;
+        const PAGE: u64 = 4096;
+        let size = interpreter.frame_size as u64;
+        let into = at.wrapping_sub(self.window_start);
+        if into < WINDOW && into + size <= self.window_bytes {
+            return true;
+        }
+        // Not beyond the page: to find that nothing is mapped there costs more than all that is read.
+        let mut start = at;
+        if interpreter.entries != ENTRIES_ALL {
+            let (lowest, page) = (at.wrapping_add(size).wrapping_sub(WINDOW), at & !(PAGE - 1));
+            start = if lowest > page { lowest } else { page };
+        }
+        self.window_start = start;
+        self.window_bytes = at.wrapping_add(size).wrapping_sub(start);
+        let bytes = bounded(self.window_bytes as u32, 1023);
+        let to: *mut c_void = self.window.as_mut_ptr().cast();
+        unsafe { gen_probe_read_user(to, bytes, start as *const c_void) == 0 }
     }
 
     /// The word at an offset in the code object.
@@ -147,6 +175,7 @@ pub fn take(process: &TracedProcess, walk: &mut Walk) {
     python.check = 0;
     python.closed = 1;
     python.fault = 0;
+    python.window_bytes = 0;
     python.interpreter = process.interpreter;
     if process.interpreter == 0 {
         return;
@@ -250,17 +279,16 @@ extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
     let Some(interpreter) = INTERPRETERS.get(python.interpreter) else {
         return 1;
     };
-    let size = bounded(interpreter.frame_size, 127);
-    let read =
-        unsafe { gen_probe_read_user(python.words.as_mut_ptr().cast(), size, at as *const c_void) };
-    if read != 0 {
+    // Frames are words side by side.
+    if at & 7 != 0 || !python.look_at(interpreter, at) {
         python.fault = 1;
         return 1;
     }
     // Newer versions mark references in low bits.
-    let code = python.word(interpreter.frame_code) & !PYTHON_FLAGS;
-    python.frame = python.word(interpreter.frame_previous);
-    let mark = python.word(interpreter.frame_entry) >> ((interpreter.frame_entry & 7) * 8) & 0xff;
+    let code = python.word(at, interpreter.frame_code) & !PYTHON_FLAGS;
+    python.frame = python.word(at, interpreter.frame_previous);
+    let mark =
+        python.word(at, interpreter.frame_entry) >> ((interpreter.frame_entry & 7) * 8) & 0xff;
     let shim = interpreter.entries == ENTRIES_SHIM && mark >= SHIM;
     if shim {
         if python.closed == 0 {
@@ -285,7 +313,7 @@ extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
         python.fault = 1;
         return 1;
     }
-    let at = python.word(interpreter.frame_instruction);
+    let at = python.word(at, interpreter.frame_instruction);
     let instruction = if interpreter.instruction_unit != 0 {
         let index = (at >> ((interpreter.frame_instruction & 7) * 8)) as i32;
         index.wrapping_mul(interpreter.instruction_unit as i32)

@@ -42,7 +42,8 @@ pub use memory::{Text, mapped_text};
 pub use privilege::{NOBODY, lack_of_privilege, open_to_all};
 pub use process::{Outcome, Running, run};
 pub use program::{
-    highwater, highwater_binary, speedscope, try_victim_program, victim_names, victim_program,
+    highwater, highwater_binary, peers_python, speedscope, try_victim_program, victim_names,
+    victim_program,
 };
 pub use python::{CPython, PythonFrame, every_cpython, python_victim, told_python_stacks};
 pub use recorder::{Launched, Recorder, link_kinds};

@@ -33,6 +33,18 @@ pub fn highwater_binary() -> PathBuf {
     path
 }
 
+/// The Python of the environment that has numpy and memray.
+#[track_caller]
+pub fn peers_python() -> PathBuf {
+    let python = profile_directory().join("../peers/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        python.display()
+    );
+    python
+}
+
 /// Where the page of speedscope lies.
 #[track_caller]
 pub fn speedscope() -> PathBuf {

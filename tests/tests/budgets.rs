@@ -252,3 +252,19 @@ fn a_recording_that_stops_early_can_go_over_a_budget_but_not_keep_one() {
     against(&whole, &cut, "0%").assert_says(1, &["cut.hwm stops early"]);
     against(&cut, &whole, "0%").assert_says(1, &["cut.hwm stops early"]);
 }
+
+#[test]
+fn totals_answer_for_a_whole_recording_and_refuse_spans() {
+    privileged!();
+    let scratch = scratch();
+    let file = scratch.path().join("totals.hwm");
+    let mut victim = Victim::start("marks");
+    let recorder = Recorder::attach_with(victim.pid(), &file, &["--aggregate"]);
+    victim.tell("go");
+    let peak = recorder.interrupt().peak().bytes;
+    victim.quit();
+    check(&file, &["--max-peak", &peak.to_string()]).assert_says(0, &[]);
+    check(&file, &["--max-peak", &(peak - 1).to_string()]).assert_says(3, &[]);
+    check(&file, &["--mark", "request", "--max-peak", "1GiB"])
+        .assert_says(1, &["totals in place of single events", "within a span"]);
+}

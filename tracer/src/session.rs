@@ -741,6 +741,10 @@ impl Session {
                 self.define(process, &definition);
             }
         }
+        if let Some(root) = self.processes.remove(&self.root) {
+            self.note_unseen(&root);
+            self.processes.insert(self.root, root);
+        }
         let at = monotonic();
         for id in self.still_followed() {
             self.live.close(id, at);

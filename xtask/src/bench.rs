@@ -15,11 +15,13 @@ mod attach;
 mod blocks;
 mod figures;
 mod machine;
+mod memray;
 mod pairs;
 mod placed_libc;
 mod process;
 mod program;
 mod rate;
+mod recordings;
 mod tracer;
 mod verdict;
 mod victim;
@@ -43,15 +45,16 @@ struct Part {
 
 type Measure = fn(&mut Tools, Plan) -> Result<Part>;
 
-const PARTS: [(&str, Measure); 4] = [
+const PARTS: [(&str, Measure); 5] = [
     ("pairs", pairs::run),
     ("rate", rate::run),
     ("attach", attach::run),
     ("blocks", blocks::run),
+    ("recordings", recordings::run),
 ];
 
 /// Tools that were asked for and that Debian may lack.
-const OTHERS: [(&str, &str); 2] = [("bytehound", "bytehound"), ("memray", "python3-memray")];
+const OTHERS: [(&str, &str); 1] = [("bytehound", "bytehound")];
 
 /// Measures the parts of these names, or all; says it, and writes it to `target/bench/`.
 pub(crate) fn run(quick: bool, names: &[&str]) -> Result<()> {

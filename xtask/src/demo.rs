@@ -1,15 +1,15 @@
-//! `cargo xtask demo`: attaches to a running program by its PID and shows who held its memory at the peak.
+//! `cargo xtask demo`: who holds the memory of a Python program that runs already, and whether its repair helped.
 //!
-//! The program (`tests/victims/demo.c`) knows its own peak, so the demo ends with a comparison: what the program says of
-//! itself beside what highwater says of it.
+//! The program (`tests/victims/python/story.py`) is expected to need two arrays of 100 MB at once, and needs four. The demo
+//! attaches to it by its PID, shows who holds the four, draws them, and holds the program and two repaired versions of
+//! it to a budget of two.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{command, ebpf, repository, setup, source_hash};
@@ -17,51 +17,59 @@ use crate::{command, ebpf, repository, setup, source_hash};
 /// What the recorder says once its probes are in.
 const TRACING: &str = "highwater: tracing ";
 
-/// Builds everything, records the program's life and holds the result against the program's own truth.
+/// How large each array is, MB.
+const MEGABYTES: &str = "100";
+
+/// Two arrays, and 2 % for the interpreter.
+const BUDGET: &str = "204MB";
+
+/// `highwater check` says that a budget was not kept.
+const OVER_BUDGET: i32 = 3;
+
+/// The steps that make the arrays alive at the peak, as the program names them.
+const STEPS: [&str; 4] = [
+    "subtract_scalar",
+    "raise_to_power",
+    "duplicate_data",
+    "add_scalar",
+];
+
+/// Builds highwater, tells the story, and fails unless all of it is true.
 pub(crate) fn run() -> Result<()> {
     let highwater = command::section("build highwater", build_highwater)?;
+    let python = find_python()?;
     let directory = crate::target_directory().join("demo");
-    let program = command::section("build the program to look at", || {
-        fs::create_dir_all(&directory)?;
-        compile(&directory)
-    })?;
-
-    let recording = program.with_extension("hwm");
-    let flame_graph = program.with_extension("svg");
+    fs::create_dir_all(&directory)?;
+    let recording = directory.join("story.hwm");
+    let flame_graph = recording.with_extension("html");
     for old in [&recording, &flame_graph] {
         if old.exists() {
             fs::remove_file(old).with_context(|| format!("cannot remove {}", old.display()))?;
         }
     }
-    let truth = command::section("record its life, some seven seconds", || {
-        record(&highwater, &program, &recording)
+
+    let array = command::section("attach to a Python program while it runs", || {
+        record(&highwater, &python, &recording)
     })?;
+    let drawn = [Path::new("-o"), &flame_graph];
     command::run(
         Command::new(&highwater)
             .arg("flamegraph")
             .arg(&recording)
-            .arg("-o")
-            .arg(&flame_graph),
+            .args(drawn),
     )?;
-    let report = Command::new(&highwater)
-        .args(["report", "--json"])
-        .arg(&recording)
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(
-        report.status.success(),
-        "`highwater report --json` failed: {}",
-        report.status
-    );
-    let report = serde_json::from_slice(&report.stdout)
-        .context("`highwater report --json` printed something that is not JSON")?;
+    compare(&highwater, &recording, array)?;
 
-    let agrees = compare(&truth, &report)?;
-    println!("Recording:   {}", recording.display());
-    println!("Flame graph: {}", flame_graph.display());
-    ensure!(agrees, "highwater and the program disagree");
     println!(
-        "Verdict:     highwater and the program agree to the byte, at the peak and at the end."
+        "\nIts author expects two arrays. Does it keep to {BUDGET}? Do the repaired versions?"
+    );
+    for (version, status) in [("written", OVER_BUDGET), ("nested", 0), ("one-name", 0)] {
+        check(&highwater, &python, version, status)?;
+    }
+    println!("\nRecording:   {}", recording.display());
+    println!("Flame graph: {}", flame_graph.display());
+    println!(
+        "Verdict:     four arrays at once, named by function and line; two after either repair."
     );
     Ok(())
 }
@@ -77,30 +85,33 @@ pub(crate) fn build_highwater() -> Result<PathBuf> {
     Ok(crate::target_directory().join("release/highwater"))
 }
 
-fn compile(directory: &Path) -> Result<PathBuf> {
-    let program = directory.join("image-service");
-    command::run(
-        Command::new("gcc")
-            .args(["-std=gnu11", "-Wall", "-Wextra", "-O1", "-g"])
-            // Frame pointers, and no call turned into a jump: what stacks are made of.
-            .args(["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"])
-            .arg("-o")
-            .arg(&program)
-            .arg(repository().join("tests/victims/demo.c")),
-    )?;
-    Ok(program)
+/// The interpreter itself: what is on the `PATH` may be a script that looks for one.
+fn find_python() -> Result<PathBuf> {
+    setup::for_python()?;
+    let mut python = Command::new("python3");
+    let says = command::captured(python.args(["-c", "import sys; print(sys.executable)"]))?;
+    Ok(PathBuf::from(says.trim()))
 }
 
-/// Starts the program, attaches to it once it runs, and lets it live when it is traced. Returns the program's truth.
-fn record(highwater: &Path, program: &Path, recording: &Path) -> Result<Value> {
-    let mut running = RunningProgram::start(program)?;
-    println!("{} runs as PID {}", program.display(), running.pid());
+fn story() -> PathBuf {
+    repository().join("tests/victims/python/story.py")
+}
+
+/// Starts the program, attaches to it once it runs, and has it work when it is traced. Returns how large it says that an
+/// array is.
+fn record(highwater: &Path, python: &Path, recording: &Path) -> Result<u64> {
+    let mut program = Program::start(python)?;
+    println!(
+        "{} story.py runs as PID {}",
+        python.display(),
+        program.child.id()
+    );
 
     let mut recorder = command::as_root(highwater)?;
     recorder
-        .args(["record", "-p", &running.pid().to_string(), "-o"])
+        .args(["record", "-p", &program.child.id().to_string(), "-o"])
         .arg(recording)
-        // It lives for seconds: a second of counting beforehand would miss its peak.
+        // It waits for us: there is nothing to count beforehand.
         .args(["--preflight", "0"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
@@ -111,25 +122,20 @@ fn record(highwater: &Path, program: &Path, recording: &Path) -> Result<Value> {
         .take()
         .context("the recorder has no stderr")?;
 
-    let mut is_tracing = false;
+    let mut array = None;
     for message in BufReader::new(messages).lines() {
         let message = message?;
         eprintln!("{message}");
-        if !is_tracing && message.starts_with(TRACING) {
-            is_tracing = true;
-            running.go()?;
+        if array.is_none() && message.starts_with(TRACING) {
+            array = Some(program.work()?);
         }
     }
     let status = recorder.wait()?;
     ensure!(status.success(), "the recorder failed: {status}");
-    ensure!(
-        is_tracing,
-        "the recorder ended without a line that begins with `{TRACING}`"
-    );
     if !crate::is_root()? {
         give_to_us(recording)?;
     }
-    running.truth()
+    array.with_context(|| format!("the recorder ended without a line that begins with `{TRACING}`"))
 }
 
 /// A recording made through sudo is root's.
@@ -143,151 +149,140 @@ fn give_to_us(recording: &Path) -> Result<()> {
     )
 }
 
-/// The program, under way. A thread of ours waits for it, so that its end is not delayed by what the recorder does.
-struct RunningProgram {
-    pid: u32,
-    stdin: ChildStdin,
-    ended: JoinHandle<Result<String>>,
+/// The program, under way.
+struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl RunningProgram {
+impl Program {
     /// Returns once the program has said READY: what it held so far, it held before anyone attached.
-    fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
+    fn start(python: &Path) -> Result<Self> {
+        let mut child = Command::new(python)
+            .arg(story())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let stdin = child.stdin.take().context("the program has no stdin")?;
+            .with_context(|| format!("cannot start {}", python.display()))?;
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("the program has no stdout")?;
-        let mut stdout = BufReader::new(stdout);
-        let mut line = String::new();
-        stdout.read_line(&mut line)?;
-        ensure!(line == "READY\n", "the program said {line:?} and not READY");
-        Ok(Self {
-            pid: child.id(),
+        let mut program = Self {
+            child,
             stdin,
-            ended: thread::spawn(move || wait(child, stdout)),
-        })
-    }
-
-    fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    fn go(&mut self) -> Result<()> {
-        self.stdin
-            .write_all(b"go\n")
-            .context("cannot tell the program to go")
-    }
-
-    /// What the program says of itself at its end.
-    fn truth(self) -> Result<Value> {
-        let output = self
-            .ended
-            .join()
-            .map_err(|_| anyhow!("the thread that waits for the program panicked"))??;
-        serde_json::from_str(&output).with_context(|| format!("the program said {output:?}"))
-    }
-}
-
-fn wait(mut program: Child, mut stdout: impl Read) -> Result<String> {
-    let mut output = String::new();
-    stdout.read_to_string(&mut output)?;
-    let status = program.wait()?;
-    ensure!(status.success(), "the program failed: {status}");
-    Ok(output)
-}
-
-/// Bytes and blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct Holding {
-    bytes: u64,
-    blocks: u64,
-}
-
-impl Holding {
-    fn of(json: &Value) -> Result<Self> {
-        let count = |name: &str| {
-            json[name]
-                .as_u64()
-                .with_context(|| format!("{name} is missing in {json}"))
+            lines: BufReader::new(stdout).lines(),
         };
-        Ok(Self {
-            bytes: count("bytes")?,
-            blocks: count("blocks")?,
-        })
+        program.await_line("READY")?;
+        Ok(program)
+    }
+
+    /// Has it do its work and end.
+    fn work(&mut self) -> Result<u64> {
+        let mut stdin = self.stdin.take().context("the program was told already")?;
+        writeln!(stdin, "process {MEGABYTES}").context("cannot tell the program to go")?;
+        let truth = self.await_line("TRUTH array=")?;
+        self.await_line("DONE")?;
+        drop(stdin);
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the program failed: {status}");
+        truth
+            .parse()
+            .with_context(|| format!("the program said {truth:?}"))
+    }
+
+    /// The rest of the next line, which begins so.
+    fn await_line(&mut self, start: &str) -> Result<String> {
+        let line = self.lines.next().context("the program ended")??;
+        match line.strip_prefix(start) {
+            Some(rest) => Ok(rest.to_owned()),
+            None => bail!("the program said {line:?} and not {start}"),
+        }
     }
 }
 
-/// Sets the program's truth beside highwater's figures; returns whether all are the same.
-fn compare(truth: &Value, report: &Value) -> Result<bool> {
+/// Sets what the program says beside what highwater says: the peak, and who holds it.
+fn compare(highwater: &Path, recording: &Path, array: u64) -> Result<()> {
+    let report = Command::new(highwater)
+        .args(["report", "--json"])
+        .arg(recording)
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(
+        report.status.success(),
+        "`highwater report --json` failed: {}",
+        report.status
+    );
+    let report: Value = serde_json::from_slice(&report.stdout)
+        .context("`highwater report --json` printed something that is not JSON")?;
+    let peak = report["peak"]["bytes"].as_u64().context("no peak")?;
     println!(
-        "\n{:<24} {:>29} {:>29}",
+        "\n{:<20} {:>18} {:>18}",
         "", "the program says", "highwater says"
     );
-    let mut agrees = true;
-    let mut row = |name: &str, truth: Holding, found: Holding| {
-        let cell = |it: Holding| format!("{} B in {:>6}", it.bytes, it.blocks);
-        let mark = if truth == found { "" } else { "  DIFFERS" };
-        println!("{name:<24} {:>29} {:>29}{mark}", cell(truth), cell(found));
-        agrees &= truth == found;
-    };
-    for moment in ["peak", "end"] {
-        row(
-            moment,
-            Holding::of(&truth[moment])?,
-            Holding::of(&report[moment])?,
-        );
-        for (site, truth) in sites(&truth[moment])? {
-            let found = held_below(report, moment, site)?;
-            row(&format!("  {site}"), truth, found);
-        }
+    println!("{:<20} {:>16} B {peak:>16} B", "at the peak", 4 * array);
+    ensure!(
+        is_near(peak, 4 * array),
+        "the peak is not that of four arrays"
+    );
+    for step in STEPS {
+        let (bytes, line) = held_by(&report, step)?;
+        println!("{step:<20} {array:>16} B {bytes:>16} B   story.py:{line}");
+        ensure!(is_near(bytes, array), "{step} does not hold one array");
     }
-    println!();
-    Ok(agrees)
+    Ok(())
 }
 
-/// What the program says of each of its functions, largest first.
-fn sites(truth: &Value) -> Result<Vec<(&str, Holding)>> {
-    let sites = truth["sites"].as_object();
-    let mut sites = sites
-        .context("the program names no sites")?
-        .iter()
-        .map(|(site, truth)| Ok((site.as_str(), Holding::of(truth)?)))
-        .collect::<Result<Vec<_>>>()?;
-    sites.sort_by_key(|(_, held)| std::cmp::Reverse(held.bytes));
-    Ok(sites)
+/// Within 1 %: the interpreter allocates too, and an array's header lies elsewhere than its bytes.
+fn is_near(found: u64, truth: u64) -> bool {
+    found.abs_diff(truth) <= truth / 100
 }
 
-/// What the stacks that run through a function held.
-fn held_below(report: &Value, moment: &str, function: &str) -> Result<Holding> {
-    let holders = report[moment]["holders"]
+/// What the stacks hold at whose leaf is this Python function, and its line in the largest.
+fn held_by(report: &Value, function: &str) -> Result<(u64, u64)> {
+    let holders = report["peak"]["holders"]
         .as_array()
-        .with_context(|| format!("the report lists no holders for the {moment}"))?;
-    let mut sum = Holding::default();
+        .context("the report lists no holders")?;
+    let (mut sum, mut line) = (0, None);
     for holder in holders {
-        if runs_through(report, &holder["stack"], function)? {
-            let held = Holding::of(holder)?;
-            sum.bytes += held.bytes;
-            sum.blocks += held.blocks;
+        let Some(frame) = python_leaf(report, holder) else {
+            continue;
+        };
+        if frame["function"] == function {
+            sum += holder["bytes"].as_u64().context("a holder without bytes")?;
+            line = line.or(frame["line"].as_u64());
         }
     }
-    Ok(sum)
+    let line = line.with_context(|| format!("nobody at the peak is called {function}"))?;
+    Ok((sum, line))
 }
 
-fn runs_through(report: &Value, stack: &Value, function: &str) -> Result<bool> {
-    // A holder without a stack runs through nothing.
-    let Some(stack) = stack.as_u64() else {
-        return Ok(false);
-    };
-    let Some(frames) = report["stacks"][usize::try_from(stack)?].as_array() else {
-        bail!("the report has a holder with stack {stack}, but no such stack");
-    };
-    Ok(frames.iter().any(|frame| {
-        let frame = frame.as_u64().and_then(|it| usize::try_from(it).ok());
-        frame.is_some_and(|frame| report["frames"][frame]["function"] == function)
-    }))
+/// The innermost Python frame of a holder's stack.
+fn python_leaf<'r>(report: &'r Value, holder: &Value) -> Option<&'r Value> {
+    let stack = usize::try_from(holder["stack"].as_u64()?).ok()?;
+    report["stacks"][stack]
+        .as_array()?
+        .iter()
+        .filter_map(|frame| usize::try_from(frame.as_u64()?).ok())
+        .map(|frame| &report["frames"][frame])
+        .find(|frame| frame["kind"] == "python")
+}
+
+/// Holds a version of the program to the budget.
+fn check(highwater: &Path, python: &Path, version: &str, expected: i32) -> Result<()> {
+    let mut check = command::as_root(highwater)?;
+    check
+        .args(["check", "--max-peak", BUDGET, "--"])
+        .arg(python)
+        .arg(story())
+        .args([version, MEGABYTES]);
+    println!("\n$ {}", command::line(&check));
+    let status = check.status().context("cannot run highwater")?;
+    println!("exit status {}", status.code().unwrap_or(-1));
+    ensure!(
+        status.code() == Some(expected),
+        "the version `{version}` was to give exit status {expected}, not {status}"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -296,40 +291,31 @@ mod tests {
 
     fn report() -> Value {
         serde_json::json!({
-            "frames": [{"function": "malloc_wrapper"}, {"function": "load"}, {"function": "resize"}],
-            "stacks": [[0, 1], [0, 2], [1]],
-            "peak": {"bytes": 111, "blocks": 3, "holders": [
-                {"stack": 0, "bytes": 100, "blocks": 1},
-                {"stack": 1, "bytes": 10, "blocks": 1},
-                {"stack": 2, "bytes": 1, "blocks": 1},
-                {"stack": null, "bytes": 0, "blocks": 0},
+            "frames": [
+                {"function": "_PyBytes_New", "kind": "native"},
+                {"function": "add_scalar", "kind": "python", "line": 40},
+                {"function": "process_data", "kind": "python", "line": 50},
+            ],
+            "stacks": [[0, 1, 2], [0, 2], [0]],
+            "peak": {"bytes": 111, "holders": [
+                {"stack": 0, "bytes": 100},
+                {"stack": 1, "bytes": 10},
+                {"stack": 2, "bytes": 1},
+                {"stack": null, "bytes": 5},
             ]},
-            "end": {"bytes": 0, "blocks": 0, "holders": []},
-        })
-    }
-
-    fn truth(load: u64) -> Value {
-        serde_json::json!({
-            "peak": {"bytes": 111, "blocks": 3, "sites": {
-                "load": {"bytes": load, "blocks": 2},
-                "resize": {"bytes": 10, "blocks": 1},
-            }},
-            "end": {"bytes": 0, "blocks": 0, "sites": {"load": {"bytes": 0, "blocks": 0}}},
         })
     }
 
     #[test]
-    fn a_site_holds_what_all_stacks_through_it_hold() {
-        assert!(compare(&truth(101), &report()).unwrap());
+    fn a_step_holds_what_was_allocated_in_its_own_lines() {
+        assert_eq!(held_by(&report(), "add_scalar").unwrap(), (100, 40));
+        assert_eq!(held_by(&report(), "process_data").unwrap(), (10, 50));
+        assert!(held_by(&report(), "raise_to_power").is_err());
     }
 
     #[test]
-    fn one_byte_is_a_difference() {
-        assert!(!compare(&truth(100), &report()).unwrap());
-    }
-
-    #[test]
-    fn a_report_without_holders_is_an_error() {
-        assert!(compare(&truth(101), &serde_json::json!({})).is_err());
+    fn one_percent_is_near_and_more_is_not() {
+        assert!(is_near(101, 100) && is_near(99, 100));
+        assert!(!is_near(102, 100) && !is_near(98, 100));
     }
 }

@@ -81,6 +81,19 @@ pub(crate) fn fetch() -> Result<()> {
     Ok(())
 }
 
+/// The libraries by name and version, each with its licence.
+pub(crate) fn licences() -> Result<Vec<(String, String)>> {
+    LIBRARIES
+        .iter()
+        .map(|(name, version, _)| {
+            let path = directory().join(format!("{name}.LICENSE"));
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((format!("{name} {version}"), text))
+        })
+        .collect()
+}
+
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("the package has no {}", from.display()))?;
     Ok(())

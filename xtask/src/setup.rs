@@ -30,6 +30,9 @@ const CONSUMERS: [(&str, &str); 3] = [
 /// speedscope is a page; its package needs no others.
 const SPEEDSCOPE: &str = "speedscope@1.25.0";
 
+/// What Python programs are held against, in an environment of its own.
+const PEERS: [&str; 2] = ["memray==1.20.0", "numpy==2.4.6"];
+
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
@@ -55,6 +58,7 @@ pub(crate) fn run() -> Result<()> {
         install_packages(&[BROWSER])?;
     }
     for_exports()?;
+    for_python_peers()?;
     install_lints()?;
     install_linker()
 }
@@ -66,6 +70,47 @@ pub(crate) fn for_programs() -> Result<()> {
         return Ok(());
     }
     install_packages(&C_PACKAGES)
+}
+
+/// Makes the environment with the tools for Python that highwater is held against.
+fn for_python_peers() -> Result<()> {
+    let environment = crate::target_directory().join("peers");
+    // Written last, so that what is there is whole.
+    let made = environment.join(PEERS.join("-"));
+    if made.exists() {
+        return Ok(());
+    }
+    let make = || {
+        let mut python = Command::new("python3");
+        command::run(python.args(["-m", "venv", "--clear"]).arg(&environment))
+    };
+    // Debian has what makes environments in a package of its own.
+    if make().is_err() {
+        install_packages(&["python3-venv"])?;
+        make()?;
+    }
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    command::run(
+        Command::new(environment.join("bin/python"))
+            .args(install)
+            .args(PEERS),
+    )
+    .context("memray and numpy could not be fetched from PyPI")?;
+    fs::write(&made, "").with_context(|| format!("cannot make {}", made.display()))
+}
+
+/// Installs the interpreter of Python programs.
+pub(crate) fn for_python() -> Result<()> {
+    if command::find("python3").is_none() {
+        install_packages(&["python3"])?;
+    }
+    Ok(())
 }
 
 /// Installs what the exports are held against.

@@ -48,7 +48,7 @@ const TOO_LONG: [&str; 2] = [
 ];
 
 /// Test executables that need what the machines lack: a browser, other profilers, a compiler, Python.
-const NOT_THERE: [&str; 4] = ["page", "consumers", "dist", "python"];
+const NOT_THERE: [&str; 5] = ["page", "consumers", "dist", "python", "memray"];
 
 /// How long a machine may take for the smoke part; it boots in ten seconds.
 const SMOKE_LIMIT: Duration = Duration::from_secs(240);

@@ -1,7 +1,10 @@
 """Loads 100 MB and passes it through four steps, each of which returns a new array.
 
 Its author expects two arrays at once: what a step was given, and what it makes. But each name holds on to its array until the
-function ends, so four are alive as the last step makes its own.
+function ends, so four are alive as the last step makes its own. Both repaired versions keep to two.
+
+    story.py VERSION MEGABYTES      runs one of them and ends
+    story.py                        runs what it is told to on its input: process MEGABYTES [VERSION]
 """
 
 import sys
@@ -40,13 +43,37 @@ def process_data(megabytes):
     return add_scalar(duplicated)
 
 
+def process_nested(megabytes):
+    return add_scalar(duplicate_data(raise_to_power(subtract_scalar(load_data(megabytes)))))
+
+
+def process_with_one_name(megabytes):
+    data = load_data(megabytes)
+    data = subtract_scalar(data)
+    data = raise_to_power(data)
+    data = duplicate_data(data)
+    return add_scalar(data)
+
+
+VERSIONS = {"written": process_data, "nested": process_nested, "one-name": process_with_one_name}
+
+
+def process(megabytes, version="written"):
+    result = VERSIONS[version](int(megabytes))
+    print("TRUTH", f"array={sys.getsizeof(result)}", flush=True)
+
+
 def main():
+    if len(sys.argv) > 1:
+        version, megabytes = sys.argv[1:]
+        process(megabytes, version)
+        return
     print("READY", flush=True)
     for line in sys.stdin:
-        words = line.split()
-        if words[0] == "process":
-            process_data(int(words[1]))
-        print("DONE", words[0], flush=True)
+        verb, *words = line.split()
+        if verb == "process":
+            process(*words)
+        print("DONE", verb, flush=True)
 
 
 main()

@@ -17,7 +17,7 @@ use super::question::read;
 use super::report::text_options;
 use super::{DONE, FAILED, OVER_BUDGET};
 use crate::report::{
-    Profile, Threads,
+    Profile, ReplayError, Threads,
     answer::{Answer, Unit, Within},
     budget::{Figures, Known, Verdict},
     difference::difference,
@@ -149,7 +149,8 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
     let mut out = BufWriter::new(io::stdout().lock());
     warn(&profile, &mut out)?;
     if arguments.mark.is_some() && profile.spans.is_none() {
-        anyhow::bail!(NO_SPANS);
+        let what = "what came within a span";
+        return Err(ReplayError::Folded { what }.into());
     }
     let checked = Checked {
         profile: &profile,
@@ -237,9 +238,6 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
     why.push_str(&tell);
     why
 }
-
-/// Of what was recorded without single events.
-const NO_SPANS: &str = "the recording holds totals in place of single events, so that it cannot tell what came within a span (--mark): record anew, so that its size stays within --max-size";
 
 /// Stacks shown of a budget that does not hold.
 const OFFENDERS: usize = 5;

@@ -19,6 +19,7 @@ use crate::report::{
     answer::Answer,
     flamegraph::{self, Order},
     html,
+    view::View,
 };
 
 /// Draw who held the memory as a flame graph
@@ -95,7 +96,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
     let whole = Question {
         kinds: Kinds::ALL,
-        view: arguments.asked.whole_view(),
+        view: View::All,
         ..question.clone()
     };
     let profile = question::read(&arguments.file, &whole, Threads::Apart)?;

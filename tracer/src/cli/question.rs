@@ -107,11 +107,6 @@ impl Asked {
         })
     }
 
-    /// Which frames a page has whose reader chooses among them: those asked for, else all.
-    pub(super) fn whole_view(&self) -> View {
-        self.frames.map_or(View::All, View::from)
-    }
-
     /// Whether anything but the kind was asked for.
     pub(super) fn is_particular(&self) -> bool {
         let Self {

@@ -375,7 +375,7 @@ impl Eras {
     #[inline]
     pub(super) fn came(&mut self, bytes: u64) {
         if let Some(now) = self.eras.last_mut() {
-            now.allocations += 1;
+            now.allocations = now.allocations.saturating_add(1);
             now.allocated_bytes = now.allocated_bytes.saturating_add(bytes);
         }
     }
@@ -387,7 +387,9 @@ impl Eras {
             .map(|pair| Era {
                 highest: pair.iter().map(|era| era.highest).max().unwrap_or(0),
                 end: pair.last().map_or(0, |era| era.end),
-                allocations: pair.iter().map(|era| era.allocations).sum(),
+                allocations: pair
+                    .iter()
+                    .fold(0, |sum, era| sum.saturating_add(era.allocations)),
                 allocated_bytes: pair
                     .iter()
                     .fold(0, |sum, era| sum.saturating_add(era.allocated_bytes)),

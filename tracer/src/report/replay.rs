@@ -391,8 +391,8 @@ impl Replay {
             true => self.asked.finish_folded(&timeline, &self.marks)?,
             false => {
                 let cut = !matches!(completion, Completion::Closed(_));
-                self.asked
-                    .finish(&self.live, &self.marks, (self.latest, cut))?
+                let end = (self.latest, cut);
+                self.asked.finish(&self.live, &self.marks, end)?
             }
         };
         if self.folded && self.statistics.is_some() {

@@ -234,9 +234,9 @@ impl Session {
         self.end(&followed, at, reason);
     }
 
-    /// A program ended and no call of it was seen. That is told of a command that was launched, for hardly any makes none;
+    /// A program is over and no call of it was seen. That is told of a command that was launched, for hardly any makes none;
     /// and of what ended before it was known whether the libc that it had mapped is the one that is probed.
-    fn note_unseen(&mut self, followed: &Followed) {
+    pub(super) fn note_unseen(&mut self, followed: &Followed) {
         let launched = followed.target.pid == self.root
             && matches!(self.options.subject, Subject::Command { .. });
         let sampled = self.exponent != 0 || self.options.sample.is_some();
@@ -261,7 +261,7 @@ impl Session {
         self.quality.unfollowed_children += 1;
         if launched {
             self.quality.note(format!(
-                "process {} ({}) has ended, and none of its calls was seen: either it made none, or its probes were in too late",
+                "process {} ({}): none of its calls was seen; either it made none, or its probes were in too late",
                 followed.target.pid, followed.target.command
             ));
         }

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// User and system time of a process so far, of all its threads, those that have ended too. Nanoseconds.
 pub(super) fn processor_time(pid: u32) -> Result<u64> {
@@ -24,6 +26,52 @@ pub(super) fn processor_time(pid: u32) -> Result<u64> {
     // SAFETY: the call succeeded and so has written it.
     let time = unsafe { time.assume_init() };
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// What running something to its end took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Wall-clock time.
+    pub(super) seconds: f64,
+    /// Its processor time, seconds.
+    pub(super) processor: f64,
+    /// The most resident memory that it had, bytes.
+    pub(super) resident: u64,
+}
+
+/// Runs a command, whose output nobody reads, to its end.
+pub(super) fn cost(command: &mut Command) -> Result<Cost> {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let line = crate::command::line(command);
+    let began = Instant::now();
+    let child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    let mut status = 0;
+    // SAFETY: waits for a child that nobody else waits for; both places are there to be written.
+    let waited = unsafe {
+        libc::wait4(
+            child.id() as libc::pid_t,
+            &raw mut status,
+            0,
+            usage.as_mut_ptr(),
+        )
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    if waited < 0 {
+        return Err(io::Error::last_os_error())
+            .with_context(|| format!("cannot wait for `{line}`"));
+    }
+    ensure!(status == 0, "`{line}` failed: {status:#x}");
+    // SAFETY: the call succeeded and so has written it.
+    let usage = unsafe { usage.assume_init() };
+    let in_seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    Ok(Cost {
+        seconds,
+        processor: in_seconds(usage.ru_utime) + in_seconds(usage.ru_stime),
+        resident: (usage.ru_maxrss as u64) << 10,
+    })
 }
 
 /// Bytes.

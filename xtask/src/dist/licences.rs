@@ -1,4 +1,5 @@
-//! The licences of all that is in the binary: the crates, the C libraries in them, Rust's own library, and glibc.
+//! The licences of all that is in the binary: the crates, the C libraries in them, what the page is drawn with, Rust's own
+//! library, and glibc.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::command;
+use crate::{command, page};
 
 /// How deep in a crate licences are looked for: the C libraries that crates bring lie that deep.
-const DEPTH: usize = 3;
+const DEPTH: usize = 4;
 
 /// Parts that are no crates, and where Debian or rustup keep what they say of themselves.
 const GLIBC: &str = "/usr/share/doc/libc6-dev/copyright";
@@ -53,6 +54,11 @@ pub(super) fn of_all_in_it() -> Result<String> {
             let of = format!("{name}: {}", inside.display());
             texts.entry(content).or_default().insert(of);
         }
+    }
+    for (name, content) in page::licences()? {
+        let package = name.split(' ').next().unwrap_or_default();
+        text += &format!("\n{name}, in the page\n    https://www.npmjs.com/package/{package}\n");
+        texts.entry(content).or_default().insert(name);
     }
     let sysroot = command::captured(Command::new("rustc").args(["--print", "sysroot"]))?;
     let rust = PathBuf::from(sysroot.trim()).join("share/doc/rust");

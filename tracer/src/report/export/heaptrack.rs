@@ -53,7 +53,7 @@ const TICK_MS: u64 = 10;
 ///
 /// # Errors
 ///
-/// What `out` says, and if the recording has totals in place of events.
+/// What `out` says, and if `entries` are not what `profile` was made of; a folded recording has no such entries.
 pub fn write(
     profile: &Profile,
     question: &Question,
@@ -94,7 +94,7 @@ pub fn write(
     Ok(())
 }
 
-const NOT_ALL_EVENTS: &str = "heaptrack's format takes every single event, and the recording does not have them all: it holds totals in their place, or is still being written; record anew, so that its size stays within --max-size, or wait for its end";
+const NOT_ALL_EVENTS: &str = "heaptrack's format takes every single event, and of this recording they are not what its totals say: is it still being written? Wait for its end";
 
 struct Telling<'a> {
     profile: &'a Profile,

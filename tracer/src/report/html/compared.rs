@@ -81,6 +81,8 @@ impl Data {
             holders,
             views,
             inverted: order == Order::LeafFirst,
+            // Their stacks have what was asked for already.
+            looks_at: "all",
             first: 2,
             difference: true,
             trust: trust.collect(),

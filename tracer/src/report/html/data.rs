@@ -21,6 +21,7 @@ use super::super::question::{Question, When};
 use super::super::size;
 use super::super::text;
 use super::super::time;
+use super::super::view::View as Looked;
 use super::curves;
 use super::drafts::{drafts, flat, prune, step};
 use super::trie::{Trie, process_name};
@@ -42,6 +43,8 @@ pub(super) struct Data {
     pub(super) views: Vec<View>,
     /// Whether it starts with who asked.
     pub(super) inverted: bool,
+    /// Which frames are looked at, at first: a key of the page's `isLookedAt`, or `all`.
+    pub(super) looks_at: &'static str,
     /// Which view is shown at first.
     pub(super) first: usize,
     /// A difference has none.
@@ -166,6 +169,12 @@ impl Data {
             views: views.collect(),
             first,
             inverted: order == Order::LeafFirst,
+            looks_at: match question.view {
+                Looked::Telling => "telling",
+                Looked::Python => "python",
+                Looked::Native => "native",
+                Looked::All => "all",
+            },
             trie,
             processes: processes.list,
             threads: threads.list,

@@ -11,7 +11,7 @@ frames.place.push(0); frames.module.push(0); frames.flags.push(SPECIAL); frames.
 // What is shown: a view by its number, the end of an era, or a window of eras.
 let choice = { view: data.first };
 const kinds = data.chosen.slice();
-let process = -1, thread = -1, frameView = isMixed ? 'telling' : 'all';
+let process = -1, thread = -1, frameView = isMixed ? data.looks_at : 'all';
 let inverted = data.inverted, flame = false;
 
 const ERA = timeline ? timeline.width * timeline.step : 1;

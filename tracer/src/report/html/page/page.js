@@ -40,6 +40,7 @@ offer($('thread'), 'All threads', data.threads, value => { thread = value; });
 $('frames').hidden = !isMixed;
 for (const [view, text] of [['telling', 'Python and native'], ['python', 'Python frames'], ['native', 'Native frames'], ['all', 'All frames']])
   make('option', text, $('frames')).value = view;
+$('frames').value = frameView;
 $('frames').onchange = event => {
   frameView = event.target.value;
   paths.clear(); tellers.clear(); focus = 0;

@@ -7,6 +7,8 @@ function ends, so four are alive as the last step makes its own. Both repaired v
     story.py                        runs what it is told to on its input: process MEGABYTES [VERSION]
 """
 
+import contextlib
+import os
 import sys
 
 MEGABYTE = 1_000_000
@@ -58,8 +60,19 @@ def process_with_one_name(megabytes):
 VERSIONS = {"written": process_data, "nested": process_nested, "one-name": process_with_one_name}
 
 
+@contextlib.contextmanager
+def span(name):
+    """Names what happens within it in whatever recording is under way; elsewhere it does nothing."""
+    for end in ("begin", "end"):
+        with contextlib.suppress(OSError):
+            os.write(-1, f"highwater:{end}:{name}".encode())
+        if end == "begin":
+            yield
+
+
 def process(megabytes, version="written"):
-    result = VERSIONS[version](int(megabytes))
+    with span("process"):
+        result = VERSIONS[version](int(megabytes))
     print("TRUTH", f"array={sys.getsizeof(result)}", flush=True)
 
 

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::kind::OfKind;
 use super::output::Usage;
-use crate::record::reader;
+use crate::record::{ahead::Ahead, reader};
 use crate::report::question::{Point, Question, When, Window};
 use crate::report::view::View;
 use crate::report::{Profile, Threads, size};
@@ -132,7 +132,8 @@ impl Asked {
 /// Reads a recording for a question; what is wrong with it beyond some point is told in the report itself.
 pub(super) fn read(path: &Path, question: &Question, threads: Threads) -> anyhow::Result<Profile> {
     let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let profile = Profile::replay_for(reader, question, threads);
+    let entries = Ahead::of(reader).context("cannot start a thread")?;
+    let profile = Profile::replay_for(entries, question, threads);
     let mut profile = profile.with_context(|| format!("cannot report {}", path.display()))?;
     profile.keep(question.kinds);
     Ok(profile)

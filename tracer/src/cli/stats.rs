@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::report::text_options;
-use crate::record::reader;
+use crate::record::{ahead::Ahead, reader};
 use crate::report::{
     Profile,
     answer::Answer,
@@ -97,6 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn read(path: &Path, question: &Question) -> anyhow::Result<Profile> {
     let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let reader = Ahead::of(reader).context("cannot start a thread")?;
     let profile = Profile::replay_with_statistics(reader, question);
     profile.with_context(|| format!("cannot report {}", path.display()))
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
 
+pub mod ahead;
 pub mod compact;
 mod content;
 mod damage;

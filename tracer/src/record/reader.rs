@@ -65,9 +65,9 @@ enum State {
 /// # Errors
 ///
 /// As [`Reader::new`], and [`ReadError::Open`].
-pub fn open(path: &Path) -> Result<Reader<Box<dyn Read>>, ReadError> {
+pub fn open(path: &Path) -> Result<Reader<Box<dyn Read + Send>>, ReadError> {
     if path.as_os_str() == "-" {
-        return Reader::new(Box::new(io::stdin().lock()));
+        return Reader::new(Box::new(io::stdin()));
     }
     let file = File::open(path).map_err(|error| ReadError::Open {
         path: path.to_owned(),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::ahead::Ahead;
 use super::events::TICK;
 use super::events::blocks::Names;
 use super::format::{CHUNK_HEADER, ChunkHeader, FILE_HEADER, MAX_EVENTS};
@@ -149,6 +150,19 @@ proptest! {
         prop_assert!(error.is_none(), "{:?}", error);
         let entries = entries.into_iter().map(|(entry, _)| entry);
         prop_assert_eq!(grouped(back), grouped(renamed(entries)));
+    }
+}
+
+#[test]
+fn what_is_read_ahead_is_what_is_read() {
+    let bytes = written(&[Entry::Events(load(100_000, &mut Numbers(5)))]);
+    for damaged in [bytes.clone(), bytes[..bytes.len() - 1].to_vec()] {
+        let (entries, error) = read(&damaged);
+        let ahead = Ahead::of(Reader::new(io::Cursor::new(damaged)).unwrap()).unwrap();
+        let (fine, failed): (Vec<_>, Vec<_>) = ahead.partition(Result::is_ok);
+        let fine: Vec<Entry> = fine.into_iter().map(Result::unwrap).collect();
+        assert_eq!(fine, entries);
+        assert_eq!(failed.len(), usize::from(error.is_some()));
     }
 }
 

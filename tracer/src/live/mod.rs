@@ -58,6 +58,7 @@ mod mappings;
 mod movements;
 #[cfg(test)]
 mod naive;
+mod neighbours;
 mod process;
 mod ranges;
 mod sampling;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Asker, Ledger, Life, Scene};
 use super::mappings::{Area, Mappings};
 use super::movements::{Journal, Movement};
+use super::neighbours::Neighbours;
 use super::ranges::Change;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
@@ -70,7 +70,7 @@ pub(super) enum BaselineSource {
 
 /// What a child starts with.
 pub(super) struct Legacy {
-    blocks: HashMap<Address, Block, FixedState>,
+    blocks: HashMap<Address, Block, Neighbours>,
     holdings: Holdings,
     mappings: Mappings,
     live: Held,
@@ -93,7 +93,7 @@ pub(super) struct Process {
     pub(super) ended: Option<Nanos>,
     holdings: Holdings,
     mappings: Mappings,
-    blocks: HashMap<Address, Block, FixedState>,
+    blocks: HashMap<Address, Block, Neighbours>,
     /// Ordered, so that everything that walks it comes out the same each time. It holds as many as threads are inside
     /// `realloc`, so hardly any.
     resizes: BTreeMap<(Tid, u8), Resize>,
@@ -305,7 +305,7 @@ impl Process {
         holdings: &mut Holdings,
         own: &Books,
         all: &Books,
-        blocks: &HashMap<Address, Block, FixedState>,
+        blocks: &HashMap<Address, Block, Neighbours>,
         mappings: &Mappings,
         folded: BTreeMap<(u32, u16), Amount>,
     ) -> BTreeMap<(u32, u16), Amount> {

@@ -483,7 +483,7 @@ fn python_functions_have_a_colour_and_their_line_of_source() {
         1,
         &[
             "py:load@/srv/app.py:12",
-            "py:<module>@/srv/app.py:30",
+            "py:Job.run@/srv/app.py:30",
             "main",
         ],
     );
@@ -502,7 +502,7 @@ fn python_functions_have_a_colour_and_their_line_of_source() {
     let text = text_of(&script.closed(), coloured);
     for expected in [
         "\x1b[1;36mload (srv/app.py:12)\x1b[0m\x1b[2m  return bytes(n)\x1b[0m\n",
-        "\x1b[36m<module> (srv/app.py:30)\x1b[0m\n",
+        "\x1b[36mJob.run (srv/app.py:30)\x1b[0m\n",
         "\x1b[2mmain\x1b[0m\n",
     ] {
         assert!(text.contains(expected), "{text:?}");

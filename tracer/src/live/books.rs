@@ -87,7 +87,7 @@ impl SubAssign for Held {
 }
 
 /// What is held as a whole.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Balance {
     /// Blocks that were seen allocated, and ranges of the kinds that make the peak.
     pub(super) live: Held,

@@ -35,7 +35,7 @@ pub struct Fold {
 pub struct FoldHead {
     now: u64,
     last_end_at: u64,
-    last_end: FoldedBalance,
+    last_end: Balance,
     last_end_process: u64,
     exponent: u8,
     books: FoldedBooks,
@@ -76,14 +76,8 @@ struct FoldedBooks {
     maximum: i128,
     at_maximum: bool,
     peak_at: u64,
-    now: FoldedBalance,
-    at_peak: FoldedBalance,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct FoldedBalance {
-    live: Held,
-    freed_baseline: u128,
+    now: Balance,
+    at_peak: Balance,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,32 +85,6 @@ struct FoldedEras {
     begins: Option<u64>,
     width: u64,
     eras: Vec<Era>,
-}
-
-impl From<Balance> for FoldedBalance {
-    fn from(balance: Balance) -> Self {
-        let Balance {
-            live,
-            freed_baseline,
-        } = balance;
-        Self {
-            live,
-            freed_baseline,
-        }
-    }
-}
-
-impl From<FoldedBalance> for Balance {
-    fn from(balance: FoldedBalance) -> Self {
-        let FoldedBalance {
-            live,
-            freed_baseline,
-        } = balance;
-        Self {
-            live,
-            freed_baseline,
-        }
-    }
 }
 
 impl FoldedBooks {
@@ -127,8 +95,8 @@ impl FoldedBooks {
             maximum,
             at_maximum,
             peak_at: books.clock.peak_at().0,
-            now: books.now().into(),
-            at_peak: books.at_peak().into(),
+            now: books.now(),
+            at_peak: books.at_peak(),
         }
     }
 
@@ -147,7 +115,7 @@ impl FoldedBooks {
             (bounded(level), bounded(maximum), at_maximum),
             Nanos(peak_at),
         );
-        Books::restored(clock, now.into(), at_peak.into())
+        Books::restored(clock, now, at_peak)
     }
 }
 
@@ -198,7 +166,7 @@ impl LiveSet {
         let head = FoldHead {
             now: self.now.0,
             last_end_at: at.0,
-            last_end: balance.into(),
+            last_end: balance,
             last_end_process: process as u64,
             exponent: self.sampling.0,
             books: FoldedBooks::of(&self.all),
@@ -240,7 +208,7 @@ impl LiveSet {
             now: Nanos(head.now),
             last_end: LastEnd {
                 at: Nanos(head.last_end_at),
-                balance: head.last_end.into(),
+                balance: head.last_end,
                 process: usize::try_from(head.last_end_process).unwrap_or(usize::MAX),
             },
             sampling: Sampling(head.exponent),

@@ -100,7 +100,8 @@ fn children_that_exec_at_once_survive_being_followed() {
         let (report, truth) = record_while(&mut victim, &[], &[command]);
         victim.quit();
         assert_eq!(truth.get("good"), 20, "{command}: each child did its work");
-        assert!(report.is_complete());
+        // A child may be gone before anyone could look at it; that is told, and is all that may be missing.
+        report.assert_saw_all_but(&["unfollowed_children", "truncated_stacks"]);
         let parent = report
             .processes()
             .into_iter()

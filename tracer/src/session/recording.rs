@@ -153,10 +153,14 @@ impl Recording {
             self.write(&Entry::Fold(part));
         }
         self.flush();
-        if let Some(successor) = successor
-            && let Err(error) = successor.take_over(self.writer.sink(), &self.path)
-        {
-            self.failure.get_or_insert(WriteError::Io(error));
+        match (successor, &self.failure) {
+            (None, _) => {}
+            (Some(successor), None) => {
+                let taken = successor.take_over(self.writer.sink(), &self.path);
+                self.failure = taken.err().map(WriteError::Io);
+            }
+            // What lacks its fold is no recording. The old file has everything up to here.
+            (Some(successor), Some(_)) => successor.discard(),
         }
         let written = self.writer.written();
         let by_bytes = Duration::from_secs((written - before) / BYTES_A_SECOND);
@@ -189,6 +193,7 @@ impl Recording {
         match self.writer.move_to(file, written) {
             Ok(_) => Some(successor),
             Err(error) => {
+                successor.discard();
                 self.failure = Some(error);
                 None
             }
@@ -239,16 +244,26 @@ impl Successor {
         match copied {
             Ok(written) => Ok((successor, file, written)),
             Err(error) => {
-                // What went wrong before is what is told.
-                let _ = std::fs::remove_file(&successor.path);
+                successor.discard();
                 Err(error)
             }
         }
     }
 
+    /// Leaves the recording as it is.
+    fn discard(self) {
+        // What went wrong before is what is told.
+        let _ = std::fs::remove_file(&self.path);
+    }
+
     fn take_over(self, file: &File, path: &Path) -> io::Result<()> {
-        file.sync_data()?;
-        std::fs::rename(&self.path, path)
+        let taken = file
+            .sync_data()
+            .and_then(|()| std::fs::rename(&self.path, path));
+        if taken.is_err() {
+            self.discard();
+        }
+        taken
     }
 }
 

@@ -117,9 +117,13 @@ impl Process {
     /// A process whose first event may come now, of which we do not know yet what it holds.
     pub(super) fn new(id: ProcessId, all: &mut Books, at: Nanos, scene: Scene) -> Self {
         all.admit(Held::default(), at);
+        Self::with_books(id, Books::new(at), scene)
+    }
+
+    fn with_books(id: ProcessId, books: Books, scene: Scene) -> Self {
         Self {
             id,
-            books: Books::new(at),
+            books,
             totals: Totals::default(),
             begun: false,
             ended: None,
@@ -147,23 +151,9 @@ impl Process {
         holdings: Vec<Holding>,
     ) -> Self {
         Self {
-            id,
-            books,
-            totals: Totals::default(),
-            begun: false,
-            ended: None,
             holdings: Holdings::restored(holdings),
-            mappings: Mappings::default(),
-            blocks: HashMap::default(),
-            resizes: BTreeMap::new(),
-            baseline_left: 0,
-            baseline_source: BaselineSource::Unknown,
             sampling,
-            is_sampled: false,
-            scene,
-            ledger: scene.eras.then(Ledger::default),
-            folded: BTreeMap::new(),
-            journal: None,
+            ..Self::with_books(id, books, scene)
         }
     }
 

@@ -52,29 +52,15 @@ pub struct Snapshot {
 impl Snapshot {
     /// One holder more.
     pub(super) fn add(&mut self, key: HolderKey, of: Amount) {
-        let HolderKey {
-            process,
-            stack,
-            thread,
-            kind,
-        } = key;
         let Amount { bytes, blocks } = of;
-        let of_kind = &mut self.by_kind[kind as usize];
+        let of_kind = &mut self.by_kind[key.kind as usize];
         of_kind.bytes = of_kind.bytes.saturating_add(bytes);
         of_kind.blocks = of_kind.blocks.saturating_add(blocks);
-        if kind.makes_the_peak() {
+        if key.kind.makes_the_peak() {
             self.bytes = self.bytes.saturating_add(bytes);
             self.blocks = self.blocks.saturating_add(blocks);
         }
-        self.holders.push(Holder {
-            process,
-            stack,
-            thread,
-            kind,
-            bytes,
-            error_bytes: 0,
-            blocks,
-        });
+        self.holders.push(Holder::of(key, of));
     }
 
     /// What was live of this kind.
@@ -117,6 +103,26 @@ pub struct HolderKey {
 }
 
 impl Holder {
+    /// Who holds so much, exactly.
+    pub fn of(key: HolderKey, amount: Amount) -> Self {
+        let HolderKey {
+            process,
+            stack,
+            thread,
+            kind,
+        } = key;
+        let Amount { bytes, blocks } = amount;
+        Self {
+            process,
+            stack,
+            thread,
+            kind,
+            bytes,
+            error_bytes: 0,
+            blocks,
+        }
+    }
+
     /// Who it is.
     pub fn key(&self) -> HolderKey {
         HolderKey {

@@ -10,7 +10,7 @@ use super::entries::FOLD;
 use super::format::{CHUNK_HEADER, ChunkHeader, ENTRIES, EVENTS, FILE_HEADER};
 use super::reader::{ReadError, check_file_header, fill, unpack};
 use super::varint::Span;
-use super::writer::{ENTRIES_FULL, chunk};
+use super::writer::{ENTRIES_FULL, put_chunk};
 use super::{Damage, format};
 
 /// Why a recording could not be copied without its events.
@@ -42,7 +42,8 @@ pub fn compact(mut from: impl Read + Seek, mut to: impl Write) -> Result<u64, Co
     put(&format::file_header())?;
     let mut compressor = Compressor::new(super::writer::LEVEL).map_err(ReadError::Io)?;
     let mut decompressor = Decompressor::new().map_err(ReadError::Io)?;
-    let (mut payload, mut content, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut payload, mut content) = (Vec::new(), Vec::new());
+    let (mut joined, mut packed) = (Vec::new(), Vec::new());
     let mut offset = FILE_HEADER as u64;
     loop {
         let at = offset;
@@ -81,12 +82,16 @@ pub fn compact(mut from: impl Read + Seek, mut to: impl Write) -> Result<u64, Co
         unpack(known, &payload, &mut decompressor, &mut content).map_err(damaged)?;
         keep(&content, &mut joined).map_err(damaged)?;
         if joined.len() >= ENTRIES_FULL {
-            put(&chunk(&mut compressor, ENTRIES, &joined).map_err(ReadError::Io)?)?;
+            packed.clear();
+            put_chunk(&mut packed, &mut compressor, ENTRIES, &joined).map_err(ReadError::Io)?;
+            put(&packed)?;
             joined.clear();
         }
     }
     if !joined.is_empty() {
-        put(&chunk(&mut compressor, ENTRIES, &joined).map_err(ReadError::Io)?)?;
+        packed.clear();
+        put_chunk(&mut packed, &mut compressor, ENTRIES, &joined).map_err(ReadError::Io)?;
+        put(&packed)?;
     }
     Ok(written)
 }

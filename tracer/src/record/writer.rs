@@ -183,16 +183,24 @@ impl<W: Write> Writer<W> {
         }
         self.chunks.clear();
         if !self.entries.is_empty() {
-            let chunk = chunk(&mut self.compressor, ENTRIES, &self.entries)
-                .map_err(|error| self.fail(error))?;
-            self.chunks.extend(chunk);
+            put_chunk(
+                &mut self.chunks,
+                &mut self.compressor,
+                ENTRIES,
+                &self.entries,
+            )
+            .map_err(|error| self.fail(error))?;
             self.entries.clear();
         }
         if self.events.count() > 0 {
             assemble(&mut self.content, &self.events);
-            let chunk = chunk(&mut self.compressor, EVENTS, &self.content)
-                .map_err(|error| self.fail(error))?;
-            self.chunks.extend(chunk);
+            put_chunk(
+                &mut self.chunks,
+                &mut self.compressor,
+                EVENTS,
+                &self.content,
+            )
+            .map_err(|error| self.fail(error))?;
             self.events.clear();
         }
         self.events_before = 0;
@@ -207,12 +215,13 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// A chunk with this content, packed if that makes it smaller.
-pub(super) fn chunk(
+/// Appends a chunk with this content, packed if that makes it smaller.
+pub(super) fn put_chunk(
+    to: &mut Vec<u8>,
     compressor: &mut Compressor<'_>,
     kind: u8,
     content: &[u8],
-) -> io::Result<Vec<u8>> {
+) -> io::Result<()> {
     let packed = match content.len() {
         LEAST_PACKED.. => compressor.compress(content)?,
         _ => Vec::new(),
@@ -226,7 +235,9 @@ pub(super) fn chunk(
         unpacked: content.len() as u32,
         checksum: 0,
     };
-    Ok([&header.encode(payload), payload].concat())
+    to.extend(header.encode(payload));
+    to.extend(payload);
+    Ok(())
 }
 
 /// Why something could not be recorded. The text tells the cause too, so there is no `source`.

@@ -6,7 +6,7 @@ use super::question::{Point, Question, When, Window};
 use super::spans::{Span, Spans};
 use super::{size, time};
 use crate::event::Nanos;
-use crate::live::{Holder, Kind, Snapshot};
+use crate::live::{Amount, Holder, Kind, Snapshot};
 
 /// The holders that a question asks for.
 #[derive(Clone, Debug)]
@@ -154,14 +154,12 @@ fn growing(profile: &Profile) -> Vec<Holder> {
     let growing = profile.growth.iter();
     growing
         .filter(|(key, _)| key.kind.makes_the_peak())
-        .map(|(key, rate)| Holder {
-            process: key.process,
-            stack: key.stack,
-            thread: key.thread,
-            kind: key.kind,
-            bytes: rate.round() as u64,
-            error_bytes: 0,
-            blocks: live.get(key).copied().unwrap_or(0),
+        .map(|(key, rate)| {
+            let amount = Amount {
+                bytes: rate.round() as u64,
+                blocks: live.get(key).copied().unwrap_or(0),
+            };
+            Holder::of(*key, amount)
         })
         .collect()
 }

@@ -1,6 +1,8 @@
 //! Recordings written by hand, for tests.
 
+use super::answer::Answer;
 use super::model::Profile;
+use super::question::{Question, When};
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::reader::ReadError;
@@ -22,6 +24,15 @@ pub(super) struct Script {
 
 fn at(ms: u64) -> Nanos {
     Nanos(STARTED_NS + ms * MS)
+}
+
+/// What a profile answers when asked for this, and nothing else.
+pub(super) fn answer(profile: &Profile, when: When) -> Answer {
+    let question = Question {
+        when,
+        ..Question::default()
+    };
+    Answer::of(profile, &question)
 }
 
 impl Script {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     event::{Address, ProcessId, decode::StackDefinition},
     record::{Entry, Frame, FrameIndex, FrameKind, Module, ModuleIndex},
-    symbol::{CodeMap, CodeMapping, ModuleSource, PerfMapSource, Symbols},
+    symbol::{CodeMap, CodeMapping, Interned, ModuleSource, PerfMapSource, Symbols},
     target::{
         Target, TargetError, elf, mapped_file,
         maps::{self, Mapping, MappingName},
@@ -220,6 +220,17 @@ impl Session {
         self.place_code(followed, changed);
     }
 
+    /// Writes down a location that is new.
+    pub(super) fn write_frame(&mut self, interned: &Interned) {
+        let (kind, module, offset) = interned.location;
+        self.write(&Entry::Frame(Frame {
+            index: interned.index,
+            module,
+            offset,
+            kind,
+        }));
+    }
+
     /// The locations of a stack's return addresses.
     pub(super) fn locate(
         &mut self,
@@ -270,14 +281,8 @@ impl Session {
             let kind = module.map_or(FrameKind::Native, |module| self.kind_of(module));
             let interned = self.frames.intern(kind, module, offset);
             if interned.new {
-                let (kind, module, offset) = interned.location;
-                self.write(&Entry::Frame(Frame {
-                    index: interned.index,
-                    module,
-                    offset,
-                    kind,
-                }));
-                if let Some(module) = module {
+                self.write_frame(&interned);
+                if let (_, Some(module), offset) = interned.location {
                     wanted.push((interned.index, module, offset));
                 }
             }

@@ -21,9 +21,7 @@ use crate::{
         decode::StackDefinition,
         python::{self as sent, CodeDefinition},
     },
-    record::{
-        Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality,
-    },
+    record::{Entry, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality},
     target::elf::{CodeSegment, Elf},
     unwind::python::{
         Image, Lines, Version,
@@ -438,13 +436,7 @@ impl Session {
         let place = u64::from(function) << 32 | u64::from(line.unwrap_or(0));
         let interned = self.frames.intern(FrameKind::Python, None, place);
         if interned.new {
-            let (kind, module, offset) = interned.location;
-            self.write(&Entry::Frame(Frame {
-                index: interned.index,
-                module,
-                offset,
-                kind,
-            }));
+            self.write_frame(&interned);
             let source = file
                 .zip(line)
                 .zip(followed)

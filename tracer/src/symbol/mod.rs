@@ -34,7 +34,7 @@ pub mod thread;
 
 mod worker;
 
-pub use interner::FrameInterner;
+pub use interner::{FrameInterner, Interned};
 pub use jit::PerfMapSource;
 pub use locate::{CodeMap, CodeMapping};
 pub use module::ModuleSource;

@@ -116,7 +116,7 @@ const COLUMNS: [&str; 16] = [
 #[cfg(test)]
 mod tests {
     use super::super::super::question::{Question, When};
-    use super::super::super::script::Script;
+    use super::super::super::script::{Script, answer};
     use super::*;
 
     #[test]
@@ -128,13 +128,7 @@ mod tests {
         script.allocate(0, 2, 2, 30);
         script.free_last(0, 3);
         let profile = script.closed();
-        let of = |when| {
-            let question = Question {
-                when,
-                ..Question::default()
-            };
-            Answer::of(&profile, &question)
-        };
+        let of = |when| answer(&profile, when);
         let (peak, end) = (of(When::Peak), of(When::End));
         let mut out = Vec::new();
         write(&profile, &[&peak, &end], None, &mut out).expect("a Vec takes all");

@@ -32,7 +32,7 @@ use super::super::question::Question;
 use super::super::replay::Threads;
 use super::TRUNCATED;
 use crate::event::Nanos;
-use crate::live::{Holder, HolderKey, Kinds, Movement};
+use crate::live::{Amount, Holder, HolderKey, Kinds, Movement};
 use crate::record::Entry;
 use crate::record::reader::ReadError;
 
@@ -180,15 +180,7 @@ impl Telling<'_> {
     }
 
     fn is_asked_for(&self, key: HolderKey) -> bool {
-        let holder = Holder {
-            process: key.process,
-            stack: key.stack,
-            thread: key.thread,
-            kind: key.kind,
-            bytes: 0,
-            error_bytes: 0,
-            blocks: 0,
-        };
+        let holder = Holder::of(key, Amount::default());
         self.question.kinds.contains(key.kind) && matches(self.profile, self.question, &holder)
     }
 

@@ -308,8 +308,8 @@ pub fn write(
 mod tests {
     use std::io::Read as _;
 
-    use super::super::super::question::{Question, When};
-    use super::super::super::script::Script;
+    use super::super::super::question::When;
+    use super::super::super::script::{Script, answer};
     use super::*;
 
     fn varint(bytes: &mut &[u8]) -> u64 {
@@ -351,13 +351,7 @@ mod tests {
         script.allocate(1, 4, 1, 500);
         script.close(9, "interrupted");
         let profile = script.closed();
-        let of = |when| {
-            let question = Question {
-                when,
-                ..Question::default()
-            };
-            Answer::of(&profile, &question)
-        };
+        let of = |when| answer(&profile, when);
         let (allocated, in_use) = (of(When::Allocated), of(When::Peak));
         assert!(allocated.bytes > in_use.bytes);
         let mut zipped = Vec::new();

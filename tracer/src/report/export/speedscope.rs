@@ -177,8 +177,8 @@ pub fn write(
 mod tests {
     use serde_json::Value;
 
-    use super::super::super::question::{Question, When};
-    use super::super::super::script::Script;
+    use super::super::super::question::When;
+    use super::super::super::script::{Script, answer};
     use super::*;
 
     #[test]
@@ -191,13 +191,7 @@ mod tests {
         script.free_last(0, 3);
         script.allocate(0, 4, 1, 500);
         let profile = script.closed();
-        let of = |when| {
-            let question = Question {
-                when,
-                ..Question::default()
-            };
-            Answer::of(&profile, &question)
-        };
+        let of = |when| answer(&profile, when);
         let (held, allocated) = (of(When::Peak), of(When::Allocated));
         let mut out = Vec::new();
         write(&profile, &held, &allocated, &mut out).expect("a Vec takes all");

@@ -8,7 +8,7 @@ use super::super::model::Profile;
 use super::super::question::Question;
 use super::trie::Trie;
 use crate::event::ProcessId;
-use crate::live::{Holder, HolderKey, Kind, Life};
+use crate::live::{Amount, Holder, HolderKey, Kind, Life};
 
 /// Holders that are told apart.
 pub(super) const MOST_HOLDERS: usize = 20_000;
@@ -67,15 +67,7 @@ pub(super) fn drafts(
     }
     for lives in &profile.timeline.lives {
         let key = lives.key();
-        let holder = Holder {
-            process: key.process,
-            stack: key.stack,
-            thread: key.thread,
-            kind: key.kind,
-            bytes: 0,
-            error_bytes: 0,
-            blocks: 0,
-        };
+        let holder = Holder::of(key, Amount::default());
         if lives.lives.is_empty() || !answer::matches(profile, question, &holder) {
             continue;
         }

@@ -66,7 +66,7 @@ pub fn speedscope() -> PathBuf {
 }
 
 /// `target/debug` or its like: this test's executable lies in `deps` in it.
-fn profile_directory() -> PathBuf {
+pub(crate) fn profile_directory() -> PathBuf {
     let executable = env::current_exe().expect("this test knows its own path");
     executable
         .parent()

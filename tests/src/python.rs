@@ -2,17 +2,61 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
+
+use crate::program::profile_directory;
+
+/// The versions that highwater reads: their second numbers.
+const READ: RangeInclusive<u32> = 9..=14;
 
 /// An interpreter.
 #[derive(Clone, Debug)]
 pub struct CPython {
-    /// Where it is.
-    pub program: PathBuf,
+    /// Where it is, as it sees it.
+    program: PathBuf,
+    /// Its root, if that is another than ours.
+    root: Option<PathBuf>,
     /// The second number of its version: 11 of 3.11.
     pub minor: u32,
+}
+
+impl CPython {
+    /// Whether it has the C library that we have. Where a launched program turns out to have another, its first calls are not seen.
+    pub fn has_our_root(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The words that run a script of ours.
+    pub fn words(&self, victim: &str) -> Vec<OsString> {
+        let script = python_victim(victim);
+        let Some(root) = &self.root else {
+            return vec![self.program.clone().into(), script.into()];
+        };
+        // Others may be doing the same.
+        let inside = Path::new("victims").join(victim);
+        let draft = root.join(format!("{}.{}", inside.display(), process::id()));
+        fs::copy(&script, &draft)
+            .and_then(|_| fs::rename(&draft, root.join(&inside)))
+            .unwrap_or_else(|error| panic!("cannot copy {}: {error}", script.display()));
+        vec![
+            "chroot".into(),
+            root.into(),
+            self.program.clone().into(),
+            Path::new("/").join(inside).into(),
+        ]
+    }
+
+    /// What runs a script of ours.
+    pub fn command(&self, victim: &str) -> Command {
+        let words = self.words(victim);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+    }
 }
 
 /// A Python function on a stack.
@@ -26,10 +70,41 @@ pub struct PythonFrame {
     pub function: String,
 }
 
-/// Every CPython that is found here and that highwater reads, 3.9 and newer: Debian's, those of pyenv, the one on the path. Panics
-/// if there is none.
+/// Every CPython that is found here and that highwater reads: Debian's, those of pyenv, the one on the path, and those of the next
+/// Debian in a root of their own. Panics if there is none.
 #[track_caller]
 pub fn every_cpython() -> Vec<CPython> {
+    let mut pythons = pythons_of_this_root();
+    let mut newer = newer_pythons();
+    newer.retain(|python| READ.contains(&python.minor));
+    pythons.append(&mut newer);
+    pythons
+}
+
+/// Those of the next Debian, newest last. Panics if there is none.
+#[track_caller]
+fn newer_pythons() -> Vec<CPython> {
+    let root = profile_directory().join("../newer-pythons/root");
+    let programs = fs::read_dir(root.join("usr/bin"))
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask setup`", root.display()));
+    let mut found: Vec<CPython> = programs
+        .flatten()
+        .filter_map(|program| {
+            let name = program.file_name().into_string().ok()?;
+            let minor = name.strip_prefix("python3.")?.parse().ok()?;
+            Some(CPython {
+                program: Path::new("/usr/bin").join(name),
+                root: Some(root.clone()),
+                minor,
+            })
+        })
+        .collect();
+    assert!(!found.is_empty(), "no Python is in {}", root.display());
+    found.sort_by_key(|python| python.minor);
+    found
+}
+
+fn pythons_of_this_root() -> Vec<CPython> {
     let pyenv = env::var_os("PYENV_ROOT")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".pyenv")));
@@ -48,14 +123,18 @@ pub fn every_cpython() -> Vec<CPython> {
         let Some((file, minor)) = asked(&program) else {
             continue;
         };
-        if minor >= 9 {
-            found.entry(file).or_insert(CPython { program, minor });
+        if READ.contains(&minor) {
+            found.entry(file).or_insert(CPython {
+                program,
+                root: None,
+                minor,
+            });
         }
     }
     let found: Vec<CPython> = found.into_values().collect();
     assert!(
         !found.is_empty(),
-        "there is no CPython 3.9 or newer here: run `cargo xtask setup`"
+        "there is no CPython here that highwater reads: run `cargo xtask setup`"
     );
     found
 }

@@ -1,7 +1,9 @@
 //! Python functions on stacks, held against what each interpreter of this machine says of its own.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,11 +13,15 @@ use highwater_tests::{
 };
 
 fn victim(python: &CPython, script: &str) -> Victim {
-    Victim::start_command(
-        Command::new(&python.program)
-            .arg(python_victim(script))
-            .env("PYTHONDONTWRITEBYTECODE", "1"),
-    )
+    Victim::start_command(python.command(script).env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+/// Has a Python launched by highwater run a script.
+fn launched(python: &CPython, script: &str, options: &[&str], file: &Path) -> Launched {
+    let mut command = highwater();
+    command.arg("record").args(options).arg("-o").arg(file);
+    command.arg("--").args(python.words(script));
+    Launched::start_command(file, &mut command)
 }
 
 /// The last part of a qualified name: what a traceback shows.
@@ -100,11 +106,7 @@ fn a_launched_program_has_python_frames_as_one_that_runs() {
     for python in every_cpython() {
         let directory = scratch();
         let file = directory.path().join("recording.hwm");
-        let mut launched = Launched::start(
-            &file,
-            &python.program,
-            &[python_victim("stacks.py").to_str().expect("a path is text")],
-        );
+        let mut launched = launched(&python, "stacks.py", &[], &file);
         launched.tell_until_python_is_seen("warm");
         launched.tell("everything");
         let told = told_python_stacks(launched.said());
@@ -230,6 +232,89 @@ fn code_that_calls_much_and_allocates_little_is_not_slowed() {
     }
 }
 
+/// A copy of this machine's Python in which each of these bytes, which it has once or more, is another.
+fn altered(directory: &Path, from: &[u8], to: &[u8]) -> PathBuf {
+    assert_eq!(from.len(), to.len());
+    let python = fs::canonicalize("/usr/bin/python3").expect("Debian's Python is installed");
+    let mut bytes = fs::read(&python).expect("it can be read");
+    let places: Vec<usize> = memmem(&bytes, from).collect();
+    assert!(!places.is_empty(), "{} has no such bytes", python.display());
+    for place in places {
+        bytes[place..place + to.len()].copy_from_slice(to);
+    }
+    let copy = directory.join("python3");
+    fs::write(&copy, bytes).expect("scratch takes it");
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("it is ours");
+    copy
+}
+
+fn memmem<'a>(bytes: &'a [u8], part: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let windows = bytes.windows(part.len()).enumerate();
+    windows.filter_map(move |(place, window)| (window == part).then_some(place))
+}
+
+/// Panics unless a program that is a Python is told with these words, and its stacks are there all the same.
+#[track_caller]
+fn assert_native(python: &Path, told: &str) {
+    let mut victim = Victim::start_command(
+        Command::new(python)
+            .arg(python_victim("story.py"))
+            .env("PYTHONDONTWRITEBYTECODE", "1"),
+    );
+    let (report, _) = record_while(&mut victim, &[], &["process 10"]);
+    victim.quit();
+    let notes = report.json()["quality"]["notes"].to_string();
+    assert!(notes.contains(told), "{notes}");
+    let peak = report.peak();
+    assert!(
+        peak.bytes.abs_diff(40_000_000) < 1_000_000,
+        "{}",
+        peak.bytes
+    );
+    let largest = &peak.holders[0];
+    assert!(
+        largest.python.is_empty()
+            && largest.functions.len() > 10
+            && largest
+                .functions
+                .iter()
+                .any(|function| function == "Py_BytesMain"),
+        "{largest:#?}"
+    );
+}
+
+#[test]
+fn a_python_of_a_version_that_is_not_known_is_told_and_has_native_stacks() {
+    privileged!();
+    let directory = scratch();
+    let version = Command::new("/usr/bin/python3")
+        .args(["-c", "import sys; print(sys.hexversion)"])
+        .output()
+        .expect("Debian's Python is installed");
+    let version: u32 = String::from_utf8_lossy(&version.stdout)
+        .trim()
+        .parse()
+        .expect("it is a number");
+    let python = altered(
+        directory.path(),
+        &version.to_le_bytes(),
+        &0x0363_00f0_u32.to_le_bytes(),
+    );
+    assert_native(&python, "runs Python 3.99, whose frames cannot be read");
+}
+
+#[test]
+fn a_python_that_does_not_say_where_it_evaluates_is_told_and_has_native_stacks() {
+    privileged!();
+    let directory = scratch();
+    let python = altered(
+        directory.path(),
+        b"_PyEval_EvalFrameDefault",
+        b"_PyEval_EvalFrameNowhere",
+    );
+    assert_native(&python, "whose evaluation loop cannot be found");
+}
+
 #[test]
 fn frames_are_shown_as_asked_for() {
     privileged!();
@@ -282,17 +367,12 @@ fn the_source_line_is_recorded_unless_it_is_to_be_left_out() {
 fn small_objects_are_seen_one_by_one_if_asked_for() {
     privileged!();
     const OBJECTS: u64 = 20_000;
-    for python in every_cpython() {
+    // Where the C library is another than was expected, the first calls of a launched program are not seen.
+    for python in every_cpython().into_iter().filter(CPython::has_our_root) {
         let blocks_made = |options: &[&str]| {
             let directory = scratch();
             let file = directory.path().join("recording.hwm");
-            let mut command = highwater();
-            command.arg("record").args(options).arg("-o").arg(&file);
-            command
-                .arg("--")
-                .arg(&python.program)
-                .arg(python_victim("busy.py"));
-            let mut launched = Launched::start_command(&file, &mut command);
+            let mut launched = launched(&python, "busy.py", options, &file);
             launched.tell_until_python_is_seen("objects 1000");
             launched.tell("objects 0");
             launched.tell(&format!("objects {OBJECTS}"));

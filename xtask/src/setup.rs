@@ -2,6 +2,8 @@
 //!
 //! Runs before every other task that needs it, so it has to be quiet and quick where nothing is to do.
 
+mod pythons;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -59,6 +61,7 @@ pub(crate) fn run() -> Result<()> {
     }
     for_exports()?;
     for_python_peers()?;
+    pythons::fetch()?;
     install_lints()?;
     install_linker()
 }

@@ -192,18 +192,26 @@ impl Session {
             file,
         };
         let image = &python.file.image;
-        let (Some(layout), true) = (image.layout, supported(image.version)) else {
-            let version = image.version.map_or_else(
-                || "an unknown version".to_owned(),
-                |version| version.to_string(),
-            );
-            self.quality.note(format!(
-                "process {} ({}) runs Python {version}, whose frames cannot be read: its stacks are native",
-                followed.target.pid, followed.target.command
-            ));
-            python.settled = true;
-            followed.python = Some(python);
-            return;
+        let version = image.version.map_or_else(
+            || "an unknown version".to_owned(),
+            |version| version.to_string(),
+        );
+        let layout = match image.layout {
+            Some(_) if image.evaluation.is_empty() => Err("whose evaluation loop cannot be found"),
+            Some(layout) if supported(image.version) => Ok(layout),
+            _ => Err("whose frames cannot be read"),
+        };
+        let layout = match layout {
+            Ok(layout) => layout,
+            Err(why) => {
+                self.quality.note(format!(
+                    "process {} ({}) runs Python {version}, {why}: its stacks are native",
+                    followed.target.pid, followed.target.command
+                ));
+                python.settled = true;
+                followed.python = Some(python);
+                return;
+            }
         };
         // A process that begins runs its first functions before it can be looked at: the table's word is taken until then.
         // The kernel side believes no frame that is none.

@@ -215,6 +215,35 @@ impl Functions {
     }
 }
 
+/// The code that each entry of `.eh_frame` is about, in their order: functions, and pieces of them that lie apart.
+pub(super) fn extents(sections: &Sections) -> Vec<Range<u64>> {
+    let Some(section) = &sections.eh_frame else {
+        return Vec::new();
+    };
+    let mut frames = EhFrame::new(&section.bytes, LittleEndian);
+    frames.set_address_size(8);
+    let entries = Entries::new(section, Kind::Eh);
+    let mut reader = Reader {
+        section: &frames,
+        entries: &entries,
+        bases: &sections.bases,
+        cies: HashMap::default(),
+        context: Box::new(UnwindContext::new_in()),
+    };
+    let mut extents = Vec::new();
+    let mut at = 0;
+    while let Some(step) = entries.next(at) {
+        at = step.next;
+        if let Entry::Fde(offset) = step.entry
+            && let Some(fde) = reader.fde(offset)
+            && let Some(end) = end_of(&fde, &sections.code)
+        {
+            extents.push(fde.initial_address()..end);
+        }
+    }
+    extents
+}
+
 /// Where a function ends, at the latest where its segment of code does; `None`: it is not in one, it is empty, or it
 /// ends beyond all addresses.
 fn end_of(fde: &FrameDescriptionEntry<Bytes<'_>>, code: &[Range<u64>]) -> Option<u64> {

@@ -4,13 +4,16 @@ use std::{collections::HashSet, fs::File, ops::Range, path::Path};
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 
-use super::layout::{self, DEBUG_OFFSETS_BYTES, Layout, Version};
+use super::{
+    super::{cfi, elf::Sections},
+    layout::{self, DEBUG_OFFSETS_BYTES, Layout, Version},
+};
 use crate::target::elf::{Elf, ElfError, Symbol};
 
 /// Longest evaluation loop that we read, bytes; they have some 55 000.
 const MOST_LOOP_BYTES: usize = 1 << 20;
-/// Longest piece of it that lies elsewhere.
-const MOST_COLD_BYTES: usize = 64 << 10;
+/// Longest run of instructions that is followed where nothing says how far a piece of it reaches.
+const MOST_RUN_BYTES: usize = 64 << 10;
 /// Most such pieces that are looked for.
 const MOST_COLD_PARTS: usize = 256;
 
@@ -23,7 +26,7 @@ pub struct Image {
     pub runtime: Symbol,
     /// `PyCode_Type`
     pub type_of_code: u64,
-    /// The code of the evaluation loop, its rarely used parts too, sorted.
+    /// The code of the evaluation loop, its rarely used parts too, sorted. Empty: the file does not say where it is.
     pub evaluation: Vec<Range<u64>>,
     /// How its structures are laid out; `None`: of that version, we do not know.
     pub layout: Option<Layout>,
@@ -42,14 +45,11 @@ impl Image {
         else {
             return Ok(None);
         };
-        let Some(evaluate) = elf
+        let evaluate = elf
             .functions("_PyEval_EvalFrameDefault")?
             .first()
             .copied()
-            .filter(|function| function.size > 0)
-        else {
-            return Ok(None);
-        };
+            .filter(|function| function.size > 0);
         let told = elf
             .bytes_at(runtime.address, DEBUG_OFFSETS_BYTES)
             .ok()
@@ -61,11 +61,15 @@ impl Image {
                 (version, version.and_then(layout::of_version))
             }
         };
+        let evaluation = evaluate.map_or_else(
+            || Ok(Vec::new()),
+            |evaluate| whole(&elf, evaluate, &extents(file)),
+        )?;
         Ok(Some(Self {
             version,
             runtime,
             type_of_code: type_of_code.address,
-            evaluation: whole(&elf, evaluate)?,
+            evaluation,
             layout,
         }))
     }
@@ -85,17 +89,18 @@ fn version_of(elf: &Elf<'_>, path: &Path) -> Result<Option<Version>, ElfError> {
 }
 
 /// A function with the pieces of it that the compiler has put elsewhere (`.cold`): what it jumps to outside of itself,
-/// if that jumps back. A stripped file does not name them.
-fn whole(elf: &Elf<'_>, function: Symbol) -> Result<Vec<Range<u64>>, ElfError> {
+/// if that jumps back into its midst. A stripped file does not name them, but has call frame information for each. Such a
+/// piece can well be nearly all of the function: to GCC 16, what is reached through a table of addresses is cold.
+fn whole(
+    elf: &Elf<'_>,
+    function: Symbol,
+    extents: &[Range<u64>],
+) -> Result<Vec<Range<u64>>, ElfError> {
     let hot = function.address..function.address.saturating_add(function.size);
-    let length = usize::try_from(function.size).unwrap_or(MOST_LOOP_BYTES);
-    let code = elf.bytes_at(hot.start, length.min(MOST_LOOP_BYTES))?;
+    let code = read(elf, &hot)?;
     let mut parts = vec![hot.clone()];
     let mut seen = HashSet::new();
-    let mut waiting: Vec<u64> = Decoder::with_ip(64, &code, hot.start, DecoderOptions::NONE)
-        .iter()
-        .filter_map(|instruction| jumps_to(&instruction))
-        .collect();
+    let mut waiting = targets(&code, hot.start);
     while let Some(target) = waiting.pop() {
         if parts.iter().any(|part| part.contains(&target))
             || !seen.insert(target)
@@ -103,17 +108,58 @@ fn whole(elf: &Elf<'_>, function: Symbol) -> Result<Vec<Range<u64>>, ElfError> {
         {
             continue;
         }
-        let Ok(code) = elf.bytes_at(target, MOST_COLD_BYTES) else {
-            continue;
+        let extent = extents
+            .partition_point(|extent| extent.start <= target)
+            .checked_sub(1)
+            .map(|at| &extents[at])
+            .filter(|extent| extent.contains(&target));
+        let (part, targets) = match extent {
+            Some(extent) => {
+                let Ok(code) = read(elf, extent) else {
+                    continue;
+                };
+                (extent.clone(), targets(&code, extent.start))
+            }
+            None => {
+                let Ok(code) = elf.bytes_at(target, MOST_RUN_BYTES) else {
+                    continue;
+                };
+                let (end, targets) = straight(&code, target);
+                (target..end, targets)
+            }
         };
-        let (end, targets) = straight(&code, target);
-        if targets.iter().any(|target| hot.contains(target)) {
-            parts.push(target..end);
+        // Another function may go on with this one, which takes it to its start.
+        if targets
+            .iter()
+            .any(|target| hot.contains(target) && *target != hot.start)
+        {
+            parts.push(part);
             waiting.extend(targets);
         }
     }
     parts.sort_unstable_by_key(|part| part.start);
     Ok(parts)
+}
+
+/// Where functions, and pieces of them that lie apart, begin and end, sorted. Empty: nothing says so.
+fn extents(file: &File) -> Vec<Range<u64>> {
+    let sections = Sections::read(&file);
+    let mut extents = sections.map_or_else(|_| Vec::new(), |sections| cfi::extents(&sections));
+    extents.sort_unstable_by_key(|extent| extent.start);
+    extents
+}
+
+fn read(elf: &Elf<'_>, code: &Range<u64>) -> Result<Vec<u8>, ElfError> {
+    let length = usize::try_from(code.end - code.start).unwrap_or(MOST_LOOP_BYTES);
+    elf.bytes_at(code.start, length.min(MOST_LOOP_BYTES))
+}
+
+/// What is jumped to in some code.
+fn targets(code: &[u8], from: u64) -> Vec<u64> {
+    Decoder::with_ip(64, code, from, DecoderOptions::NONE)
+        .iter()
+        .filter_map(|instruction| jumps_to(&instruction))
+        .collect()
 }
 
 /// From a place up to the first instruction that nothing follows: where that ends, and what is jumped to on the way.

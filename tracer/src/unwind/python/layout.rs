@@ -268,7 +268,11 @@ pub fn of_debug_offsets(bytes: &[u8]) -> Option<(Version, Layout)> {
     }
     let layout = Layout {
         runtime_interpreters: word(2)?,
-        runtime_key: (version.minor == 13).then_some(2160),
+        runtime_key: match version.minor {
+            13 => Some(2160),
+            14 => Some(2336),
+            _ => None,
+        },
         interpreter_next: word(interpreter + 2)?,
         interpreter_threads: word(interpreter + 3)?,
         state_next: word(state + 2)?,

@@ -17,6 +17,8 @@ pub mod target;
 
 pub mod unwind;
 
+mod priority;
+
 pub mod probe;
 
 pub mod event;

@@ -339,10 +339,12 @@ pub async fn record(
             );
         })
         .ok();
-    let unwinding = unwind::Unwinding::start().map_err(|source| SessionError::Start {
-        what: "start the threads that build unwind tables",
-        source,
-    })?;
+    let runs_already = matches!(options.subject, Subject::Running { .. });
+    let unwinding =
+        unwind::Unwinding::start(runs_already).map_err(|source| SessionError::Start {
+            what: "start the threads that build unwind tables",
+            source,
+        })?;
     let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
     let drain = Drain::start(rings, sender).map_err(|source| SessionError::Start {
         what: "start the draining thread",

@@ -20,6 +20,7 @@ mod pairs;
 mod placed_libc;
 mod process;
 mod program;
+mod python;
 mod rate;
 mod recordings;
 mod tracer;
@@ -45,12 +46,13 @@ struct Part {
 
 type Measure = fn(&mut Tools, Plan) -> Result<Part>;
 
-const PARTS: [(&str, Measure); 5] = [
+const PARTS: [(&str, Measure); 6] = [
     ("pairs", pairs::run),
     ("rate", rate::run),
     ("attach", attach::run),
     ("blocks", blocks::run),
     ("recordings", recordings::run),
+    ("python", python::run),
 ];
 
 /// Tools that were asked for and that Debian may lack.

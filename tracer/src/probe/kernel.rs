@@ -116,18 +116,19 @@ impl Kernel {
     pub fn load(ring_bytes: u32) -> Result<Self, ProbeError> {
         let types = btf::running_kernel()?;
         let mut loader = EbpfLoader::new();
-        let mut ebpf = loader
+        let log_level = log::max_level() as u8;
+        let loader = loader
             .btf(None)
             .override_global("KERNEL_OFFSETS", &types.offsets, true)
-            .override_global("AYA_LOG_LEVEL", &(log::max_level() as u8), false)
-            .map_max_entries("EVENTS", ring_bytes)
-            .load(OBJECT)?;
+            .override_global("AYA_LOG_LEVEL", &log_level, false)
+            .map_max_entries("EVENTS", ring_bytes);
+        let mut ebpf = sys::aside(|| loader.load(OBJECT))?;
         let update: &mut RawTracePoint = ebpf
             .program_mut(UPDATE)
             .ok_or_else(|| ProbeError::Object(format!("it has no program {UPDATE}")))?
             .try_into()
             .map_err(|source| attaching(UPDATE, source))?;
-        update.load().map_err(|source| attaching(UPDATE, source))?;
+        sys::aside(|| update.load()).map_err(|source| attaching(UPDATE, source))?;
         let memory_bytes = memory_of(&ebpf);
         let table_maps = ebpf
             .map("TABLES")
@@ -284,7 +285,7 @@ impl Kernel {
             .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
             .try_into()
             .map_err(failed)?;
-        program.load().map_err(failed)?;
+        sys::aside(|| program.load()).map_err(failed)?;
         program.attach(tracepoint).map_err(failed)?;
         Ok(())
     }
@@ -493,13 +494,13 @@ impl Kernel {
         for instruction in &mut function.instructions {
             self.patch(instruction);
         }
-        sys::load_program(name, &function, &program.license, self.btf.as_fd(), purpose).map_err(
-            |(source, log)| ProbeError::Verifier {
-                program: name.to_owned(),
-                source,
-                log,
-            },
-        )
+        let btf = self.btf.as_fd();
+        let load = || sys::load_program(name, &function, &program.license, btf, purpose);
+        sys::aside(load).map_err(|(source, log)| ProbeError::Verifier {
+            program: name.to_owned(),
+            source,
+            log,
+        })
     }
 
     /// Turns a call of a stand-in helper into the call of the kernel function that it stands for, and gives loads from a

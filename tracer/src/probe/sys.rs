@@ -18,6 +18,8 @@ use aya_obj::{
 };
 use highwater_common::unwind::TABLE_FLAGS;
 
+use crate::priority;
+
 /// How a program is linked to points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -172,6 +174,11 @@ pub(super) enum Purpose {
     TaskIterator(u32),
     /// Running at a tracepoint.
     RawTracepoint,
+}
+
+/// Has the kernel do some long work for us: verifying our programs takes it hundreds of milliseconds.
+pub(super) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    priority::giving_way("hw-load", work)
 }
 
 /// Loads a program. On failure the second part is the verifier's log.

@@ -20,6 +20,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::{
     live::LiveSet,
+    priority,
     record::{
         Entry,
         compact::compact,
@@ -279,6 +280,7 @@ impl Disk {
         let thread = thread::Builder::new()
             .name("hw-disk".to_owned())
             .spawn(move || {
+                priority::give_way();
                 for file in written {
                     // A pipe has no disk; a disk that fails will say so to the next write.
                     let _ = file.sync_data();

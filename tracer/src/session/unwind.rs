@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::{Session, follow::Followed, ordinals::kernel_identity, python::Python};
 use crate::{
+    priority,
     record::ModuleIndex,
     symbol::CodeMapping,
     target::{
@@ -118,8 +119,9 @@ pub(super) struct Unwinding {
 }
 
 impl Unwinding {
-    /// Starts the threads; they end when this is dropped.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts the threads; they end when this is dropped. `gives_way`: they do to programs that were running before; of a
+    /// launched one, the first stacks wait for the tables.
+    pub(super) fn start(gives_way: bool) -> io::Result<Self> {
         let (jobs, to_build) = crossbeam_channel::bounded::<Job>(MOST_WAITING);
         let (done, built) = crossbeam_channel::bounded(MOST_WAITING);
         let ready = Arc::new(Notify::new());
@@ -128,6 +130,9 @@ impl Unwinding {
             std::thread::Builder::new()
                 .name(format!("hw-unwind-{number}"))
                 .spawn(move || {
+                    if gives_way {
+                        priority::give_way();
+                    }
                     for job in to_build {
                         if done.send(build(&job)).is_err() {
                             return;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::debug_file::open_regular;
+use crate::priority;
 use crate::record::ModuleIndex;
 
 /// How long one file may take.
@@ -98,7 +99,10 @@ pub(super) fn start(
     };
     std::thread::Builder::new()
         .name("hw-debuginfod".into())
-        .spawn(move || fetcher.run())?;
+        .spawn(move || {
+            priority::give_way();
+            fetcher.run();
+        })?;
     Ok(sender)
 }
 

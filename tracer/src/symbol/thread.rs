@@ -17,6 +17,7 @@ use super::jit::PerfMapSource;
 use super::module::ModuleSource;
 use super::resolver::Budget;
 use super::worker::Worker;
+use crate::priority;
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Most locations that wait for their names. More are refused and counted.
@@ -196,7 +197,10 @@ impl Symbols {
         let thread = std::thread::Builder::new()
             .name("hw-symbol".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || worker.run(budget))?;
+            .spawn(move || {
+                priority::give_way();
+                worker.run(budget);
+            })?;
         Ok(Self {
             shared,
             names,

@@ -1,6 +1,5 @@
-//! The program that is traced: `tests/victims/pairs.c`.
+//! The programs that are traced: `tests/victims/pairs.c`, and those that talk as it does.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io::Write;
@@ -78,6 +77,18 @@ pub(super) fn compile(directory: &Path) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// A line of numbers with names.
+pub(super) struct Facts(String);
+
+impl Facts {
+    pub(super) fn get(&self, key: &str) -> Result<u64> {
+        let Self(line) = self;
+        let mut facts = line.split_ascii_whitespace();
+        let value = facts.find_map(|fact| fact.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
+        value.with_context(|| format!("the program did not tell {key}: {line}"))
+    }
+}
+
 /// The program under way, or what runs it.
 pub(super) struct Victim {
     program: Program,
@@ -124,27 +135,21 @@ impl Victim {
 
     /// What came of what was begun, when it is over.
     pub(super) fn pairs(&mut self) -> Result<Pairs> {
-        let line = self.program.wait_for("TRUTH", PATIENCE)?;
-        self.finished("go")?;
-        let facts: HashMap<&str, u64> = line
-            .split_ascii_whitespace()
-            .filter_map(|word| {
-                let (key, value) = word.split_once('=')?;
-                Some((key, value.parse().ok()?))
-            })
-            .collect();
-        let fact = |key| {
-            facts
-                .get(key)
-                .copied()
-                .with_context(|| format!("the program did not tell {key}: {line}"))
-        };
+        let facts = self.facts("go")?;
+        let fact = |key| facts.get(key);
         Ok(Pairs {
             pairs: fact("pairs")?,
             wall_ns: fact("wall_ns")?,
             cpu_ns: fact("cpu_ns")?,
             longest_ns: fact("longest_ns")?,
         })
+    }
+
+    /// What it tells of what it was told to do, when it has done it.
+    pub(super) fn facts(&mut self, name: &str) -> Result<Facts> {
+        let line = self.program.wait_for("TRUTH", PATIENCE)?;
+        self.finished(name)?;
+        Ok(Facts(line))
     }
 
     /// Allocates so many blocks and keeps them.
@@ -160,7 +165,7 @@ impl Victim {
         Ok(())
     }
 
-    fn tell(&mut self, name: &str, number: u64) -> Result<()> {
+    pub(super) fn tell(&mut self, name: &str, number: u64) -> Result<()> {
         let input = self.program.child().stdin.as_mut();
         let input = input.context("the program has no standard input")?;
         writeln!(input, "{name} {number}").context("the program has ended")

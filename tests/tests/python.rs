@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use highwater_tests::{
-    CPython, Launched, PythonFrame, Recorder, Report, Victim, alone, every_cpython, highwater,
-    privileged, python_victim, record_while, run, scratch, told_python_stacks,
+    CPython, Holder, Launched, PythonFrame, Recorder, Report, Victim, alone, every_cpython,
+    highwater, privileged, python_victim, record_while, run, scratch, told_python_stacks,
 };
 
 fn victim(python: &CPython, script: &str) -> Victim {
@@ -114,6 +114,30 @@ fn a_launched_program_has_python_frames_as_one_that_runs() {
         let (outcome, file) = launched.wait();
         outcome.assert_says(0, &[]);
         assert_stacks(&python, &told, &Report::of(&file));
+    }
+}
+
+#[test]
+fn a_launched_script_that_is_over_at_once_has_python_frames() {
+    privileged!();
+    // Launched through another program, a Python is not known before it runs.
+    for python in every_cpython().into_iter().filter(CPython::has_our_root) {
+        // A busy machine may look too late.
+        let seen = (0..10).any(|_| {
+            let directory = scratch();
+            let file = directory.path().join("recording.hwm");
+            let (outcome, file) = launched(&python, "short.py", &[], &file).wait();
+            outcome.assert_says(0, &[]);
+            let peak = Report::of(&file).peak();
+            let functions = |holder: &Holder| {
+                let functions = holder.python.iter().map(|frame| frame.function.clone());
+                functions.collect::<Vec<_>>()
+            };
+            peak.holders.iter().any(|holder| {
+                holder.bytes >= 50_000_000 && functions(holder) == ["load", "main", "<module>"]
+            })
+        });
+        assert!(seen, "{python:?}");
     }
 }
 

@@ -220,9 +220,13 @@ impl Session {
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
         followed.library = identity_of(&allocator);
-        // From exec to the first allocation there are milliseconds: too few to build tables in.
-        for file in launched.files() {
-            self.unwinding.expect_file(&file);
+        // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
+        let files = launched.files();
+        for (_, file) in &files {
+            self.unwinding.expect_file(file);
+        }
+        for (path, file) in &files {
+            self.python.expect_file(file, path);
         }
         self.await_tables();
         self.processes.insert(followed.target.pid, followed);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     Session,
     follow::Followed,
-    python::{self, Pythons},
+    python::Pythons,
     unwind::{self, Code, Unwinding},
 };
 use crate::{
@@ -23,7 +23,6 @@ use crate::{
         maps::{self, Mapping, MappingName},
         vdso,
     },
-    unwind::python::Image,
 };
 
 /// Modules of the recording.
@@ -88,12 +87,7 @@ impl Modules {
         match &source {
             Some(ModuleSource::File(file)) => {
                 unwinding.want_file(index, file, build_id.as_deref());
-                match Image::of(file, &path) {
-                    Ok(Some(image)) => pythons.add_file(index, python::File::new(image, file)),
-                    Ok(None) if python::is_python_program(&path) => pythons.add_program(index),
-                    Ok(None) => {}
-                    Err(error) => log::debug!("whether {} is a Python: {error}", path.display()),
-                }
+                pythons.add_file(index, file, &path);
             }
             Some(ModuleSource::Memory(image)) => unwinding.want_image(index, image.clone()),
             None => {}

@@ -120,6 +120,10 @@ impl Followed {
 
     /// When it may be looked at for the code that it was said to have mapped.
     pub(super) fn look_due(&self) -> Option<Instant> {
+        if self.stage == Stage::Held {
+            // Nothing that it runs is traced; it is about to become another program.
+            return None;
+        }
         let pause = if self.stage != Stage::Settled || self.began.elapsed() < YOUNG {
             Duration::ZERO
         } else {

@@ -137,8 +137,8 @@ impl Launched {
         self.child.id()
     }
 
-    /// The files that the command is expected to map.
-    pub(super) fn files(&self) -> Vec<File> {
+    /// The files that the command is expected to map, with their names.
+    pub(super) fn files(&self) -> Vec<(PathBuf, File)> {
         launch::expect_files(&self.program)
     }
 

@@ -6,6 +6,8 @@ mod sources;
 
 use std::{
     collections::{HashMap, HashSet},
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -50,12 +52,20 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn new(image: Image, file: &std::fs::File) -> Self {
+    /// Looks into a file; `None`: it is no interpreter.
+    fn of(file: &fs::File, path: &Path) -> Option<Arc<Self>> {
+        let image = match Image::of(file, path) {
+            Ok(image) => image?,
+            Err(error) => {
+                log::debug!("whether {} is a Python: {error}", path.display());
+                return None;
+            }
+        };
         let segments = Elf::open(file).map(|elf| elf.code_segments());
-        Self {
+        Some(Arc::new(Self {
             image,
             segments: segments.unwrap_or_default(),
-        }
+        }))
     }
 }
 
@@ -102,6 +112,8 @@ struct Known {
 /// What the session knows of Python.
 pub(super) struct Pythons {
     files: HashMap<ModuleIndex, Arc<File>>,
+    /// Files that were looked into before anything mapped them, by device and inode.
+    expected: HashMap<(u64, u64), Option<Arc<File>>>,
     /// Modules that are programs of interpreters.
     programs: HashSet<ModuleIndex>,
     /// `None`: source text is not to be recorded.
@@ -119,6 +131,7 @@ impl Pythons {
     pub(super) fn new(sources: bool) -> Self {
         Self {
             files: HashMap::new(),
+            expected: HashMap::new(),
             programs: HashSet::new(),
             sources: sources.then(Sources::default),
             slots: Slots::default(),
@@ -128,14 +141,26 @@ impl Pythons {
         }
     }
 
-    /// A program that, by its name, is an interpreter's, and has hardly more in it than a call of its library.
-    pub(super) fn add_program(&mut self, module: ModuleIndex) {
-        self.programs.insert(module);
+    /// Looks into a file that will be mapped, for looking takes longer than a program takes to begin.
+    pub(super) fn expect_file(&mut self, file: &fs::File, path: &Path) {
+        if let Some(inode) = inode(file) {
+            self.expected.insert(inode, File::of(file, path));
+        }
     }
 
-    /// A file that turned out to be an interpreter.
-    pub(super) fn add_file(&mut self, module: ModuleIndex, file: File) {
-        self.files.insert(module, Arc::new(file));
+    /// A file that some process maps.
+    pub(super) fn add_file(&mut self, module: ModuleIndex, file: &fs::File, path: &Path) {
+        let expected = inode(file).and_then(|inode| self.expected.get(&inode));
+        match expected.map_or_else(|| File::of(file, path), Clone::clone) {
+            Some(file) => {
+                self.files.insert(module, file);
+            }
+            // By its name it is an interpreter's program, with hardly more in it than a call of its library.
+            None if is_python_program(path) => {
+                self.programs.insert(module);
+            }
+            None => {}
+        }
     }
 
     /// Whether a module is an interpreter.
@@ -498,8 +523,14 @@ fn bias(code: &Code, segments: &[CodeSegment]) -> Option<u64> {
     Some(mapping.start.wrapping_sub(address))
 }
 
+/// Which file it is, whatever it is called: its device and inode.
+fn inode(file: &fs::File) -> Option<(u64, u64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// Whether a file is, by its name, the program of an interpreter.
-pub(super) fn is_python_program(path: &Path) -> bool {
+fn is_python_program(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.starts_with(b"python")
 }

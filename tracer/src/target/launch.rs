@@ -196,7 +196,7 @@ pub fn predict_libc(command: &Path) -> Result<PathBuf, LaunchError> {
 /// The files that a command will map, most likely: the program, its dynamic linker, and the libraries that these ask for, looked
 /// for where they say and in the usual places. For preparing what is worth having early; what is missing here is merely found
 /// later.
-pub fn expect_files(command: &Path) -> Vec<File> {
+pub fn expect_files(command: &Path) -> Vec<(PathBuf, File)> {
     let Ok(program) = follow_scripts(command) else {
         return Vec::new();
     };
@@ -231,7 +231,7 @@ pub fn expect_files(command: &Path) -> Vec<File> {
                 wanted.extend(found);
             }
         }
-        files.push(file);
+        files.push((path, file));
     }
     files
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     ops::Range,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -65,42 +65,35 @@ impl Tables {
         Ok(())
     }
 
-    /// Hands over tables, given as elements (units, then rows); gives their slots, in the same order. Rules come first.
+    /// Makes tables, given as elements (units, then rows), that can be put. Rules come first.
     ///
     /// # Errors
     ///
     /// The kernel has no memory for them, or there are [`MAX_TABLES`] already.
-    pub fn put_tables(&mut self, tables: &[Vec<u64>]) -> Result<Vec<u32>, ProbeError> {
-        if tables.is_empty() {
-            return Ok(Vec::new());
-        }
+    pub fn make(&mut self, tables: &[Vec<u64>]) -> Result<Made, ProbeError> {
         let slots: Vec<u32> = (self.tables_put..).take(tables.len()).collect();
         if self.tables_put as usize + tables.len() > MAX_TABLES as usize {
             return Err(ProbeError::Tables(io::Error::other(format!(
                 "there are {MAX_TABLES} already"
             ))));
         }
-        let inner = tables
+        let maps = tables
             .iter()
             .map(|elements| sys::create_table(elements))
             .collect::<io::Result<Vec<_>>>()
             .map_err(ProbeError::Tables)?;
-        sys::put_maps(self.outer(), &slots, &inner).map_err(ProbeError::Tables)?;
+        let outer = self.outer.try_clone().map_err(ProbeError::Tables)?;
         self.tables_put += tables.len() as u32;
         self.bytes += tables
             .iter()
             .map(|elements| size_of_val(elements.as_slice()) as u64)
             .sum::<u64>();
-        Ok(slots)
+        Ok(Made { outer, slots, maps })
     }
 
     /// Bytes of all tables.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    fn outer(&self) -> BorrowedFd<'_> {
-        self.outer.as_fd()
     }
 
     /// Puts the code ranges of a process down; the earlier ones rest for a while. `ranges` are sorted and do not overlap.
@@ -126,6 +119,30 @@ impl Tables {
 
     pub(super) fn drop_ranges(&mut self, tgid: u32) {
         self.space.drop(tgid);
+    }
+}
+
+/// Tables that the kernel side does not have yet.
+pub struct Made {
+    outer: OwnedFd,
+    slots: Vec<u32>,
+    maps: Vec<OwnedFd>,
+}
+
+impl Made {
+    /// Hands them over; gives their slots, in the order in which they were made. This waits until each program that runs just now
+    /// has ended, some ten milliseconds
+    /// (<https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/syscall.c#L155>).
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused.
+    pub fn put(self) -> Result<Vec<u32>, ProbeError> {
+        if !self.slots.is_empty() {
+            sys::put_maps(self.outer.as_fd(), &self.slots, &self.maps)
+                .map_err(ProbeError::Tables)?;
+        }
+        Ok(self.slots)
     }
 }
 

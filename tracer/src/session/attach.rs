@@ -23,6 +23,7 @@ use crate::{
         self, Target, TargetError,
         allocator::{self, Allocator},
         safety::{self, Findings, Refusal},
+        vdso,
     },
 };
 
@@ -224,6 +225,10 @@ impl Session {
         let files = launched.files();
         for (_, file) in &files {
             self.unwinding.expect_file(file);
+        }
+        match vdso::image() {
+            Ok(image) => self.unwinding.expect_image(image),
+            Err(error) => log::debug!("no table for the vdso: {error}"),
         }
         for (path, file) in &files {
             self.python.expect_file(file, path);

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::{Session, follow::Followed, ordinals::kernel_identity, python::Python};
 use crate::{
     priority,
+    probe::{ProbeError, tables::Made},
     record::ModuleIndex,
     symbol::CodeMapping,
     target::{
@@ -33,6 +34,8 @@ use crate::{
 const BUILDERS: usize = 2;
 /// Files that wait for their table, at most; those beyond are asked for again at the next look.
 const MOST_WAITING: usize = 4096;
+/// Batches of tables that are handed to the kernel side at once, at most.
+const MOST_PUTTING: usize = 64;
 /// How long an attach waits for tables. Stacks through code whose table is later than this are cut until it is there.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -97,6 +100,19 @@ struct Built {
     segments: Vec<CodeSegment>,
 }
 
+/// Tables on their way to the kernel side.
+struct Putting {
+    made: Made,
+    /// In the order in which they were made.
+    tables: Vec<(TableId, Placed)>,
+}
+
+/// What became of them.
+struct Put {
+    slots: Result<Vec<u32>, ProbeError>,
+    tables: Vec<(TableId, Placed)>,
+}
+
 /// All tables of a session.
 pub(super) struct Unwinding {
     book: RuleBook,
@@ -105,12 +121,19 @@ pub(super) struct Unwinding {
     of_module: HashMap<ModuleIndex, TableId>,
     /// By device and inode.
     of_file: HashMap<(u64, u64), TableId>,
+    /// The one that is no file's.
+    of_vdso: Option<TableId>,
     /// By build id and size.
     of_build: HashMap<(String, u64), TableId>,
+    /// Asked for, and not ready yet.
     waiting: usize,
     jobs: Sender<Job>,
     built: Receiver<Built>,
-    /// Told of each table that is built.
+    to_put: Sender<Putting>,
+    put: Receiver<Put>,
+    /// Sent there, and not back yet.
+    putting: usize,
+    /// Told of each table that is built, and of those that are ready.
     pub(super) ready: Arc<Notify>,
     broken_entries: u64,
     unsupported_rules: u64,
@@ -141,15 +164,33 @@ impl Unwinding {
                     }
                 })?;
         }
+        let (to_put, putting) = crossbeam_channel::bounded::<Putting>(MOST_PUTTING);
+        let (done, put) = crossbeam_channel::bounded(MOST_PUTTING);
+        let told = Arc::clone(&ready);
+        std::thread::Builder::new()
+            .name("hw-tables".to_owned())
+            .spawn(move || {
+                for Putting { made, tables } in putting {
+                    let slots = made.put();
+                    if done.send(Put { slots, tables }).is_err() {
+                        return;
+                    }
+                    told.notify_one();
+                }
+            })?;
         Ok(Self {
             book: RuleBook::new(),
             known: Vec::new(),
             of_module: HashMap::new(),
             of_file: HashMap::new(),
             of_build: HashMap::new(),
+            of_vdso: None,
             waiting: 0,
             jobs,
             built,
+            to_put,
+            put,
+            putting: 0,
             ready,
             broken_entries: 0,
             unsupported_rules: 0,
@@ -169,11 +210,15 @@ impl Unwinding {
 
     /// The same for a module that is no file: the code that the kernel maps into every process.
     pub(super) fn want_image(&mut self, module: ModuleIndex, image: Vec<u8>) {
-        if !self.of_module.contains_key(&module)
-            && let Some(table) = self.request(Source::Image(image))
-        {
+        self.expect_image(image);
+        if let Some(table) = self.of_vdso {
             self.of_module.insert(module, table);
         }
+    }
+
+    /// Has the table of the code built that the kernel maps into every process.
+    pub(super) fn expect_image(&mut self, image: Vec<u8>) {
+        self.of_vdso = self.of_vdso.or_else(|| self.request(Source::Image(image)));
     }
 
     /// Has the table of a file built that will be mapped, most likely.
@@ -295,14 +340,36 @@ pub(super) fn code(
 }
 
 impl Session {
-    /// Takes the tables that have been built, and tells the kernel side of them. Says whether there were any.
+    /// Sends the tables that have been built to the kernel side, which a thread waits for. Says whether any have become ready.
     pub(super) fn take_tables(&mut self) -> bool {
+        let mut any = self.send_tables();
+        while let Ok(Put { slots, tables }) = self.unwinding.put.try_recv() {
+            self.unwinding.putting -= 1;
+            self.unwinding.waiting = self.unwinding.waiting.saturating_sub(tables.len());
+            match slots {
+                Ok(slots) => {
+                    any = true;
+                    for ((id, mut table), slot) in tables.into_iter().zip(slots) {
+                        table.slot = slot;
+                        self.unwinding.known[id.0 as usize] = Known::Ready(table);
+                    }
+                }
+                Err(error) => self.note_no_room(tables.len(), &error),
+            }
+        }
+        any
+    }
+
+    /// Says whether there is a file that turned out to have none.
+    fn send_tables(&mut self) -> bool {
+        let mut any = false;
+        if self.unwinding.putting >= MOST_PUTTING {
+            // They are taken when those under way are ready.
+            return any;
+        }
         let mut placed = Vec::new();
         let mut elements = Vec::new();
-        let mut any = false;
         while let Ok(built) = self.unwinding.built.try_recv() {
-            any = true;
-            self.unwinding.waiting = self.unwinding.waiting.saturating_sub(1);
             let draft = match built.draft {
                 Ok(draft) => draft,
                 Err(error) => {
@@ -310,7 +377,9 @@ impl Session {
                     if !matches!(error, UnwindError::NoFrameInformation) {
                         self.unwinding.failed_files += 1;
                     }
+                    any = true;
                     self.unwinding.known[built.table.0 as usize] = Known::Without;
+                    self.unwinding.waiting = self.unwinding.waiting.saturating_sub(1);
                     continue;
                 }
             };
@@ -331,23 +400,36 @@ impl Session {
                 },
             ));
         }
+        if placed.is_empty() {
+            return any;
+        }
         let tables = self.kernel.tables();
-        let slots = tables
+        let made = tables
             .put_rules(self.unwinding.book.rules())
-            .and_then(|()| tables.put_tables(&elements));
-        match slots {
-            Ok(slots) => {
-                for ((id, mut table), slot) in placed.into_iter().zip(slots) {
-                    table.slot = slot;
-                    self.unwinding.known[id.0 as usize] = Known::Ready(table);
+            .and_then(|()| tables.make(&elements));
+        match made {
+            Ok(made) => {
+                let putting = Putting {
+                    made,
+                    tables: placed,
+                };
+                // There is room for it, and the thread ends with us.
+                if self.unwinding.to_put.try_send(putting).is_ok() {
+                    self.unwinding.putting += 1;
                 }
             }
-            Err(error) => self.quality.note(format!(
-                "stacks are cut in {} files whose unwind tables found no room: {error}",
-                placed.len()
-            )),
+            Err(error) => {
+                self.unwinding.waiting = self.unwinding.waiting.saturating_sub(placed.len());
+                self.note_no_room(placed.len(), &error);
+            }
         }
         any
+    }
+
+    fn note_no_room(&mut self, files: usize, error: &ProbeError) {
+        self.quality.note(format!(
+            "stacks are cut in {files} files whose unwind tables found no room: {error}"
+        ));
     }
 
     /// Reads where a process's code is, and waits for its tables, but not for long.

@@ -45,13 +45,19 @@ pub(super) fn run(tools: &mut Tools, plan: Plan) -> Result<Part> {
     let memray = Memray::install(&tools.directory)?;
     let rounds = if plan.quick { 3 } else { 11 };
     // By load and by what it runs under: seconds of processor time of each round.
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut took = vec![vec![Vec::new(); ALL.len()]; LOADS.len()];
     for round in 0..rounds {
         // Each is first in its turn.
         for at in 0..ALL.len() {
             let at = (at + round) % ALL.len();
-            for (load, seconds) in measure(tools, &memray, ALL[at].1)?.into_iter().enumerate() {
-                took[load][at].push(seconds);
+            let (seconds, alone) = measure(tools, &memray, ALL[at].1)?;
+            for (load, seconds) in seconds.iter().enumerate() {
+                took[load][at].push(*seconds);
+            }
+            if ALL[at].1 == Under::Highwater {
+                before.push(alone);
+                after.push(seconds[0]);
             }
         }
     }
@@ -107,14 +113,17 @@ pub(super) fn run(tools: &mut Tools, plan: Plan) -> Result<Part> {
             "loads": LOADS.map(|(name, ..)| name),
             "under": ALL.map(|(name, _)| name),
             "processor_seconds": took,
+            "before_attach": before,
+            "after_attach": after,
             "longest_tick_untraced_ms": idle,
             "longest_tick_traced_ms": pause,
         }),
         verdicts: vec![
             Verdict {
-                what: "Python that allocates nothing: traced / untraced".to_owned(),
+                what: "Python that allocates nothing, after attach / before".to_owned(),
                 limit: Limit::AtMost(1.01),
-                found: ratio(0, 1),
+                // Within one process: where its memory happens to lie makes more than a hundredth of a difference.
+                found: median_ratio(&after, &before),
             },
             Verdict {
                 what: "longest pause of a ticking Python thread, ms".to_owned(),
@@ -129,8 +138,9 @@ fn script() -> PathBuf {
     repository().join("tests/victims/python/loads.py")
 }
 
-/// What each load takes, seconds of processor time.
-fn measure(tools: &Tools, memray: &Memray, under: Under) -> Result<Vec<f64>> {
+/// What each load takes, seconds of processor time, and what the first takes before anything traces the process that memray does
+/// not.
+fn measure(tools: &Tools, memray: &Memray, under: Under) -> Result<(Vec<f64>, f64)> {
     let mut command = Command::new(memray.python());
     if let Under::Memray(options) = under {
         command.args(["-m", "memray", "run", "--quiet", "--force"]);
@@ -138,25 +148,27 @@ fn measure(tools: &Tools, memray: &Memray, under: Under) -> Result<Vec<f64>> {
         command.arg("-o").arg(tools.directory.join("loads.bin"));
     }
     let mut victim = Victim::start(command.arg(script()))?;
+    let run = |victim: &mut Victim, (name, number, _): (&str, u64, &str)| -> Result<f64> {
+        // The first time fills caches, the interpreter's own among them.
+        victim.tell(name, number)?;
+        victim.facts(name)?;
+        victim.tell(name, number)?;
+        Ok(victim.facts(name)?.get("cpu_ns")? as f64 / 1e9)
+    };
+    let alone = run(&mut victim, LOADS[0])?;
     let mut recorder = None;
     if under == Under::Highwater {
         let recording = tools.record(victim.pid(), &[])?;
         recording.wait_for("tracing ", PATIENCE)?;
         recorder = Some(recording);
     }
-    let mut took = Vec::new();
-    for (name, number, _) in LOADS {
-        // The first time fills caches, the interpreter's own among them.
-        victim.tell(name, number)?;
-        victim.facts(name)?;
-        victim.tell(name, number)?;
-        took.push(victim.facts(name)?.get("cpu_ns")? as f64 / 1e9);
-    }
+    let took: Result<Vec<f64>> = LOADS.iter().map(|load| run(&mut victim, *load)).collect();
+    let took = took?;
     if let Some(recorder) = recorder {
         ensure!(recorder.interrupt()?.success(), "the recorder failed");
     }
     victim.quit()?;
-    Ok(took)
+    Ok((took, alone))
 }
 
 /// The longest that a ticking thread waits for its next tick, milliseconds. `traced`: we come and go meanwhile.

@@ -26,6 +26,15 @@ impl Held {
         }
     }
 
+    /// Both together.
+    pub(super) fn joined(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            blocks: self.blocks.saturating_add(other.blocks),
+            variance: self.variance.saturating_add(other.variance),
+        }
+    }
+
     /// One block.
     pub(super) fn block(size: u64) -> Self {
         Self {

@@ -8,7 +8,8 @@
 //! ([`crate::peak`]). Folding takes the figure, whichever it is; unfolding puts it back as one that was saved at the clock's
 //! latest tick. Where the clock stands at its maximum, nothing saved is looked at, and the value itself is what both had.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -228,7 +229,47 @@ impl LiveSet {
     }
 }
 
+impl Fold {
+    /// Makes one holder of those whose stacks are told alike: `first` says by which stack each goes.
+    pub fn join(&mut self, first: impl Fn(StackIndex) -> StackIndex) {
+        for process in &mut self.processes {
+            let mut place: HashMap<(StackIndex, Kind), usize> = HashMap::new();
+            let mut joined: Vec<FoldedHolding> = Vec::with_capacity(process.holdings.len());
+            for mut holding in std::mem::take(&mut process.holdings) {
+                holding.stack = first(holding.stack);
+                match place.entry((holding.stack, holding.kind)) {
+                    Slot::Occupied(at) => joined[*at.get()].take(holding),
+                    Slot::Vacant(at) => {
+                        at.insert(joined.len());
+                        joined.push(holding);
+                    }
+                }
+            }
+            process.holdings = joined;
+        }
+    }
+}
+
 impl FoldedHolding {
+    /// Holds what another holds, too.
+    fn take(&mut self, other: Self) {
+        self.now = self.now.joined(other.now);
+        self.at_own_peak = self.at_own_peak.joined(other.at_own_peak);
+        self.at_peak_of_all = self.at_peak_of_all.joined(other.at_peak_of_all);
+        self.allocated.bytes = self.allocated.bytes.saturating_add(other.allocated.bytes);
+        self.allocated.blocks = self.allocated.blocks.saturating_add(other.allocated.blocks);
+        for life in other.lives {
+            let like = |own: &&mut Life| (own.born, own.gone) == (life.born, life.gone);
+            match self.lives.iter_mut().find(like) {
+                Some(own) => {
+                    own.bytes = own.bytes.saturating_add(life.bytes);
+                    own.blocks = own.blocks.saturating_add(life.blocks);
+                }
+                None => self.lives.push(life),
+            }
+        }
+    }
+
     /// How many births and deaths it tells.
     pub fn lives(&self) -> usize {
         self.lives.len()

@@ -273,7 +273,8 @@ impl Replay {
 
     /// What was seen so far is what the fold says, whatever was replayed of it.
     fn fold(&mut self, part: FoldPart) {
-        if let Some((fold, mappings, sampling)) = self.parts.take(part) {
+        if let Some((mut fold, mappings, sampling)) = self.parts.take(part) {
+            fold.join(|stack| self.alike.first_of(stack));
             self.live = LiveSet::unfold(&fold);
             self.folded = true;
             self.mappings |= mappings;

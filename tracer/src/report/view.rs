@@ -69,6 +69,11 @@ impl Alike {
         stack
     }
 
+    /// The first stack that looks like this one.
+    pub(super) fn first_of(&self, stack: StackIndex) -> StackIndex {
+        self.same.get(&stack).copied().unwrap_or(stack)
+    }
+
     /// What happened, by the first stack that looks like its own.
     pub(super) fn as_first(&self, mut call: Call) -> Call {
         if self.same.is_empty() {
@@ -83,9 +88,8 @@ impl Alike {
             | Mapping::BreakMoved { stack, .. }
             | Mapping::Protected { stack, .. },
         ) = &mut call
-            && let Some(first) = self.same.get(stack)
         {
-            *stack = *first;
+            *stack = self.first_of(*stack);
         }
         call
     }
@@ -98,6 +102,9 @@ mod tests {
     use super::super::replay::Threads;
     use super::super::script::Script;
     use super::*;
+    use crate::event::Nanos;
+    use crate::live::LiveSet;
+    use crate::record::{Entry, fold::parts};
 
     /// Two stacks that differ within the interpreter, and one without Python.
     fn script() -> Script {
@@ -121,13 +128,37 @@ mod tests {
         script
     }
 
+    /// The same, folded.
+    fn folded() -> Vec<Entry> {
+        let mut live = LiveSet::new();
+        let mut entries = Vec::new();
+        for entry in script().entries {
+            match entry {
+                Entry::Events(events) => events.iter().for_each(|event| live.apply(event)),
+                Entry::Process(process) => {
+                    live.open(process.id, Nanos(process.from_ns), process.baseline_bytes);
+                    entries.push(Entry::Process(process));
+                }
+                other => entries.push(other),
+            }
+        }
+        entries.extend(parts(live.fold(), false, None).into_iter().map(Entry::Fold));
+        entries
+    }
+
     /// Holders at the peak, as bytes and labels.
     fn shown(view: View) -> Vec<(u64, Vec<String>)> {
+        let shown = shown_of(script().entries, view);
+        assert_eq!(shown_of(folded(), view), shown, "folded");
+        shown
+    }
+
+    fn shown_of(entries: Vec<Entry>, view: View) -> Vec<(u64, Vec<String>)> {
         let question = Question {
             view,
             ..Question::default()
         };
-        let entries = script().entries.into_iter().map(Ok);
+        let entries = entries.into_iter().map(Ok);
         let profile =
             super::super::Profile::replay_for(entries, &question, Threads::Together).unwrap();
         let mut shown: Vec<_> = profile

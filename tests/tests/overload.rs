@@ -123,17 +123,22 @@ fn a_live_set_heals_once_the_flood_is_over() {
     privileged!();
     let _alone = alone();
     // 4096 slots, drawn at random: of 60 000 draws one in two million misses a given slot. Twice, since a busy machine may
-    // still be emptying the ring of the flood as the first calm begins.
-    let (report, truth) = overload(&["flood 100000", "calm 60000", "calm 60000"]);
-    assert!(
-        report.quality("lost_allocations") > 0,
-        "the ring overflowed"
-    );
-    assert_books_balance(&report, &truth);
-    if report.quality("lost_frees") == 0 {
+    // still be emptying the ring of the flood as the first calm begins; and three times all of it, since the ring is so small
+    // that it overflows in the calm, too, where the machine leaves the reader no processor for some ten milliseconds.
+    let heals = (0..3).any(|_| {
+        let (report, truth) = overload(&["flood 100000", "calm 60000", "calm 60000"]);
+        assert!(
+            report.quality("lost_allocations") > 0,
+            "the ring overflowed"
+        );
+        assert_books_balance(&report, &truth);
         // Every block of the flood has been freed, and those since were all seen.
-        report.assert_end(&truth);
-    }
+        let end = report.end();
+        let is_truth =
+            (end.bytes, end.blocks) == (truth.get("live_bytes"), truth.get("live_blocks"));
+        is_truth || report.quality("lost_frees") > 0
+    });
+    assert!(heals, "blocks of the flood are live, or later ones are not");
 }
 
 #[test]

@@ -258,16 +258,8 @@ impl FoldedHolding {
         self.at_peak_of_all = self.at_peak_of_all.joined(other.at_peak_of_all);
         self.allocated.bytes = self.allocated.bytes.saturating_add(other.allocated.bytes);
         self.allocated.blocks = self.allocated.blocks.saturating_add(other.allocated.blocks);
-        for life in other.lives {
-            let like = |own: &&mut Life| (own.born, own.gone) == (life.born, life.gone);
-            match self.lives.iter_mut().find(like) {
-                Some(own) => {
-                    own.bytes = own.bytes.saturating_add(life.bytes);
-                    own.blocks = own.blocks.saturating_add(life.blocks);
-                }
-                None => self.lives.push(life),
-            }
-        }
+        // Those of the same eras become one as they are unfolded.
+        self.lives.extend(other.lives);
     }
 
     /// How many births and deaths it tells.

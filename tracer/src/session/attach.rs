@@ -1,6 +1,6 @@
 //! Putting probes into a process.
 
-use std::{collections::HashMap, num::NonZeroU32};
+use std::{collections::HashMap, fs::File, num::NonZeroU32, os::unix::fs::MetadataExt as _};
 
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 
@@ -53,10 +53,9 @@ pub(crate) fn sites(allocator: &Allocator) -> Vec<Site> {
     allocator.probes.iter().map(Site::from).collect()
 }
 
-/// Device and inode: which file a library is, whatever it is called.
-pub(super) fn identity_of(allocator: &Allocator) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = allocator.file.metadata().ok()?;
+/// Device and inode: which file it is, whatever it is called.
+pub(super) fn identity_of(file: &File) -> Option<(u64, u64)> {
+    let metadata = file.metadata().ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
@@ -220,7 +219,7 @@ impl Session {
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
-        followed.library = identity_of(&allocator);
+        followed.library = identity_of(&allocator.file);
         // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
         let files = launched.files();
         for (_, file) in &files {
@@ -274,7 +273,7 @@ impl Session {
         // Its tables are built while the probes go in.
         self.read_code(followed);
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
-        followed.library = identity_of(allocator);
+        followed.library = identity_of(&allocator.file);
         self.know_code(followed);
         self.declare(followed, Some(allocator), 0)
     }

@@ -187,7 +187,7 @@ impl Session {
         allocator: &Allocator,
     ) -> Result<(), SessionError> {
         self.note_allocators(&followed.target, allocator);
-        let keeps = followed.link.is_some() && followed.library == identity_of(allocator);
+        let keeps = followed.link.is_some() && followed.library == identity_of(&allocator.file);
         if keeps {
             return Ok(self.declare(followed, Some(allocator), 0)?);
         }

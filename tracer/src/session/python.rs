@@ -7,7 +7,6 @@ mod sources;
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -16,7 +15,9 @@ use std::{
 use highwater_common::{process::GENERATION_BITS, python::Interpreter};
 use tokio::time::Instant;
 
-use super::{Session, follow::Followed, ordinals::kernel_identity, unwind::Code};
+use super::{
+    Session, attach::identity_of, follow::Followed, ordinals::kernel_identity, unwind::Code,
+};
 use crate::{
     event::{
         Address,
@@ -26,7 +27,7 @@ use crate::{
     record::{Entry, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality},
     target::elf::{CodeSegment, Elf},
     unwind::python::{
-        Image, Lines, Version,
+        Image, Layout, Lines, Version,
         live::{self, Memory, Verdict},
     },
 };
@@ -143,14 +144,14 @@ impl Pythons {
 
     /// Looks into a file that will be mapped, for looking takes longer than a program takes to begin.
     pub(super) fn expect_file(&mut self, file: &fs::File, path: &Path) {
-        if let Some(inode) = inode(file) {
+        if let Some(inode) = identity_of(file) {
             self.expected.insert(inode, File::of(file, path));
         }
     }
 
     /// A file that some process maps.
     pub(super) fn add_file(&mut self, module: ModuleIndex, file: &fs::File, path: &Path) {
-        let expected = inode(file).and_then(|inode| self.expected.get(&inode));
+        let expected = identity_of(file).and_then(|inode| self.expected.get(&inode));
         match expected.map_or_else(|| File::of(file, path), Clone::clone) {
             Some(file) => {
                 self.files.insert(module, file);
@@ -217,18 +218,13 @@ impl Session {
             file,
         };
         let image = &python.file.image;
-        let version = image.version.map_or_else(
-            || "an unknown version".to_owned(),
-            |version| version.to_string(),
-        );
-        let layout = match image.layout {
-            Some(_) if image.evaluation.is_empty() => Err("whose evaluation loop cannot be found"),
-            Some(layout) if supported(image.version) => Ok(layout),
-            _ => Err("whose frames cannot be read"),
-        };
-        let layout = match layout {
+        let layout = match readable(image) {
             Ok(layout) => layout,
             Err(why) => {
+                let version = image.version.map_or_else(
+                    || "an unknown version".to_owned(),
+                    |version| version.to_string(),
+                );
                 self.quality.note(format!(
                     "process {} ({}) runs Python {version}, {why}: its stacks are native",
                     followed.target.pid, followed.target.command
@@ -523,10 +519,13 @@ fn bias(code: &Code, segments: &[CodeSegment]) -> Option<u64> {
     Some(mapping.start.wrapping_sub(address))
 }
 
-/// Which file it is, whatever it is called: its device and inode.
-fn inode(file: &fs::File) -> Option<(u64, u64)> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
+/// How an interpreter's frames are read, or why they are not.
+fn readable(image: &Image) -> Result<Layout, &'static str> {
+    match image.layout {
+        Some(_) if image.evaluation.is_empty() => Err("whose evaluation loop cannot be found"),
+        Some(layout) if supported(image.version) => Ok(layout),
+        _ => Err("whose frames cannot be read"),
+    }
 }
 
 /// Whether a file is, by its name, the program of an interpreter.

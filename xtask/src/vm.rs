@@ -150,21 +150,19 @@ fn on_each(series: &[&str], plan: &[Run], limit: Duration) -> Result<()> {
         let highwater = crate::target_directory().join("debug/highwater");
         initramfs::make(&directory(), &highwater, &build_victims()?, plan)
     })?;
-    let failed: Vec<&str> = kernels
+    let failures: Vec<String> = kernels
         .iter()
         .filter_map(|kernel| {
             let name = format!("kernel {}", kernel.series);
-            let result = command::section(&name, || on(kernel, &initramfs, limit));
-            if let Err(error) = &result {
-                eprintln!("xtask: {error:#}");
-            }
-            result.err().map(|_| kernel.series.as_str())
+            let error = command::section(&name, || on(kernel, &initramfs, limit)).err()?;
+            eprintln!("xtask: {error:#}");
+            Some(format!("on kernel {}: {error:#}", kernel.series))
         })
         .collect();
     ensure!(
-        failed.is_empty(),
-        "the tests failed on kernel {}",
-        failed.join(", ")
+        failures.is_empty(),
+        "the tests failed {}",
+        failures.join("; ")
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What the kernel side and the user side say to each other, byte by byte.
 //!
-//! No logic lives here, only layouts, their sizes (asserted) and limits. The kernel object is compiled from the same
+//! No logic lives here but what both compute alike; only layouts, their sizes (asserted) and limits. The kernel object is compiled from the same
 //! files, and the seal beside it says so.
 #![no_std]
 

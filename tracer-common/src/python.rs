@@ -61,9 +61,13 @@ pub struct Interpreter {
     pub object_size: u32,
     /// `bytes`: where its bytes are.
     pub bytes_data: u32,
+    /// `C.co_version`: no two code objects of an interpreter have the same. [`NOWHERE`]: there is none.
+    pub code_version: u32,
+    /// `C.co_flags`
+    pub code_flags: u32,
 }
 
-const _: () = assert!(size_of::<Interpreter>() == 112);
+const _: () = assert!(size_of::<Interpreter>() == 120);
 
 /// Keys of thread-specific data that glibc has.
 pub const MOST_KEYS: u64 = 1024;
@@ -82,6 +86,100 @@ pub const ENTRIES_SHIM: u32 = 2;
 pub const SHIM: u64 = 3;
 /// ... of a generator's or coroutine's.
 pub const GENERATOR: u64 = 1;
+
+/// What tells a code object from another one that is given the same address later.
+///
+/// Where it belongs is not enough: a function that is compiled, called and dropped again and again (templates, data classes, cells of
+/// a notebook) has its code object, name and line table at the addresses of the one before. From 3.12 on, `co_version` numbers
+/// the code objects of an interpreter; it is the word, unless numbers have run out (0). Before that, contents have to do: the
+/// sizes in the object ([`CODE_SIZES`]) and the name, and of code that is no function's ([`IS_FUNCTION`]: modules and what is
+/// given to `exec` have one name) file and line table too, as far as [`Content`] goes. To read these of each function took longer
+/// than all else of its frame together, for the sake of functions that agree in name, line and sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Check(u64);
+
+impl Check {
+    /// Of the words of the object itself: where it belongs.
+    #[inline(always)]
+    pub fn new(first_line: u32, file: u64, name: u64, lines: u64, variables: u64) -> Self {
+        let mut check = Self(0x9e37_79b9_7f4a_7c15);
+        check.take(u64::from(first_line));
+        check.take(file);
+        check.take(name);
+        check.take(lines);
+        check.take(variables);
+        check
+    }
+
+    /// Takes one word more.
+    #[inline(always)]
+    pub fn take(&mut self, word: u64) {
+        let mixed = self.0 ^ word;
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        self.0 = mixed ^ mixed >> 29;
+    }
+
+    /// Takes the length of a string and its first characters.
+    #[inline(always)]
+    pub fn take_text(&mut self, text: &Content) {
+        /// Compact, and nothing but ASCII: the characters follow. Those of others lie farther off.
+        const IS_HERE: u64 = 3 << 5;
+        let [length, _hash, state, _, data @ ..] = *text;
+        let here = if state & IS_HERE == IS_HERE {
+            length
+        } else {
+            0
+        };
+        self.take(length);
+        let mut index = 0;
+        while index < data.len() {
+            self.take(part(data[index], here, index));
+            index += 1;
+        }
+    }
+
+    /// Takes the length of a line table and its first bytes.
+    #[inline(always)]
+    pub fn take_bytes(&mut self, bytes: &Content) {
+        let [length, _hash, data @ ..] = *bytes;
+        self.take(length);
+        let mut index = 0;
+        while index < data.len() {
+            self.take(part(data[index], length, index));
+            index += 1;
+        }
+    }
+
+    /// The word.
+    #[inline(always)]
+    pub fn finish(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Where a code object has words that tell its sizes, and where its parts are, up to 3.11.
+pub const CODE_SIZES: [u32; 3] = [16, 24, 32];
+/// Where a string has the hash of its characters, up to 3.11.
+pub const TEXT_HASH: u64 = 24;
+/// [`Interpreter::code_flags`]: `CO_OPTIMIZED`, which functions have alone.
+pub const IS_FUNCTION: u32 = 1;
+
+/// A string or `bytes` object from [`Interpreter::object_size`] on, as it is up to 3.11.
+pub type Content = [u64; 8];
+
+/// What of a word belongs to the object, if `length` bytes do in all and the word is one of them, from 0.
+#[inline(always)]
+const fn part(word: u64, length: u64, index: usize) -> u64 {
+    let before = index as u64 * 8;
+    if length <= before {
+        return 0;
+    }
+    let bytes = length - before;
+    if bytes >= 8 {
+        return word;
+    }
+    word & ((1 << (bytes * 8)) - 1)
+}
 
 /// Most interpreters at once; the first place stands for none.
 pub const MAX_INTERPRETERS: u32 = 4096;
@@ -122,7 +220,7 @@ pub struct CodeHead {
     pub code: u64,
     /// The process, as in events.
     pub process: u32,
-    /// A hash of what tells it from another one that is given the same address later.
+    /// What tells it from another one that is given the same address later: see [`Check`].
     pub check: u32,
     /// Its first line.
     pub first_line: u32,
@@ -154,6 +252,20 @@ pub struct TextHead {
 
 const _: () = assert!(size_of::<CodeHead>() == 64);
 
+/// Which code object: what the kernel side knows those by that it has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct CodeKey {
+    /// Its address.
+    pub code: u64,
+    /// The process, as in events.
+    pub process: u32,
+    /// See [`CodeHead`].
+    pub check: u32,
+}
+
+const _: () = assert!(size_of::<CodeKey>() == 16);
+
 /// Most bytes of a file's name.
 pub const MAX_FILE_BYTES: usize = 512;
 /// Most bytes of a function's name.
@@ -180,3 +292,69 @@ const _: () = assert!(size_of::<CodeRecord>() == 64 + 512 + 256 + (16 << 10));
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Interpreter {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for CodeKey {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPACT_ASCII: u64 = 0b110_0100;
+
+    fn word_of_text(content: &Content) -> u32 {
+        let mut check = Check::new(1, 2, 3, 4, 5);
+        check.take_text(content);
+        check.finish()
+    }
+
+    fn word_of_bytes(content: &Content) -> u32 {
+        let mut check = Check::new(1, 2, 3, 4, 5);
+        check.take_bytes(content);
+        check.finish()
+    }
+
+    /// The bytes of the data that tell an object of this length from others, by what the word makes of a change.
+    fn telling(content: Content, first: usize, word: fn(&Content) -> u32) -> usize {
+        let tells = |byte: &usize| {
+            let mut other = content;
+            other[first + byte / 8] ^= 0xff << (byte % 8 * 8);
+            word(&other) != word(&content)
+        };
+        let data = (content.len() - first) * 8;
+        let count = (0..data).filter(tells).count();
+        assert!((0..count).all(|byte| tells(&byte)));
+        count
+    }
+
+    #[test]
+    fn characters_tell_strings_apart_and_what_follows_them_does_not() {
+        for length in 0..40 {
+            let content = [length, u64::MAX, COMPACT_ASCII, 0, 7, 7, 7, 7];
+            let expected = (length as usize).min(32);
+            assert_eq!(telling(content, 4, word_of_text), expected);
+        }
+    }
+
+    #[test]
+    fn bytes_tell_line_tables_apart_and_what_follows_them_does_not() {
+        for length in 0..60 {
+            let content = [length, u64::MAX, 7, 7, 7, 7, 7, 7];
+            let expected = (length as usize).min(48);
+            assert_eq!(telling(content, 2, word_of_bytes), expected);
+        }
+    }
+
+    #[test]
+    fn what_an_interpreter_fills_in_later_does_not_change_the_word() {
+        let content = [5, u64::MAX, COMPACT_ASCII, 0, 7, 7, 7, 7];
+        // The hash, whether it is interned, the wide characters.
+        let later = [5, 12345, COMPACT_ASCII | 1, 0x7f00_0000, 7, 7, 7, 7];
+        assert_eq!(word_of_text(&content), word_of_text(&later));
+        // Wider ones have more between here and the characters.
+        let wide = [5, 1, 0b10_1000, 0, 7, 7, 7, 7];
+        let later = [5, 1, 0b10_1000, 0, 8, 8, 8, 8];
+        assert_eq!(word_of_text(&wide), word_of_text(&later));
+    }
+}

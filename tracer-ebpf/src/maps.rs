@@ -11,7 +11,7 @@ use highwater_common::{
     counter::Counter,
     loss::Losses,
     process::{MAX_PROCESSES, TracedProcess},
-    python::{Interpreter, MAX_INTERPRETERS},
+    python::{CodeKey, Interpreter, MAX_INTERPRETERS},
     sampling::{QUANTILES, Sampling},
     unwind::{CodeRange, MAX_CODE_RANGES, MAX_RULES, MAX_TABLES, Rule, TABLE_FLAGS},
 };
@@ -19,7 +19,7 @@ use highwater_common::{
 use crate::{
     blocks::{LINES, WAYS},
     thread::{MAX_THREADS, Thread},
-    walk::{CodeKey, Memory, WALK_MEMORIES},
+    walk::{Memory, WALK_MEMORIES},
 };
 
 /// Events, in program order. The user side sets the size (`--ring`).

@@ -232,6 +232,14 @@ def executed():
     exec(f"def long_table():\n{wide}\n    grab('long-table')\nlong_table()\n", names)
 
 
+def reused():
+    # At the same addresses as those before, names and all, and of the same size.
+    for number in range(300):
+        name, names = f"made_{number:03}", {"grab": grab}
+        exec(compile(f"def {name}():\n    grab('reused')\n{name}()\n", "<reused>", "exec"), names)
+        names.clear()
+
+
 def threads():
     def body(scenario):
         grab(scenario)
@@ -283,6 +291,7 @@ def everything():
     recursing(500)
     recursing_through_c(40)
     executed()
+    reused()
     threads()
     asyncio.run(tasks())
 

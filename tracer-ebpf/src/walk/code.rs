@@ -10,8 +10,8 @@ use aya_ebpf::{
 use highwater_common::{
     counter::Counter,
     python::{
-        CodeHead, CodeRecord, Interpreter, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES, NOWHERE,
-        PYTHON_FLAGS, TextHead,
+        CodeHead, CodeKey, CodeRecord, Interpreter, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAME_BYTES,
+        NOWHERE, PYTHON_FLAGS, TextHead,
     },
 };
 
@@ -20,15 +20,6 @@ use crate::{
     emit::count,
     maps::{INTERPRETERS, SENT_CODE, STACKS},
 };
-
-/// Which code object.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct CodeKey {
-    code: u64,
-    process: u32,
-    check: u32,
-}
 
 /// Sends the code objects of the Python frames that were read and not sent before, and puts the frames down behind the
 /// return addresses.

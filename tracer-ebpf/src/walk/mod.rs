@@ -25,7 +25,6 @@ mod settle;
 mod step;
 mod verify;
 
-pub use code::CodeKey;
 use memory::Start;
 pub use memory::{Memory, WALK_MEMORIES};
 

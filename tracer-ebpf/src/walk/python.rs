@@ -22,8 +22,9 @@ use highwater_common::{
     counter::Counter,
     process::TracedProcess,
     python::{
-        ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR, Interpreter, MAX_PYTHON_FRAMES,
-        MOST_KEYS, NOWHERE, PYTHON_ENTRY, PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM,
+        CODE_SIZES, Check, Content, ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR,
+        IS_FUNCTION, Interpreter, MAX_PYTHON_FRAMES, MOST_KEYS, NOWHERE, PYTHON_ENTRY,
+        PYTHON_FLAGS, PYTHON_GENERATOR, PythonFrame, SHIM, TEXT_HASH,
     },
 };
 
@@ -60,6 +61,8 @@ pub struct Python {
     window: [u64; WINDOW_WORDS],
     /// The frame's code object.
     pub code: [u64; CODE_WORDS],
+    /// One of the code object's strings.
+    content: Content,
     /// Leaf first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
 }
@@ -141,19 +144,46 @@ impl Python {
 
     /// What tells the code object that was read from another at the same address.
     #[inline(always)]
-    pub fn check_of_code(&self, interpreter: &Interpreter) -> u32 {
-        let words = [
-            self.code_half(interpreter.code_first_line) as u64,
+    pub fn check_of_code(&mut self, interpreter: &Interpreter) -> u32 {
+        let is_numbered = interpreter.code_version != NOWHERE;
+        if is_numbered {
+            let version = self.code_half(interpreter.code_version);
+            if version != 0 {
+                return version;
+            }
+        }
+        let (file, name, lines) = (
             self.code_word(interpreter.code_file),
             self.code_word(interpreter.code_name),
             self.code_word(interpreter.code_lines),
-            self.code_word(interpreter.code_variables),
-        ];
-        let mut hash = 0x9e37_79b9_7f4a_7c15;
-        for word in words {
-            hash = mix(hash ^ word, 0x9fb2_1c65_1e98_df25);
+        );
+        let first_line = self.code_half(interpreter.code_first_line);
+        let variables = self.code_word(interpreter.code_variables);
+        let mut check = Check::new(first_line, file, name, lines, variables);
+        if is_numbered {
+            return check.finish();
         }
-        (hash >> 32) as u32
+        for offset in CODE_SIZES {
+            check.take(self.code_word(offset));
+        }
+        check.take(user_word(name.wrapping_add(TEXT_HASH)).unwrap_or(0));
+        if self.code_half(interpreter.code_flags) & IS_FUNCTION != 0 {
+            return check.finish();
+        }
+        self.read_content(interpreter, file);
+        check.take_text(&self.content);
+        self.read_content(interpreter, lines);
+        check.take_bytes(&self.content);
+        check.finish()
+    }
+
+    /// Reads a string or a line table. What cannot be read is zero.
+    #[inline(always)]
+    fn read_content(&mut self, interpreter: &Interpreter, object: u64) {
+        let from = object.wrapping_add(interpreter.object_size as u64);
+        let to: *mut c_void = self.content.as_mut_ptr().cast();
+        // The helper zeroes what it cannot fill.
+        unsafe { gen_probe_read_user(to, size_of::<Content>() as u32, from as *const c_void) };
     }
 }
 

@@ -24,7 +24,7 @@ use highwater_common::{
         GENERATION_BITS, ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY,
         UPDATED_NOTHING,
     },
-    python::Interpreter,
+    python::{CodeKey, Interpreter},
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
     unwind::CodeRange,
 };
@@ -96,6 +96,7 @@ pub struct Kernel {
     calls: PerCpuArray<MapData, u64>,
     scan: Array<MapData, u64>,
     interpreters: Array<MapData, Interpreter>,
+    sent_code: BpfHashMap<MapData, CodeKey, u8>,
     tables: Tables,
     /// Links of tracepoints that aya does not hold.
     links: Vec<OwnedFd>,
@@ -158,6 +159,7 @@ impl Kernel {
         let calls = take(&mut ebpf, "CALLS")?;
         let scan = take(&mut ebpf, "SCAN")?;
         let interpreters = take(&mut ebpf, "INTERPRETERS")?;
+        let sent_code = take(&mut ebpf, "SENT_CODE")?;
         let tables = Tables::new(
             table_maps,
             take(&mut ebpf, "RULES")?,
@@ -181,6 +183,7 @@ impl Kernel {
             calls,
             scan,
             interpreters,
+            sent_code,
             tables,
             links: Vec::new(),
             memory_bytes,
@@ -231,6 +234,14 @@ impl Kernel {
                 name: "INTERPRETERS",
                 source,
             })
+    }
+
+    /// Has the kernel side send code objects of Python again, should they run.
+    pub fn forget_code(&mut self, keys: &[CodeKey]) {
+        for key in keys {
+            // It may have forgotten it before.
+            let _ = self.sent_code.remove(key);
+        }
     }
 
     /// Changes what the kernel side knows of a process, which may be about to change it as well. Says what became of it:

@@ -1,5 +1,6 @@
 //! Python in traced processes: whose interpreter the kernel side is told of, and what its frames mean.
 
+mod kept;
 mod merge;
 mod slots;
 mod sources;
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use highwater_common::{process::GENERATION_BITS, python::Interpreter};
+use highwater_common::{
+    process::GENERATION_BITS,
+    python::{CodeKey, Interpreter},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -32,12 +36,14 @@ use crate::{
     },
 };
 
+use kept::Kept;
 pub(super) use merge::{Part, merge};
 use slots::{Slot, Slots};
 use sources::Sources;
 
-/// Most code objects kept of all processes together.
-const MOST_CODE: usize = 1 << 18;
+/// Code objects that were used last and are kept, of all processes together; four times as many as the kernel side knows to
+/// be sent.
+const MOST_CODE: usize = 1 << 17;
 /// Longest line table that is read, bytes.
 const MOST_LINE_BYTES: u32 = 4 << 20;
 /// An interpreter that has not begun is looked at again after this long.
@@ -120,8 +126,7 @@ pub(super) struct Pythons {
     /// `None`: source text is not to be recorded.
     sources: Option<Sources>,
     slots: Slots,
-    /// By the kernel side's identity of the process, address and check word.
-    code: HashMap<(u32, Address, u32), Arc<Known>>,
+    code: Kept<CodeKey, Arc<Known>>,
     functions: HashMap<(Option<String>, String, u32), u32>,
     /// What could not be seen.
     quality: PythonQuality,
@@ -136,7 +141,7 @@ impl Pythons {
             programs: HashSet::new(),
             sources: sources.then(Sources::default),
             slots: Slots::default(),
-            code: HashMap::new(),
+            code: Kept::new(MOST_CODE),
             functions: HashMap::new(),
             quality: PythonQuality::default(),
         }
@@ -177,7 +182,7 @@ impl Pythons {
     /// A process has ended, or become another program: its code objects and sources are not asked for any more.
     pub(super) fn end(&mut self, followed: &Followed) {
         let identity = kernel_identity(followed.target.pid, followed.id);
-        self.code.retain(|(process, ..), _| *process != identity);
+        self.code.retain(|key| key.process != identity);
         if let Some(sources) = &mut self.sources {
             sources.end(&followed.target.proc_dir());
         }
@@ -338,8 +343,12 @@ impl Session {
 
     /// A code object that frames of stacks to come run.
     pub(super) fn know_python_code(&mut self, definition: CodeDefinition) {
-        let key = (definition.process.0, definition.code, definition.check);
-        if self.python.code.contains_key(&key) || self.python.code.len() >= MOST_CODE {
+        let key = CodeKey {
+            code: definition.code.0,
+            process: definition.process.0,
+            check: definition.check,
+        };
+        if self.python.code.contains(&key) {
             return;
         }
         let tgid = definition.process.0 >> GENERATION_BITS;
@@ -373,16 +382,15 @@ impl Session {
         let function =
             self.python
                 .function(definition.file.as_deref(), &name, definition.first_line);
-        self.python.code.insert(
-            key,
-            Arc::new(Known {
-                function,
-                name,
-                file: definition.file,
-                first_traceable: definition.first_traceable,
-                lines,
-            }),
-        );
+        let known = Known {
+            function,
+            name,
+            file: definition.file,
+            first_traceable: definition.first_traceable,
+            lines,
+        };
+        let gone = self.python.code.insert(key, Arc::new(known));
+        self.kernel.forget_code(&gone);
     }
 
     /// A line table that the kernel side left to us. The code object may be gone, and its memory be another's: what tells it
@@ -432,8 +440,14 @@ impl Session {
         if frame.code == Address(0) {
             return None;
         }
-        let key = (kernel_process, frame.code, frame.check);
-        let Some(code) = self.python.code.get(&key).map(Arc::clone) else {
+        let key = CodeKey {
+            code: frame.code.0,
+            process: kernel_process,
+            check: frame.check,
+        };
+        let (code, gone) = self.python.code.get(&key);
+        self.kernel.forget_code(&gone);
+        let Some(code) = code else {
             self.python.quality.nameless += 1;
             return Some(self.name_python(None, 0, UNKNOWN, None, followed));
         };

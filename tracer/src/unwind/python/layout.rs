@@ -94,6 +94,8 @@ const COMMON: Interpreter = Interpreter {
     text_other: 56,
     object_size: 16,
     bytes_data: 32,
+    code_version: 92,
+    code_flags: 48,
 };
 
 /// A minor version's table; `None`: it has none.
@@ -127,6 +129,8 @@ pub fn of_version(version: Version) -> Option<Layout> {
             code_variables: 72,
             text_ascii: 48,
             text_other: 72,
+            code_version: NOWHERE,
+            code_flags: 36,
             ..COMMON
         },
         ..common
@@ -165,6 +169,7 @@ pub fn of_version(version: Version) -> Option<Layout> {
                 code_first_traceable: 168,
                 text_ascii: 48,
                 text_other: 72,
+                code_version: NOWHERE,
                 ..COMMON
             },
             ..common
@@ -229,6 +234,8 @@ pub fn of_debug_offsets(bytes: &[u8]) -> Option<(Version, Layout)> {
         code_lines: offset(code + 4)?,
         code_first_line: offset(code + 5)?,
         code_variables: offset(code + 7)?,
+        // Right before: nothing is said of it.
+        code_version: offset(code + 7)?.checked_sub(4)?,
         code_instructions: first_instruction,
         code_type: offset(object + 1)?,
         object_size: offset(bytes_object + 1)?,

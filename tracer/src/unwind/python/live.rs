@@ -2,7 +2,9 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use highwater_common::python::{ENTRIES_SHIM, Interpreter, NOWHERE, SHIM};
+use highwater_common::python::{
+    CODE_SIZES, Check, Content, ENTRIES_SHIM, IS_FUNCTION, Interpreter, NOWHERE, SHIM, TEXT_HASH,
+};
 
 use super::layout::{Layout, THREAD_DATA};
 
@@ -211,20 +213,46 @@ pub fn check_of_code(memory: &Memory, interpreter: &Interpreter, code: u64) -> O
     if word(interpreter.code_type)? != interpreter.type_of_code {
         return None;
     }
-    let first_line = word(interpreter.code_first_line)? & u64::from(u32::MAX);
-    let words = [
-        first_line,
+    let half = |offset: u32| word(offset).map(|word| word as u32);
+    let is_numbered = interpreter.code_version != NOWHERE;
+    if is_numbered {
+        let version = half(interpreter.code_version)?;
+        if version != 0 {
+            return Some(version);
+        }
+    }
+    let (file, name, lines) = (
         word(interpreter.code_file)?,
         word(interpreter.code_name)?,
         word(interpreter.code_lines)?,
-        word(interpreter.code_variables)?,
-    ];
-    let hash = words.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |hash, word| {
-        let mixed = hash ^ word;
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x9fb2_1c65_1e98_df25);
-        mixed ^ mixed >> 29
-    });
-    Some((hash >> 32) as u32)
+    );
+    let first_line = half(interpreter.code_first_line)?;
+    let variables = word(interpreter.code_variables)?;
+    let mut check = Check::new(first_line, file, name, lines, variables);
+    if is_numbered {
+        return Some(check.finish());
+    }
+    let content = |object: u64| {
+        let mut content = Content::default();
+        let from = object.wrapping_add(interpreter.object_size.into());
+        if let Some(bytes) = memory.bytes(from, size_of::<Content>()) {
+            for (word, bytes) in content.iter_mut().zip(bytes.as_chunks().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+        }
+        content
+    };
+    for offset in CODE_SIZES {
+        check.take(word(offset)?);
+    }
+    let hash = memory.word(name.wrapping_add(TEXT_HASH));
+    check.take(hash.unwrap_or(0));
+    if half(interpreter.code_flags)? & IS_FUNCTION != 0 {
+        return Some(check.finish());
+    }
+    check.take_text(&content(file));
+    check.take_bytes(&content(lines));
+    Some(check.finish())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! CPython keeps a thread's frames in a list that hangs on the thread's state, and that in thread-specific data. The
 //! layouts differ from version to version; the user side says where everything lies.
 
+use crate::hash::mix;
+
 /// A CPython interpreter in a traced process: addresses in that process, and offsets in its structures.
 ///
 /// `T`: a thread's descriptor, which its `fsbase` points to. `S`: `PyThreadState`. `F`: a frame. `C`: a code object.
@@ -114,9 +116,7 @@ impl Check {
     /// Takes one word more.
     #[inline(always)]
     pub fn take(&mut self, word: u64) {
-        let mixed = self.0 ^ word;
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x9fb2_1c65_1e98_df25);
-        self.0 = mixed ^ mixed >> 29;
+        self.0 = mix(self.0 ^ word, 0x9fb2_1c65_1e98_df25);
     }
 
     /// Takes the length of a string and its first characters.
@@ -131,11 +131,7 @@ impl Check {
             0
         };
         self.take(length);
-        let mut index = 0;
-        while index < data.len() {
-            self.take(part(data[index], here, index));
-            index += 1;
-        }
+        self.take_data(data, here);
     }
 
     /// Takes the length of a line table and its first bytes.
@@ -143,8 +139,14 @@ impl Check {
     pub fn take_bytes(&mut self, bytes: &Content) {
         let [length, _hash, data @ ..] = *bytes;
         self.take(length);
+        self.take_data(data, length);
+    }
+
+    /// Takes so many bytes of these, as far as they go.
+    #[inline(always)]
+    fn take_data<const WORDS: usize>(&mut self, data: [u64; WORDS], length: u64) {
         let mut index = 0;
-        while index < data.len() {
+        while index < WORDS {
             self.take(part(data[index], length, index));
             index += 1;
         }

@@ -155,7 +155,6 @@ fn on_each(series: &[&str], plan: &[Run], limit: Duration) -> Result<()> {
         .filter_map(|kernel| {
             let name = format!("kernel {}", kernel.series);
             let error = command::section(&name, || on(kernel, &initramfs, limit)).err()?;
-            eprintln!("xtask: {error:#}");
             Some(format!("on kernel {}: {error:#}", kernel.series))
         })
         .collect();

@@ -20,6 +20,7 @@ use aya_ebpf::helpers::{
 };
 use highwater_common::{
     counter::Counter,
+    hash::mix,
     process::TracedProcess,
     python::{
         CODE_SIZES, Check, Content, ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR,
@@ -28,7 +29,7 @@ use highwater_common::{
     },
 };
 
-use super::{Walk, settle::mix, step::kernel_word};
+use super::{Walk, step::kernel_word};
 use crate::{
     emit::{add, count},
     maps::{INTERPRETERS, KERNEL_OFFSETS},

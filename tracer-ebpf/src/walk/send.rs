@@ -5,12 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{
     counter::Counter,
+    hash::mix,
     process::TracedProcess,
     python::MAX_PYTHON_FRAMES,
     stack::{MAX_FRAMES, StackHead},
 };
 
-use super::{Walk, code, is_settled, settle::mix};
+use super::{Walk, code, is_settled};
 use crate::{
     emit::count,
     maps::{SENT, STACKS},

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_loop;
-use highwater_common::{counter::Counter, process::TracedProcess, stack::MAX_FRAMES};
+use highwater_common::{counter::Counter, hash::mix, process::TracedProcess, stack::MAX_FRAMES};
 
 use super::Walk;
 use crate::emit::add;
@@ -58,11 +58,4 @@ extern "C" fn settle(_index: u64, context: *mut c_void) -> i64 {
     memory.position = from + 1;
     memory.count = to + 1;
     0
-}
-
-/// Spreads every input bit over the upper half and back.
-#[inline(always)]
-pub fn mix(value: u64, factor: u64) -> u64 {
-    let value = (value ^ (value >> 32)).wrapping_mul(factor);
-    value ^ (value >> 29)
 }

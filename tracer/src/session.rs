@@ -11,12 +11,14 @@ mod company;
 mod epochs;
 mod follow;
 mod governor;
+mod heal;
 mod launch;
 mod life;
 pub mod marks;
 mod memory;
 mod ordinals;
 mod preflight;
+mod probes;
 mod progress;
 mod python;
 mod quality;
@@ -47,6 +49,7 @@ pub use checkup::{CheckedTarget, Checkup, checkup};
 pub use clock::{monotonic, wall};
 pub(crate) use company::Company;
 pub use company::{Endangered, Endangers};
+pub use heal::{Healed, sweep};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
 
@@ -84,9 +87,6 @@ const INTERRUPTED: &str = "interrupted";
 
 /// The reason of a session that slowed its target more than was allowed.
 pub const OVER_LIMIT: &str = "it slowed the target more than --max-overhead allows";
-
-/// The reason of a session whose probes were taken out by somebody else.
-pub const PROBES_LOST: &str = "the probes were lost";
 
 /// What to trace.
 #[derive(Clone, Debug)]
@@ -282,7 +282,8 @@ pub async fn record(
         what: "await signals",
         source,
     })?;
-    let company = Company::join()?;
+    let mut company = Company::join()?;
+    let sweep = heal::Sweep::start(&mut company);
     let mut kernel = Kernel::load(options.ring_bytes)?;
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
@@ -294,6 +295,7 @@ pub async fn record(
         all_frees: 0,
     };
     kernel.set_sampling(sampling)?;
+    sweep.finish(&mut kernel);
     let mut forecast = None;
     if let Subject::Running { pid } = options.subject
         && !options.preflight.window.is_zero()
@@ -443,11 +445,11 @@ impl Session {
         let launched = match self.options.subject.clone() {
             Subject::Running { pid } => {
                 self.root = pid;
-                let (target, findings) = attach::examine(pid)?;
+                let (target, findings) = attach::settled(|| attach::examine(pid))?;
                 let kind = self.kind_for(&target, &findings)?;
                 opening.link = kind.to_string();
                 self.write(&Entry::Opening(opening));
-                self.attach_running(target, &findings)?;
+                self.attach_running(pid)?;
                 None
             }
             Subject::Command { command } => {
@@ -508,6 +510,7 @@ impl Session {
                 },
                 _ = sampling.tick() => {
                     self.sample_all();
+                    self.look_at_probes();
                     self.examine_pythons();
                     if let Some(reason) = self.govern() {
                         progress.end();
@@ -729,9 +732,7 @@ impl Session {
             // One cut for all functions: the probes themselves go one after another.
             self.kernel.forget_process(tgid);
         }
-        for followed in self.processes.values_mut() {
-            followed.unlink();
-        }
+        self.take_probes_out();
     }
 
     /// Writes the rest: names, ends, counters.

@@ -261,12 +261,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     if !to_stdout {
         report::print_answer(&path)?;
     }
-    if reason == session::PROBES_LOST {
-        anyhow::bail!(
-            "the recording ended early: hw-guard, the process that held the probes, was killed; the target runs on. Record \
-             again, and leave that process alone"
-        );
-    }
     if reason == session::OVER_LIMIT {
         eprintln!("highwater: {reason}: the probes are out, and what was seen until then is above");
     }

@@ -363,6 +363,10 @@ pub struct Quality {
     pub dropped_samples: u64,
     /// Children whose probes could not be placed.
     pub unfollowed_children: u64,
+    /// Functions that were not probed, because a process had patched them in memory.
+    pub patched_functions: u64,
+    /// Probes that somebody wrote over while they were in.
+    pub lost_probes: u64,
     /// What could not be seen of Python.
     pub python: PythonQuality,
     /// What each process lost; those that lost nothing are not among them.

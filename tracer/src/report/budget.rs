@@ -95,7 +95,11 @@ impl Figures {
         };
         let more = profile.live_may_be_more_bytes();
         let less = profile.live_may_be_less_bytes();
-        let all_seen = !stops_early && !overlooks;
+        let quality = &profile.quality;
+        let unseen = quality
+            .patched_functions
+            .saturating_add(quality.lost_probes);
+        let all_seen = !stops_early && !overlooks && unseen == 0;
         let known = |is: u64, more: u64, less: u64| Known {
             is,
             least: is.saturating_sub(less),

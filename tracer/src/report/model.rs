@@ -318,6 +318,8 @@ impl Profile {
             unreadable_results,
             malformed_events,
             unfollowed_children,
+            patched_functions,
+            lost_probes,
             lost_stacks: _,
             truncated_depth: _,
             truncated_unreadable: _,
@@ -346,6 +348,8 @@ impl Profile {
             unreadable_results,
             malformed_events,
             unfollowed_children,
+            patched_functions,
+            lost_probes,
             dropped_samples,
         ];
         matches!(self.completion, Completion::Closed(_)) && missed.iter().all(|count| **count == 0)

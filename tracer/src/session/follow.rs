@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Session, code, epochs::Epochs, python::Python, unwind::Code};
+use super::{Session, code, epochs::Epochs, probes::Probed, python::Python, unwind::Code};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
@@ -46,6 +46,8 @@ pub(super) struct Followed {
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
+    /// The code that the link probes, in memory.
+    pub(super) probed: Option<Probed>,
     /// Device and inode of the library that the link probes.
     pub(super) library: Option<(u64, u64)>,
     pub(super) parent: Option<ProcessId>,
@@ -92,6 +94,7 @@ impl Followed {
             began: Instant::now(),
             has_new_code: false,
             link: None,
+            probed: None,
             library: None,
             parent,
             stage,

@@ -10,6 +10,7 @@ use super::{
     clock,
     follow::{Followed, Stage},
     lifecycle,
+    probes::Probed,
 };
 use crate::{
     event::{Call, Nanos, ProcessId},
@@ -43,13 +44,8 @@ impl Session {
             }
             return;
         }
-        let attached = examine(child)
-            .map_err(SessionError::from)
-            .and_then(|(target, findings)| {
-                self.attach(target, &findings, Some((identity, at)), Some(parent))
-            });
-        match attached {
-            Ok(()) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
+        match self.examine_and_attach(child, Some((identity, at)), Some(parent)) {
+            Ok(_) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
             Err(error) => self.not_followed(child, &error),
         }
     }
@@ -154,11 +150,16 @@ impl Session {
             return;
         }
         let found = examine(followed.target.pid).and_then(|(target, findings)| {
-            allocator::find(&target).map(|allocator| (findings, allocator))
+            let allocator = if followed.link.is_some() {
+                allocator::find_probed(&target)
+            } else {
+                allocator::find(&target)
+            };
+            allocator.map(|allocator| (findings, allocator))
         });
         let settled = match found {
-            Ok((findings, allocator)) => {
-                self.settle(followed, written, since, &findings, &allocator)
+            Ok((findings, mut allocator)) => {
+                self.settle(followed, written, since, &findings, &mut allocator)
             }
             Err(_) if Instant::now() < until => return,
             Err(error) => Err(error.into()),
@@ -184,11 +185,12 @@ impl Session {
         written: bool,
         since: Nanos,
         findings: &Findings,
-        allocator: &Allocator,
+        allocator: &mut Allocator,
     ) -> Result<(), SessionError> {
         self.note_allocators(&followed.target, allocator);
         let keeps = followed.link.is_some() && followed.library == identity_of(&allocator.file);
         if keeps {
+            followed.probed = allocator.in_memory.take().map(Probed::new);
             return Ok(self.declare(followed, Some(allocator), 0)?);
         }
         followed.unlink();
@@ -202,7 +204,7 @@ impl Session {
                 "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
                 followed.target.pid,
                 followed.target.command,
-                allocator.library.display(),
+                allocator.name.display(),
                 missed_ns as f64 / 1e6,
             ));
         } else {
@@ -280,9 +282,9 @@ impl Session {
             .and_then(|target| {
                 followed.target = target;
                 let findings = examine(tgid)?.1;
-                let allocator = allocator::find(&followed.target)?;
+                let mut allocator = allocator::find_probed(&followed.target)?;
                 let kind = self.kind_for(&followed.target, &findings)?;
-                Ok(self.place_held(&mut followed, kind, &allocator)?)
+                self.place_held(&mut followed, kind, &mut allocator)
             });
         let then = match relinked {
             Ok(()) => {

@@ -6,7 +6,7 @@ use highwater_common::counter::Counter;
 use tokio::time::Instant;
 
 use super::{
-    OVER_LIMIT, PROBES_LOST, Session, clock,
+    OVER_LIMIT, Session, clock,
     governor::{Seen, Verdict},
 };
 use crate::{
@@ -23,13 +23,6 @@ const MOST_INTERVAL: Duration = Duration::from_secs(60);
 impl Session {
     /// Samples every followed process.
     pub(super) fn sample_all(&mut self) {
-        if self.kernel.has_lost_its_links() && self.root_ended.is_none() {
-            self.quality.note(
-                "hw-guard, which held the probes, was killed: nothing was seen from then on"
-                    .to_owned(),
-            );
-            self.root_ended = Some(PROBES_LOST);
-        }
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
             if !self.recording.is_folded() || self.is_sample_due(tgid) {

@@ -15,6 +15,10 @@ pub(super) struct Tally {
     pub(super) malformed_events: u64,
     /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
+    /// Functions that were not probed because a process had patched them.
+    pub(super) patched_functions: u64,
+    /// Probes that somebody wrote over while they were in.
+    pub(super) lost_probes: u64,
     pub(super) notes: Vec<String>,
 }
 
@@ -87,6 +91,8 @@ impl Tally {
         let Self {
             malformed_events,
             unfollowed_children,
+            patched_functions,
+            lost_probes,
             notes,
         } = self;
         let mut notes = notes.clone();
@@ -118,6 +124,8 @@ impl Tally {
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
+            patched_functions: *patched_functions,
+            lost_probes: *lost_probes,
             python: PythonQuality {
                 state_unknown: kernel.counter(Counter::PythonStateUnknown),
                 unreadable: kernel.counter(Counter::PythonUnreadable),

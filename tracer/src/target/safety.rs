@@ -72,6 +72,12 @@ pub enum Refusal {
          trace it from its start: `highwater record -- COMMAND`"
     )]
     NoLibc,
+    /// Its code runs from a copy, where no probe of the file is.
+    #[error(
+        "the code of its libc was copied to memory of no file (huge pages for program text do that), where no probe can be \
+         placed; start it without that to trace it"
+    )]
+    CopiedCode,
     /// A handler that allocates inside an allocator call, on a stack above, dies of a return probe that cannot be skipped.
     #[error(
         "it handles signals on an alternate stack above its ordinary one, and a handler that allocates could die of a \
@@ -143,21 +149,25 @@ pub fn examine(target: &Target) -> Result<Findings, TargetError> {
         return Err(Refusal::Go.of(target));
     }
     // A program may lack an interpreter and yet have a libc: one started as `ld.so PROGRAM`.
-    if let Some(refusal) = without_glibc(&allocator::survey(target)?, &elf) {
+    let survey = allocator::survey(target)?;
+    if survey.glibc.is_none() {
+        let refusal = match without_glibc(&survey) {
+            Refusal::NoLibc if elf.is_static() => Refusal::Static,
+            refusal => refusal,
+        };
         return Err(refusal.of(target));
     }
     threads_findings(target)
 }
 
-fn without_glibc(survey: &Survey, program: &Elf<'_>) -> Option<Refusal> {
-    if survey.glibc.is_some() {
-        None
-    } else if survey.musl {
-        Some(Refusal::Musl)
-    } else if program.is_static() {
-        Some(Refusal::Static)
+/// Why a process in which no glibc was found cannot be traced.
+pub(super) fn without_glibc(survey: &Survey) -> Refusal {
+    if survey.musl {
+        Refusal::Musl
+    } else if survey.has_part_of_glibc {
+        Refusal::CopiedCode
     } else {
-        Some(Refusal::NoLibc)
+        Refusal::NoLibc
     }
 }
 
@@ -300,9 +310,7 @@ mod tests {
             musl: true,
             ..Survey::default()
         };
-        let file = fs::File::open("/bin/cat").unwrap();
-        let program = Elf::open(&file).unwrap();
-        assert_eq!(without_glibc(&survey, &program), Some(Refusal::Musl));
+        assert_eq!(without_glibc(&survey), Refusal::Musl);
     }
 
     #[test]

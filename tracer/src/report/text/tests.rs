@@ -363,6 +363,8 @@ fn every_counter_has_words() {
         malformed_events: 1,
         dropped_samples: 1,
         unfollowed_children: 1,
+        patched_functions: 1,
+        lost_probes: 1,
         python: PythonQuality {
             state_unknown: 1,
             unreadable: 1,
@@ -382,7 +384,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 28, "{text}");
+    assert_eq!(counted, 30, "{text}");
     assert!(text.contains("  A note.\n"), "{text}");
 }
 

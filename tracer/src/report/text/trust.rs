@@ -63,6 +63,8 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         dropped_samples,
         python,
         unfollowed_children,
+        patched_functions,
+        lost_probes,
         losses,
         notes,
     } = &profile.quality;
@@ -148,6 +150,18 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "process was",
         "processes were",
         "not followed, or not from the beginning: no probes could be placed in time",
+    );
+    said.warn(
+        *patched_functions,
+        "function was",
+        "functions were",
+        "not probed, because the process has patched them in memory: their calls are missing",
+    );
+    said.warn(
+        *lost_probes,
+        "probe was",
+        "probes were",
+        "overwritten while it recorded: calls since then are missing",
     );
     for process in &profile.processes {
         if let Origin::Forked {

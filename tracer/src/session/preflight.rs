@@ -28,8 +28,8 @@ use crate::{
         link::{Link, LinkKind},
         selftest::Situation,
     },
-    report::size,
     target::{self, Target, allocator},
+    units::size,
 };
 
 /// So many calls tell the rate well enough.

@@ -15,10 +15,10 @@ use super::{
     elf::{Elf, ElfError},
     mapped_file::{self, MappedFile},
     maps::{self, Mapping, MappingName},
-    safety::Refusal,
+    placement::{self, Placement},
+    refusal::Refusal,
     thunk,
 };
-use crate::probe::placement::{self, Placement};
 
 /// Most files that are looked into. Large desktop programs map some five hundred.
 const FILE_LIMIT: usize = 8192;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{elf::ElfError, safety::Refusal};
+use super::{elf::ElfError, refusal::Refusal};
 
 /// Why something could not be learned of a process.
 #[derive(Debug, thiserror::Error)]

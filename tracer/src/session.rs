@@ -14,6 +14,7 @@ mod governor;
 mod heal;
 mod launch;
 mod life;
+mod mapped_code;
 pub mod marks;
 mod memory;
 mod ordinals;
@@ -60,11 +61,15 @@ use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
         decode::{self, Change, Decoded, StackDefinition},
-        ring::{Batch, Drain},
     },
     live::LiveSet,
     probe::{
-        ProbeError, calibrate::CalibrationError, kernel::Kernel, link::LinkKind, sideband::Sideband,
+        ProbeError,
+        calibrate::CalibrationError,
+        drain::{Batch, Drain},
+        kernel::Kernel,
+        link::LinkKind,
+        sideband::Sideband,
     },
     record::{Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
@@ -397,7 +402,7 @@ pub async fn record(
     };
     eprintln!(
         "highwater: {} of kernel memory for maps and rings",
-        crate::report::size::short(session.kernel.memory_bytes())
+        crate::units::size::short(session.kernel.memory_bytes())
     );
     let mut launched = session.begin(opening)?;
     let reason = session
@@ -486,7 +491,8 @@ impl Session {
         let deadline = self
             .options
             .duration
-            .map(|duration| Instant::now() + duration);
+            // One that ends after the clock does has no end.
+            .and_then(|duration| Instant::now().checked_add(duration));
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress =

@@ -1,8 +1,8 @@
 //! What a question needs beside the peak and the end, gathered as the recording is replayed.
 
-use super::model::Mark;
+use super::error::{ReplayError, folded};
+use super::mark::Mark;
 use super::question::{Point, When, Window};
-use super::replay::{ReplayError, folded};
 use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};

@@ -19,12 +19,12 @@ use super::answer::{Answer, Unit, kind_name};
 use super::memory::{Memory, Moments};
 use super::model::{ProcessProfile, Profile};
 use super::name::NamedFrame;
-use super::time;
 use crate::event::{Nanos, ProcessId, StackIndex};
 use crate::live::{Holder, Kind, Snapshot, Totals};
 use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 use crate::record::{FrameKind, PythonQuality};
+use crate::units::time;
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all; and with
 /// an answer, if a question was asked.

@@ -1,8 +1,6 @@
 //! Putting probes into a process.
 
-use std::{
-    collections::HashMap, fs::File, num::NonZeroU32, os::unix::fs::MetadataExt as _, time::Duration,
-};
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 
@@ -23,9 +21,10 @@ use crate::{
     },
     record::{Entry, Origin, Process},
     target::{
-        self, Target, TargetError,
+        self, Refusal, Target, TargetError,
         allocator::{self, Allocator},
-        safety::{self, Findings, Refusal},
+        mapped_file::identity_of,
+        safety::{self, Findings},
         vdso,
     },
 };
@@ -100,12 +99,6 @@ fn shadow_stacks_are_deadly() -> bool {
 /// Where the probes of an allocator go.
 pub(crate) fn sites(allocator: &Allocator) -> Vec<Site> {
     allocator.probes.iter().map(Site::from).collect()
-}
-
-/// Device and inode: which file it is, whatever it is called.
-pub(super) fn identity_of(file: &File) -> Option<(u64, u64)> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// The kind of link that serves a process like this one; a refusal where none is harmless to it. `forced` is taken or none.

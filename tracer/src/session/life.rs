@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     END_GRACE, Session, SessionError, Subject,
-    attach::{examine, identity_of},
+    attach::examine,
     clock,
     follow::{Followed, Stage},
     lifecycle,
@@ -18,6 +18,7 @@ use crate::{
     target::{
         Target,
         allocator::{self, Allocator},
+        mapped_file::identity_of,
         safety::Findings,
     },
 };

@@ -10,7 +10,6 @@ use super::{
     governor::{Seen, Verdict},
 };
 use crate::{
-    event::Nanos,
     record::{Entry, MemorySample},
     target::cgroup::MemoryCgroup,
 };
@@ -56,7 +55,7 @@ impl Session {
         let verdict = governor.look(seen);
         let limit = governor.limit() * 100.0;
         self.governor = Some(governor);
-        let at = crate::report::time::offset(Nanos(self.started.elapsed().as_nanos() as u64));
+        let at = crate::units::time::offset(self.started.elapsed().as_nanos() as u64);
         match verdict {
             Verdict::GoOn => None,
             Verdict::Sample { sampling, slowdown } => {
@@ -67,7 +66,7 @@ impl Session {
                 self.quality.note(format!(
                     "at {at} tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed: from then on one allocation in {} was followed",
                     slowdown * 100.0,
-                    crate::report::size::short(1 << sampling.exponent),
+                    crate::units::size::short(1 << sampling.exponent),
                 ));
                 None
             }

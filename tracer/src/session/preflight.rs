@@ -28,11 +28,11 @@ use crate::{
         link::{Link, LinkKind},
         selftest::Situation,
     },
-    report::size,
     target::{
         self, Target, allocator,
         probed_code::{self, ProbedCode},
     },
+    units::size,
 };
 
 /// So many calls tell the rate well enough.

@@ -8,12 +8,9 @@ use std::{
 use highwater_common::cookie::Function;
 
 use super::{Session, follow::Followed};
-use crate::{
-    event::Nanos,
-    target::{
-        Target,
-        probed_code::{self, InMemory, ProbedCode},
-    },
+use crate::target::{
+    Target,
+    probed_code::{self, InMemory, ProbedCode},
 };
 
 /// How often the probes of a process are looked at.
@@ -93,7 +90,7 @@ impl Session {
                     .as_ref()
                     .is_some_and(|probed| probed.looked_at.elapsed() >= LOOK_EVERY)
         };
-        let at = crate::report::time::offset(Nanos(self.started.elapsed().as_nanos() as u64));
+        let at = crate::units::time::offset(self.started.elapsed().as_nanos() as u64);
         let mut losses = Vec::new();
         for followed in self.processes.values_mut().filter(due).take(AT_ONCE) {
             let Some(probed) = &mut followed.probed else {

@@ -16,10 +16,10 @@ use super::{
     error::Privilege,
     mapped_file::{self, MappedFile},
     maps::{self, Mapping, MappingName},
+    placement::{self, Placement},
     probed_code::{self, Changed, FirstInstructions, ProbedCode},
     safety, thunk,
 };
-use crate::probe::placement::{self, Placement};
 
 /// Most files that are looked into. Large desktop programs map some five hundred.
 const FILE_LIMIT: usize = 8192;

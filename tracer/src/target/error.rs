@@ -8,7 +8,7 @@ use std::{
 use super::{
     elf::ElfError,
     probed_code::{Changed, InMemory},
-    safety::Refusal,
+    refusal::Refusal,
 };
 
 /// Why something could not be learned of a process.

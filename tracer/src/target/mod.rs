@@ -13,13 +13,15 @@ pub mod leftover;
 pub mod mapped_file;
 pub mod maps;
 pub mod memory;
+pub mod placement;
 pub mod probed_code;
 pub mod process;
 mod procfs;
+mod refusal;
 pub mod safety;
 mod thunk;
 pub mod vdso;
 
 pub use error::TargetError;
 pub use process::{Target, descendants, leave_out_arguments};
-pub use safety::Refusal;
+pub use refusal::Refusal;

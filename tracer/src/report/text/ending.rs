@@ -4,10 +4,10 @@ use std::io;
 
 use super::super::model::Profile;
 use super::super::name::printable;
-use super::super::{size, time};
 use super::closing_reason;
 use super::page::{Page, Style};
 use crate::record::EndReason;
+use crate::units::{size, time};
 
 /// What a breakpoint that nobody expects is.
 const SIGTRAP: u8 = 5;

@@ -4,10 +4,10 @@ use std::io;
 
 use super::super::model::{Completion, Profile};
 use super::super::name::printable;
-use super::super::{size, time};
 use super::page::{Page, Style};
 use crate::live::Totals;
 use crate::record::{Origin, ProcessLosses, PythonQuality, Quality};
+use crate::units::{size, time};
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.is_empty() {

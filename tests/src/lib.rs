@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 mod backtrace;
 mod browser;
+mod c_library;
 mod cgroup;
 mod empty_root;
 mod memory;
@@ -36,6 +37,7 @@ mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
 pub use browser::{Browser, Key, Scheme};
+pub use c_library::{CLibrary, c_libraries};
 pub use cgroup::MemoryCgroup;
 pub use empty_root::{EmptyRoot, static_highwater};
 pub use memory::{Text, mapped_text};

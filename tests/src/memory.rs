@@ -71,6 +71,41 @@ fn living_thread(pid: u32) -> (PathBuf, String) {
 }
 
 impl Text {
+    /// Writes the file's bytes over the code: whatever breakpoints were in it are gone.
+    pub fn restore(&self) -> io::Result<()> {
+        let memory = self.writable()?;
+        let file = File::open(&self.file)?;
+        for mapping in &self.mappings {
+            let mut now = vec![0; mapping.length];
+            memory.read_exact_at(&mut now, mapping.start)?;
+            let mut original = now.clone();
+            let _ = file.read_at(&mut original, mapping.offset)?;
+            for (at, byte) in original.iter().enumerate() {
+                if now[at] != *byte {
+                    memory.write_all_at(&[*byte], mapping.start + at as u64)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a breakpoint over the first byte of `malloc`, in a process with the C library of this test.
+    pub fn break_malloc(&self) -> io::Result<()> {
+        let own = mapped_text(std::process::id());
+        let here = libc::malloc as *const () as u64;
+        let into = here - own.mappings[0].start + own.mappings[0].offset;
+        let mapping = &self.mappings[0];
+        let at = mapping.start + (into - mapping.offset);
+        self.writable()?.write_all_at(&[0xcc], at)
+    }
+
+    fn writable(&self) -> io::Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(self.thread.join("mem"))
+    }
+
     /// How many bytes of libc's code differ from those in its file: each probe changes at least one.
     pub fn changed_bytes(&self) -> io::Result<usize> {
         let memory = File::open(self.thread.join("mem"))?;

@@ -155,14 +155,25 @@ impl Victim {
     /// Starts a victim by a command of the test's own making.
     #[track_caller]
     pub fn start_command(command: &mut Command) -> Self {
+        Self::start_meanwhile(command, |_| ()).1
+    }
+
+    /// The same, with something done, given its process id, before it is ready.
+    #[track_caller]
+    pub fn start_meanwhile<T>(
+        command: &mut Command,
+        meanwhile: impl FnOnce(u32) -> T,
+    ) -> (T, Self) {
         let mut running = Running::start(command.stdin(Stdio::piped()));
+        let done = meanwhile(running.pid());
         let mut conversation = Conversation::with(&mut running);
         let start = conversation.await_ready(&mut running);
-        Self {
+        let victim = Self {
             running,
             conversation,
             start,
-        }
+        };
+        (done, victim)
     }
 
     /// Its process id.

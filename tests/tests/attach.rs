@@ -1,7 +1,10 @@
 //! Attaching, detaching, attaching again, and what stays of it.
 
+use std::process::Command;
+
 use highwater_tests::{
-    Recorder, Victim, alone, eventually, mapped_text, privileged, record_while, scratch,
+    Recorder, Report, Victim, alone, eventually, mapped_text, privileged, record_while, scratch,
+    victim_program,
 };
 
 /// Something to compute, with a checksum that is the same in every run.
@@ -236,4 +239,30 @@ fn threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed() {
     report.assert_totals(&truth);
     report.assert_end(&truth);
     victim.quit();
+}
+
+#[test]
+fn a_program_that_is_replaced_while_we_attach_is_traced_as_what_it_becomes() {
+    privileged!();
+    let directory = scratch();
+    // An attach takes some 0.3 to 2 seconds here.
+    for delay in ["0.1", "0.2", "0.3", "0.4", "0.5", "0.7", "0.9", "1.2"] {
+        let file = directory.path().join(delay);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep $0; exec $1", delay]);
+        shell.arg(victim_program("steady"));
+        let begin = |pid| Recorder::begin(pid, &file, &[]);
+        let (mut recorder, mut victim) = Victim::start_meanwhile(&mut shell, begin);
+        recorder.await_words("highwater: tracing");
+        // Attached to the shell, its probes are placed anew in what it has become.
+        eventually("the new program is seen", || {
+            victim.tell("hold 1");
+            Report::so_far(&file).is_some_and(|report| report.end().through("hold").1 > 0)
+        });
+        victim.tell("hold 100");
+        let report = recorder.interrupt();
+        let (_, held) = report.end().through("hold");
+        assert!(held >= 100, "{delay} s: {held} blocks");
+        victim.quit();
+    }
 }

@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use highwater_tests::{
-    Exit, MemoryCgroup, Recorder, Report, Truth, Victim, alone, eventually, mapped_text,
-    privileged, run, scratch,
+    Exit, MemoryCgroup, Recorder, Report, Truth, Victim, alone, eventually, link_kinds,
+    mapped_text, privileged, scratch,
 };
 
 /// Attaches to a victim that holds something, lets `end` be its end, and gives the report and the victim's last truth.
@@ -195,38 +195,57 @@ impl Draw {
     }
 }
 
-#[test]
-fn a_recorder_killed_at_any_instant_leaves_no_trace_in_the_target() {
-    privileged!();
-    const KILLS: u32 = 200;
-    let _alone = alone();
+/// When a recorder is killed.
+#[derive(Clone, Copy, Debug)]
+enum Killed {
+    /// While it attaches, or a while after.
+    Attaching,
+    /// While it takes its probes out, upon Ctrl-C.
+    Leaving,
+}
+
+/// Kills recorders at random instants, each of which has to leave the victim as it was.
+fn kill_recorders(link: &str, when: Killed, kills: u32) {
     let directory = scratch();
     let mut victim = Victim::start_with("churn", &["2"]);
     let text = mapped_text(victim.pid());
     let changed = || text.changed_bytes().expect("the victim is alive");
+    let options = ["--link", link];
 
     // From before the first probe is in until a while after the last one.
     let begun = Instant::now();
-    let recorder = Recorder::attach(victim.pid(), &directory.path().join("whole.hwm"));
+    let recorder =
+        Recorder::attach_with(victim.pid(), &directory.path().join("whole.hwm"), &options);
     let attach = begun.elapsed();
+    let begun = Instant::now();
     recorder.interrupt();
+    let leave = begun.elapsed();
     eventually("libc is what it was", || changed() == 0);
-    let latest = u64::try_from((attach * 3 / 2).as_micros()).expect("an attach takes no centuries");
+    let span = match when {
+        Killed::Attaching => attach * 3 / 2,
+        Killed::Leaving => leave,
+    };
+    let latest = u64::try_from(span.as_micros()).expect("it takes no centuries");
 
-    let leaks = leaked_probes();
     let mut draw = Draw(20_251_122);
     let mut rounds = 0;
-    for number in 0..KILLS {
+    for number in 0..kills {
         let file = directory.path().join(format!("{number}.hwm"));
         // By this its own children are known as well, should it leave any.
-        let mark = format!("HIGHWATER_TEST_MARK=kill-{}-{number}", std::process::id());
+        let mark = format!(
+            "HIGHWATER_TEST_MARK=kill-{}-{link}-{number}",
+            std::process::id()
+        );
         let (name, value) = mark.split_once('=').expect("the mark is an assignment");
-        let mut command = Recorder::command(victim.pid(), &file, &[]);
-        let recorder = Recorder::start_command(&file, command.env(name, value));
+        let mut command = Recorder::command(victim.pid(), &file, &options);
+        let mut recorder = Recorder::start_command(&file, command.env(name, value));
+        if matches!(when, Killed::Leaving) {
+            recorder.await_words("highwater: tracing");
+            recorder.signal(libc::SIGINT);
+        }
         sleep(Duration::from_micros(draw.below(latest)));
         recorder.signal(libc::SIGKILL);
-        let outcome = recorder.wait();
-        assert_eq!(outcome.status.signal(), Some(libc::SIGKILL), "{outcome:#?}");
+        recorder.wait();
         eventually("no child of the killed recorder is left", || {
             !any_process_has(&mark)
         });
@@ -239,50 +258,24 @@ fn a_recorder_killed_at_any_instant_leaves_no_trace_in_the_target() {
     }
     victim.tell("stop");
     victim.quit();
-    assert_eq!(
-        leaked_probes(),
-        leaks,
-        "the kernel says that probes were left behind"
-    );
-}
-
-/// How often the kernel has said that it could not take a probe out.
-fn leaked_probes() -> usize {
-    let log = run(&mut std::process::Command::new("dmesg"));
-    assert_eq!(log.code(), 0, "{log:#?}");
-    log.stdout.matches("leaking uprobe").count()
 }
 
 #[test]
-fn a_recording_whose_guard_was_killed_ends_and_says_so() {
+fn a_recorder_killed_at_any_instant_of_its_attach_leaves_no_trace_in_the_target() {
     privileged!();
-    let directory = scratch();
-    let mut victim = Victim::start("steady");
-    let file = directory.path().join("recording.hwm");
-    let recorder = Recorder::attach(victim.pid(), &file);
-    let guard = child_named(recorder.pid(), "hw-guard");
-    // SAFETY: a signal to a process that the recorder has made.
-    assert_eq!(unsafe { libc::kill(guard, libc::SIGKILL) }, 0);
-    let outcome = recorder.wait();
-    outcome.assert_says(1, &["hw-guard"]);
-    let notes = Report::of(&file).json()["quality"]["notes"].to_string();
-    assert!(notes.contains("hw-guard"), "{notes}");
-    victim.tell("hold 10");
-    victim.quit();
+    let _alone = alone();
+    for link in link_kinds() {
+        kill_recorders(&link, Killed::Attaching, 25);
+    }
 }
 
-/// The child of a process that goes by that name.
-fn child_named(parent: u32, name: &str) -> libc::pid_t {
-    let processes = fs::read_dir("/proc").expect("/proc can be read");
-    processes
-        .flatten()
-        .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .find(|pid: &libc::pid_t| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.starts_with(&format!("Name:\t{name}\n"))
-                && status.contains(&format!("\nPPid:\t{parent}\n"))
-        })
-        .unwrap_or_else(|| panic!("process {parent} has no child {name}"))
+#[test]
+fn a_recorder_killed_while_it_takes_its_probes_out_leaves_no_trace_in_the_target() {
+    privileged!();
+    let _alone = alone();
+    for link in link_kinds() {
+        kill_recorders(&link, Killed::Leaving, 25);
+    }
 }
 
 /// Whether any process was started with that in its environment.

@@ -261,6 +261,7 @@ struct Session {
     pending: Vec<Event>,
     undefined: Vec<StackDefinition>,
     quality: quality::Tally,
+    sweep: heal::Sweep,
     company: Company,
     started: Instant,
     events: u64,
@@ -287,8 +288,8 @@ pub async fn record(
         what: "await signals",
         source,
     })?;
-    let mut company = Company::join()?;
-    let sweep = heal::Sweep::start(&mut company);
+    let company = Company::join()?;
+    let sweep = heal::Sweep::start();
     let mut kernel = Kernel::load(options.ring_bytes)?;
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
@@ -300,7 +301,6 @@ pub async fn record(
         all_frees: 0,
     };
     kernel.set_sampling(sampling)?;
-    sweep.finish(&mut kernel);
     let mut forecast = None;
     if let Subject::Running { pid } = options.subject
         && !options.preflight.window.is_zero()
@@ -389,6 +389,7 @@ pub async fn record(
         pending: Vec::new(),
         undefined: Vec::new(),
         quality,
+        sweep,
         company,
         started: Instant::now(),
         events: 0,
@@ -517,6 +518,7 @@ impl Session {
                 _ = sampling.tick() => {
                     self.sample_all();
                     self.look_at_probes();
+                    self.sweep.go_on(&mut self.kernel);
                     self.examine_pythons();
                     if let Some(reason) = self.govern() {
                         progress.end();
@@ -739,6 +741,7 @@ impl Session {
             self.kernel.forget_process(tgid);
         }
         self.take_probes_out();
+        self.sweep.finish(&mut self.kernel);
     }
 
     /// Writes the rest: names, ends, counters.

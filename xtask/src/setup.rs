@@ -2,6 +2,8 @@
 //!
 //! Runs before every other task that needs it, so it has to be quiet and quick where nothing is to do.
 
+mod archive;
+mod c_library;
 mod pythons;
 
 use std::fs;
@@ -22,11 +24,12 @@ const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 /// What opens the pages that we make; the package is named as its program.
 const BROWSER: &str = "chromium";
 
-/// What reads our exports, and is traced (Python): programs, and the packages that they are in.
-const CONSUMERS: [(&str, &str); 3] = [
+/// What reads our exports, is traced (Python), or debugs what is traced: programs, and the packages that they are in.
+const CONSUMERS: [(&str, &str); 4] = [
     ("go", "golang-go"),
     ("heaptrack_print", "heaptrack"),
     ("python3", "python3"),
+    ("gdb", "gdb"),
 ];
 
 /// speedscope is a page; its package needs no others.
@@ -62,6 +65,7 @@ pub(crate) fn run() -> Result<()> {
     for_exports()?;
     for_python_peers()?;
     pythons::fetch()?;
+    c_library::fetch()?;
     install_lints()?;
     install_linker()
 }

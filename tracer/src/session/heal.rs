@@ -1,10 +1,15 @@
 //! Takes out breakpoints that an earlier tracer has left: a probe that is put into the same place and taken out again takes them
 //! along.
 
-use std::{num::NonZeroU32, thread::JoinHandle, time::Duration};
+use std::{
+    num::NonZeroU32,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use super::{SessionError, company::Company};
 use crate::{
+    priority,
     probe::{
         ProbeError,
         kernel::Kernel,
@@ -20,6 +25,10 @@ use crate::{
 const RING_BYTES: u32 = 4096;
 /// The kernel takes a probe out within some 100 ms.
 const OUT_WITHIN: Duration = Duration::from_secs(2);
+/// ... so that it is looked at again after this.
+const LOOKED_AT_AFTER: Duration = Duration::from_millis(500);
+/// How many processes are taken care of as a recording ends.
+const FINISHED_AT_MOST: usize = 4;
 
 /// What was done about the breakpoints of one process.
 #[derive(Debug)]
@@ -34,38 +43,78 @@ pub struct Healed {
     pub stay: Option<String>,
 }
 
-/// A look at all processes that is under way on a thread of its own.
-pub(super) struct Sweep(Option<JoinHandle<(usize, Vec<Leftover>)>>);
+/// A look at all processes while a recording is under way: nothing waits for it.
+///
+/// Probes of other recorders look the same as what was left behind, and are tried too: the kernel keeps them.
+#[derive(Default)]
+pub(super) struct Sweep {
+    search: Option<JoinHandle<(usize, Vec<Leftover>)>>,
+    found: Vec<Leftover>,
+    /// What has been taken out if it could be, and when.
+    tried: Vec<(Instant, Leftover)>,
+}
 
 impl Sweep {
-    /// Starts it, unless another recorder is there: its probes look the same.
-    pub(super) fn start(company: &mut Company) -> Self {
-        if !company.is_only_one() {
-            return Self(None);
-        }
+    /// Starts it.
+    pub(super) fn start() -> Self {
         let thread = std::thread::Builder::new().name("hw-sweep".to_owned());
-        Self(
-            thread
-                .spawn(leftover::find)
-                .inspect_err(|error| {
-                    log::info!("no breakpoints of earlier tracers are looked for: {error}");
-                })
-                .ok(),
-        )
+        let search = || {
+            priority::give_way();
+            leftover::find()
+        };
+        let search = thread.spawn(search).inspect_err(|error| {
+            log::info!("no breakpoints of earlier tracers are looked for: {error}");
+        });
+        Self {
+            search: search.ok(),
+            ..Self::default()
+        }
     }
 
-    /// Takes out what it found, and says so.
-    pub(super) fn finish(self, kernel: &mut Kernel) {
-        let Some((_, found)) = self.0.and_then(|thread| thread.join().ok()) else {
-            return;
-        };
-        for healed in heal(kernel, found) {
-            eprintln!("highwater: {}", healed.sentence());
+    /// Takes out the breakpoints of one process more, and says what has become of others.
+    pub(super) fn go_on(&mut self, kernel: &mut Kernel) {
+        if let Some(search) = self.search.take_if(|search| search.is_finished()) {
+            self.found = search.join().unwrap_or_default().1;
+        }
+        if let Some(left) = self.found.pop().filter(|left| left.target.is_alive()) {
+            match take_out(kernel, &left) {
+                Ok(()) => self.tried.push((Instant::now(), left)),
+                Err(why) => log::info!("breakpoints stay in process {}: {why}", left.target.pid),
+            }
+        }
+        for (_, left) in self
+            .tried
+            .extract_if(.., |(at, _)| at.elapsed() > LOOKED_AT_AFTER)
+        {
+            if left.code.breakpoints().is_empty() {
+                eprintln!("highwater: {}", Healed::of(&left, None).sentence());
+            }
+        }
+    }
+
+    /// Does what is still to be done, of so many processes at most.
+    pub(super) fn finish(&mut self, kernel: &mut Kernel) {
+        for _ in 0..FINISHED_AT_MOST {
+            self.go_on(kernel);
+        }
+        for (_, left) in self.tried.drain(..) {
+            if probed_code::await_probes_out(&[&left.code], LOOKED_AT_AFTER) {
+                eprintln!("highwater: {}", Healed::of(&left, None).sentence());
+            }
         }
     }
 }
 
 impl Healed {
+    fn of(left: &Leftover, stay: Option<String>) -> Self {
+        Self {
+            pid: left.target.pid,
+            command: left.target.command.clone(),
+            breakpoints: left.points.len(),
+            stay,
+        }
+    }
+
     /// What was done, in a sentence.
     pub fn sentence(&self) -> String {
         let Self {
@@ -106,15 +155,17 @@ fn heal(kernel: &mut Kernel, found: Vec<Leftover>) -> Vec<Healed> {
         .into_iter()
         // It may have ended since.
         .filter(|left| left.target.is_alive())
-        .map(|left| Healed {
-            pid: left.target.pid,
-            command: left.target.command.clone(),
-            breakpoints: left.points.len(),
-            stay: take_out(kernel, &left).err(),
+        .map(|left| {
+            let stay = take_out(kernel, &left).err().or_else(|| {
+                let are_out = probed_code::await_probes_out(&[&left.code], OUT_WITHIN);
+                (!are_out).then(|| "another tracer uses them, or a debugger".to_owned())
+            });
+            Healed::of(&left, stay)
         })
         .collect()
 }
 
+/// Puts probes over the breakpoints and takes both out.
 fn take_out(kernel: &mut Kernel, left: &Leftover) -> Result<(), String> {
     let entry_only = |point| Site {
         returns: false,
@@ -126,10 +177,5 @@ fn take_out(kernel: &mut Kernel, left: &Leftover) -> Result<(), String> {
         Link::place_empty(kernel, kind, left.library(), &sites, thread)
     };
     let link = put(LinkKind::Multi).or_else(|_| put(LinkKind::Perf));
-    drop(link.map_err(|error| error.to_string())?);
-    if probed_code::await_probes_out(&[&left.code], OUT_WITHIN) {
-        Ok(())
-    } else {
-        Err("another tracer uses them, or a debugger".to_owned())
-    }
+    link.map(drop).map_err(|error| error.to_string())
 }

@@ -24,6 +24,9 @@ use super::{
     maps::{Mapping, MappingName},
 };
 
+/// So many bytes of a patch are shown at least: those of a far jump.
+const SHOWN: usize = 14;
+
 /// `int3`: what a uprobe writes, and a debugger too.
 const BREAKPOINT: u8 = 0xcc;
 
@@ -121,7 +124,7 @@ impl fmt::Display for Changed {
             InMemory::Copied => f.write_str("its code lies in memory of no file"),
             InMemory::Patched(bytes) => {
                 f.write_str("it has the bytes")?;
-                for byte in bytes.iter().take(16) {
+                for byte in bytes.iter().take(SHOWN) {
                     write!(f, " {byte:02x}")?;
                 }
                 f.write_str(", which its file has not")?;
@@ -223,7 +226,7 @@ impl ProbedCode {
         let Some(address) = copy.address else {
             return Ok(InMemory::Copied);
         };
-        let mut bytes = vec![0; copy.code.bytes.len()];
+        let mut bytes = vec![0; copy.code.bytes.len().max(SHOWN)];
         self.memory.read_exact_at(&mut bytes, address)?;
         Ok(copy.code.compare(&bytes))
     }

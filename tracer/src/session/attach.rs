@@ -11,6 +11,7 @@ use super::{
     ordinals::kernel_identity,
     probes::Probed,
 };
+use crate::words::say;
 use crate::{
     event::{Nanos, ProcessId},
     probe::{
@@ -184,7 +185,7 @@ impl Session {
             1 => " and 1 descendant".to_owned(),
             n => format!(" and {n} descendants"),
         };
-        eprintln!("highwater: tracing {pid} ({command}){descendants}");
+        say!("tracing {pid} ({command}){descendants}");
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Takes out breakpoints that an earlier tracer has left: a probe that is put into the same place and taken out again takes them
 //! along.
 
+use crate::words::say;
 use std::{num::NonZeroU32, thread::JoinHandle, time::Duration};
 
 use super::{SessionError, company::Company};
@@ -60,7 +61,7 @@ impl Sweep {
             return;
         };
         for healed in heal(kernel, found) {
-            eprintln!("highwater: {}", healed.sentence());
+            say!("{}", healed.sentence());
         }
     }
 }

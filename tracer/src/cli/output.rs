@@ -78,7 +78,7 @@ pub(super) fn write(
             write(&mut out)?;
             let file = out
                 .into_inner()
-                .map_err(|error| error.into_error())
+                .map_err(io::IntoInnerError::into_error)
                 .with_context(failed)?;
             match former {
                 Former::Replaced => file

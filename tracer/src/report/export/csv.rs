@@ -122,7 +122,9 @@ impl<'a> Table<'a> {
             .has_headers(!self.has_names)
             .from_writer(Vec::new());
         plain.serialize(row)?;
-        let plain = plain.into_inner().map_err(|error| error.into_error())?;
+        let plain = plain
+            .into_inner()
+            .map_err(::csv::IntoInnerError::into_error)?;
         let mut fields = ::csv::ReaderBuilder::new()
             .has_headers(false)
             .from_reader(&plain[..]);

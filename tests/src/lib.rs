@@ -33,6 +33,7 @@ mod program;
 mod python;
 mod recorder;
 mod report;
+mod sinks;
 mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
@@ -50,6 +51,7 @@ pub use program::{
 pub use python::{CPython, PythonFrame, every_cpython, python_victim, told_python_stacks};
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
+pub use sinks::{Sink, every_sink, unpacked};
 pub use victim::{Conversation, Truth, Victim};
 
 /// How long anything may take before a test gives up on it.

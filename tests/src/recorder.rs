@@ -135,6 +135,13 @@ impl Recorder {
         assert!(said.is_some(), "it ended and never said {words:?}");
     }
 
+    /// The first line of its standard error that begins with these words.
+    #[track_caller]
+    pub fn await_line(&mut self, words: &str) -> String {
+        let said = self.running.find_in_stderr(|line| line.starts_with(words));
+        said.unwrap_or_else(|| panic!("it ended and never said {words:?}"))
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.running.has_ended()

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part, and what it may use. A part comes after those that it uses, so that there can be no circle.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("units", &[]),
+    ("words", &[]),
     ("priority", &[]),
     ("event", &[]),
     ("peak", &["event"]),
@@ -16,17 +17,21 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("unwind", &["target"]),
     ("probe", &["event", "priority", "target", "unwind"]),
     ("symbol", &["priority", "record", "target"]),
-    ("report", &["event", "live", "peak", "record", "units"]),
+    (
+        "report",
+        &["event", "live", "peak", "record", "units", "words"],
+    ),
     (
         "session",
         &[
             "event", "live", "priority", "probe", "record", "symbol", "target", "units", "unwind",
+            "words",
         ],
     ),
     (
         "cli",
         &[
-            "event", "live", "probe", "record", "report", "session", "target", "units",
+            "event", "live", "probe", "record", "report", "session", "target", "units", "words",
         ],
     ),
     ("main", &["cli"]),

@@ -21,6 +21,8 @@ pub mod unwind;
 
 mod priority;
 
+pub mod words;
+
 pub mod probe;
 
 pub mod event;

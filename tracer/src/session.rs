@@ -57,6 +57,7 @@ pub use preflight::{Declined, Forecast, Preflight};
 use governor::{Governor, ProcessorTime};
 use recording::Recording;
 
+use crate::words::say;
 use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
@@ -186,7 +187,7 @@ pub enum SessionError {
     #[error(transparent)]
     NotAlone(#[from] Endangered),
     /// What tracing costs could not be measured beforehand.
-    #[error("{0}\nto attach without knowing what it will cost: --preflight 0")]
+    #[error("{0}; to attach without knowing what it will cost: --preflight 0")]
     Calibration(#[from] CalibrationError),
     /// The cost was not accepted.
     #[error(transparent)]
@@ -401,8 +402,8 @@ pub async fn record(
         governor,
         options,
     };
-    eprintln!(
-        "highwater: {} of kernel memory for maps and rings",
+    say!(
+        "{} of kernel memory for maps and rings",
         crate::units::size::short(session.kernel.memory_bytes())
     );
     let mut launched = session.begin(opening)?;

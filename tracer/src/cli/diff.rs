@@ -14,10 +14,12 @@ use crate::report::{
     Profile, Threads,
     answer::{Answer, Unit},
     difference::{Change, difference},
+    export::csv::Table,
     flamegraph::{self, Order},
     html,
 };
 use crate::units::size;
+use crate::words;
 
 /// Compare two recordings: which stacks hold more, less, are new or gone
 ///
@@ -72,16 +74,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     if let Some(path) = &arguments.output {
         let (before, after) = ((&before, &old), (&after, &new));
-        return Drawing::at(path)?.write(path, |drawing| {
+        return Drawing::at(path)?.write(path, |drawing, out| {
             let order = Order::new(arguments.inverted);
-            let mut drawn = Vec::new();
             match drawing {
-                Drawing::Page => html::write_difference(before, after, order, &mut drawn)?,
+                Drawing::Page => html::write_difference(before, after, order, out)?,
                 Drawing::Picture => {
-                    flamegraph::write_difference_svg(before, after, order, &mut drawn)?;
+                    flamegraph::write_difference_svg(before, after, order, out)?;
                 }
             }
-            Ok(drawn)
+            Ok(())
         });
     }
     let changes = difference((&before, &old), (&after, &new));
@@ -102,17 +103,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             complete: before.is_complete() && after.is_complete(),
             changes: &changes[..top],
         };
-        serde_json::to_writer_pretty(&mut out, &difference)?;
-        writeln!(out)?;
+        words::json(&difference, &mut out)?;
     } else if arguments.csv {
-        let mut csv = csv::Writer::from_writer(&mut out);
+        let mut table = Table::new(&mut out);
         for change in &changes[..top] {
-            csv.serialize(change)?;
+            table.row(change)?;
         }
-        csv.flush()?;
+        table.finish()?;
     } else {
         for (profile, answer) in [(&before, &old), (&after, &new)] {
-            writeln!(out, "{}", head(profile, answer))?;
+            writeln!(out, "{}", words::printable(&head(profile, answer)))?;
         }
         let by = i128::from(new.bytes) - i128::from(old.bytes);
         writeln!(out, "{} in all", signed(new.unit, by))?;

@@ -10,6 +10,7 @@ use super::{DONE, FAILED, code_of, told_once};
 use crate::{
     probe::capability,
     session::{self, Checkup},
+    words::{self, printable},
 };
 
 /// How long the calls of a process are counted.
@@ -69,12 +70,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Ok(_) => DONE,
         Err(error) => code_of(error, false),
     };
-    let text = if arguments.json {
-        format!("{:#}\n", as_json(&facts, &found))
+    let mut out = Vec::new();
+    if arguments.json {
+        words::json(&as_json(&facts, &found), &mut out)?;
     } else {
-        as_text(&facts, &found)
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
+        out.extend(as_text(&facts, &found).into_bytes());
+    }
+    std::io::stdout().write_all(&out)?;
     Ok(code)
 }
 
@@ -128,9 +130,9 @@ fn as_text(facts: &KernelFacts, found: &anyhow::Result<Checkup>) -> String {
         }
     };
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut text = verdict + "\n\n";
+    let mut text = format!("{}\n\n", printable(&verdict));
     for (name, fact) in rows {
-        text += &format!("{name:width$}  {fact}\n");
+        text += &format!("{name:width$}  {}\n", printable(&fact));
     }
     text
 }

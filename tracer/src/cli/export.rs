@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use flate2::{Compression, write::GzEncoder};
 
-use super::output::{self, Usage};
+use super::output::{self, Former, Usage};
 use super::question::{self, Asked};
 use crate::record::reader;
 use crate::report::{
@@ -20,6 +20,7 @@ use crate::report::{
     export::{collapsed, csv, heaptrack, pprof, speedscope},
     question::{Question, When},
 };
+use crate::words::say;
 
 /// Write who held the memory in a format of other tools
 #[derive(Debug, Args)]
@@ -121,7 +122,7 @@ fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Res
         return Err(missing).with_context(|| format!("cannot export {}", file.display()));
     }
     if profile.sampling.is_some() {
-        eprintln!("highwater: allocations were sampled: sizes are estimates, calls those sampled");
+        say!("allocations were sampled: sizes are estimates, calls those sampled");
     }
     let entries = reader::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let write = |out: &mut dyn Write| heaptrack::write(&profile, question, entries, out);
@@ -162,27 +163,14 @@ impl Spooled {
     }
 }
 
-/// Writes a new file, or standard output. A file that could not be written to its end does not stay.
+/// Writes a new file, or standard output.
 fn write_to(
     path: &Path,
     profile: &Profile,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     if !profile.is_complete() {
-        eprintln!("highwater: not all was seen; `highwater report` says what is missing");
+        say!("not all was seen; `highwater report` says what is missing");
     }
-    if path.as_os_str() == "-" {
-        let mut out = BufWriter::new(io::stdout().lock());
-        write(&mut out)?;
-        return Ok(out.flush()?);
-    }
-    let mut out = BufWriter::new(output::create(path)?);
-    let written = write(&mut out).and_then(|()| out.flush());
-    if written.is_err() {
-        // What is wrong is told below.
-        let _ = fs::remove_file(path);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("highwater: wrote {}", path.display());
-    Ok(())
+    output::write(path, Former::Kept, |out| Ok(write(out)?))
 }

@@ -1,15 +1,14 @@
 //! `highwater flamegraph`: the holders as a picture.
 
 use std::{
-    io::{self, Write as _},
+    io::Write,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{
-    output::Usage,
+    output::{self, Former, Usage},
     question::{self, Asked},
 };
 use crate::live::Kinds;
@@ -68,15 +67,9 @@ impl Drawing {
     pub(super) fn write(
         self,
         path: &Path,
-        draw: impl FnOnce(Self) -> anyhow::Result<Vec<u8>>,
+        draw: impl FnOnce(Self, &mut dyn Write) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let drawn = draw(self)?;
-        if path.as_os_str() == "-" {
-            return Ok(io::stdout().lock().write_all(&drawn)?);
-        }
-        std::fs::write(path, drawn).with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("highwater: wrote {}", path.display());
-        Ok(())
+        output::write(path, Former::Replaced, |out| draw(self, out))
     }
 }
 
@@ -86,34 +79,27 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => arguments.file.with_extension("html"),
     };
-    Drawing::at(&path)?.write(&path, |drawing| match drawing {
-        Drawing::Page => page(arguments, &question),
-        Drawing::Picture => picture(arguments, &question),
+    Drawing::at(&path)?.write(&path, |drawing, out| match drawing {
+        Drawing::Page => page(arguments, &question, out),
+        Drawing::Picture => picture(arguments, &question, out),
     })
 }
 
 /// The page has threads, kinds and frames told apart, whatever it shows at first.
-fn page(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
+fn page(arguments: &Arguments, question: &Question, out: &mut dyn Write) -> anyhow::Result<()> {
     let whole = Question {
         kinds: Kinds::ALL,
         view: View::All,
         ..question.clone()
     };
     let profile = question::read(&arguments.file, &whole, Threads::Apart)?;
-    let mut page = Vec::new();
-    html::write(
-        &profile,
-        question,
-        Order::new(arguments.inverted),
-        &mut page,
-    )?;
-    Ok(page)
+    html::write(&profile, question, Order::new(arguments.inverted), out)?;
+    Ok(())
 }
 
-fn picture(arguments: &Arguments, question: &Question) -> anyhow::Result<Vec<u8>> {
+fn picture(arguments: &Arguments, question: &Question, out: &mut dyn Write) -> anyhow::Result<()> {
     let profile = question::read(&arguments.file, question, Threads::Together)?;
     let answer = Answer::of(&profile, question);
-    let mut svg = Vec::new();
-    flamegraph::write_svg(&profile, &answer, Order::new(arguments.inverted), &mut svg)?;
-    Ok(svg)
+    flamegraph::write_svg(&profile, &answer, Order::new(arguments.inverted), out)?;
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use clap::{Args, ValueEnum};
 
 use super::DONE;
+use crate::words::say;
 use crate::{
     probe::{
         ProbeError, capability,
@@ -82,11 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             .iter()
             .map(|it| format!("{}+{}", it.function.symbol(), it.symbol_offset))
             .collect();
-        eprintln!(
-            "highwater: empty probes in {}: {}",
-            arguments.pid,
-            places.join(" ")
-        );
+        say!("empty probes in {}: {}", arguments.pid, places.join(" "));
         interrupt.recv().await;
         Ok::<_, std::io::Error>(())
     })?;

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use crate::words::say;
 use anyhow::Context as _;
 use clap::Args;
 
@@ -27,8 +28,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     clap_mangen::generate_to(command, directory)
         .with_context(|| format!("cannot write manual pages into {}", directory.display()))?;
-    eprintln!(
-        "highwater: wrote highwater.1 and a page for each verb into {}",
+    say!(
+        "wrote highwater.1 and a page for each verb into {}",
         directory.display()
     );
     Ok(())

@@ -5,6 +5,7 @@ use clap::Args;
 use super::output::Usage;
 use crate::record::MarkKind;
 use crate::session::marks::{MarkError, send};
+use crate::words::say;
 
 /// Name this moment, or a span, in the recordings under way
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         took => took?,
     };
     for path in took {
-        eprintln!("highwater: marked in {path}");
+        say!("marked in {path}");
     }
     Ok(())
 }

@@ -18,14 +18,20 @@ mod stats;
 mod table;
 mod tree;
 
-use std::{ffi::OsString, io, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::words::say;
 use crate::{
     probe::{ProbeError, calibrate, capability::NotPermitted, selftest},
     session::{self, SessionError},
     target::TargetError,
+    words::printable,
 };
 
 /// Who held the memory at the high-water mark?
@@ -92,8 +98,10 @@ pub fn run() -> ExitCode {
     env_logger::Builder::from_env(
         env_logger::Env::default().default_filter_or("warn,aya=error,aya_obj=error"),
     )
-    .format_target(false)
-    .format_timestamp(None)
+    .format(|out, record| {
+        let words = record.args().to_string();
+        writeln!(out, "[{:<5}] {}", record.level(), printable(&words))
+    })
     .init();
     let verb = match Arguments::try_parse_from(arguments) {
         Ok(Arguments { verb }) => verb,
@@ -124,7 +132,7 @@ pub fn run() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
-            eprintln!("highwater: {}", told_once(&error));
+            say!("{}", told_once(&error));
             ExitCode::from(code_of(&error, launches))
         }
     }

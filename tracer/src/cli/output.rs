@@ -1,15 +1,16 @@
-//! Files that we write: never overwritten, owned by whoever asked for them.
+//! Files that we write: whole or not at all, readable by whoever asked for them and nobody else.
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use thiserror::Error;
 
-use crate::session::Identity;
+use crate::{session::Identity, words::say};
 
 /// The command line asks for what cannot be.
 #[derive(Debug, Error)]
@@ -23,23 +24,104 @@ pub(super) fn create(path: &Path) -> anyhow::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .with_context(|| {
-            let hint = match path.parent() {
-                _ if path.exists() => {
-                    "it exists already and is never overwritten: choose another name with -o"
-                }
-                Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
-                    "its directory does not exist: make it first, or choose another place with -o"
-                }
-                _ => "choose another place with -o",
+        .with_context(|| format!("cannot make {} ({})", path.display(), hint(path)))?;
+    give_to_user(&file, path)?;
+    Ok(file)
+}
+
+/// What becomes of a file that has the name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Former {
+    /// It stays, and nothing is written.
+    Kept,
+    /// The new one takes its place. What is no file, such as a pipe, is written to.
+    Replaced,
+}
+
+/// Writes a file, or `-`, standard output. The file is made beside its name, readable by its owner only (under sudo that is the user who
+/// called it), and gets its name once it is whole: a view that fails leaves nothing.
+pub(super) fn write(
+    path: &Path,
+    former: Former,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if path.as_os_str() == "-" {
+        let mut out = BufWriter::new(io::stdout().lock());
+        write(&mut out)?;
+        return Ok(out.flush()?);
+    }
+    let failed = || format!("cannot write {}", path.display());
+    match fs::metadata(path) {
+        Ok(metadata) if former == Former::Replaced && !metadata.is_file() => {
+            let mut out = BufWriter::new(
+                OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .with_context(failed)?,
+            );
+            write(&mut out)?;
+            out.flush().with_context(failed)?;
+        }
+        Ok(_) if former == Former::Kept => return Err(exists(path)),
+        _ => {
+            let directory = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
             };
-            format!("cannot make {} ({hint})", path.display())
-        })?;
+            let file = tempfile::Builder::new()
+                .prefix(".highwater-")
+                .permissions(fs::Permissions::from_mode(0o600))
+                .tempfile_in(directory)
+                .with_context(|| format!("cannot make {} ({})", path.display(), hint(path)))?;
+            give_to_user(file.as_file(), path)?;
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            let file = out
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+                .with_context(failed)?;
+            match former {
+                Former::Replaced => file
+                    .persist(path)
+                    .map_err(|error| error.error)
+                    .with_context(failed)?,
+                Former::Kept => {
+                    file.persist_noclobber(path)
+                        .map_err(|error| match error.error.kind() {
+                            io::ErrorKind::AlreadyExists => exists(path),
+                            _ => anyhow::Error::new(error.error).context(failed()),
+                        })?
+                }
+            };
+        }
+    }
+    say!("wrote {}", path.display());
+    Ok(())
+}
+
+fn exists(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!("cannot make {} ({})", path.display(), hint(path))
+}
+
+/// What to do about a file that cannot be made.
+fn hint(path: &Path) -> &'static str {
+    match path.parent() {
+        _ if path.exists() => {
+            "it exists already and is never overwritten: choose another name with -o"
+        }
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
+            "its directory does not exist: make it first, or choose another place with -o"
+        }
+        _ => "choose another place with -o",
+    }
+}
+
+fn give_to_user(file: &File, path: &Path) -> anyhow::Result<()> {
     if let Some(Identity { uid, gid, .. }) = Identity::invoking() {
-        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
+        std::os::unix::fs::fchown(file, Some(uid), Some(gid))
             .with_context(|| format!("cannot give {} to its user (uid {uid})", path.display()))?;
     }
-    Ok(file)
+    Ok(())
 }
 
 /// The name of a recording that was given none: `COMMAND-PID-20261122T031405Z.hwm`.

@@ -15,6 +15,7 @@ use super::{
     output::{self, Usage},
     report,
 };
+use crate::words::say;
 use crate::{
     event::Nanos,
     probe::{capability, link::LinkKind},
@@ -248,7 +249,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         report::print_answer(&path)?;
     }
     if reason == session::OVER_LIMIT {
-        eprintln!("highwater: {reason}: the probes are out, and what was seen until then is above");
+        say!("{reason}: the probes are out, and what was seen until then is above");
     }
     Ok(match status {
         Some(status) => status

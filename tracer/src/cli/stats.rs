@@ -14,11 +14,13 @@ use crate::record::{ahead::Ahead, reader};
 use crate::report::{
     Profile,
     answer::Answer,
+    export::csv::Table,
     question::{Question, When},
     rows::{By, Row, rows},
     statistics::{Count, OfLifetime, OfSize, OfThread, Statistics},
     text,
 };
+use crate::words;
 
 /// Show sizes, lifetimes, rate, temporaries, functions, modules and threads of all allocations
 #[derive(Debug, Args)]
@@ -81,8 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         let (functions, modules) = (shown(By::Function), shown(By::Module));
         let json = json(&profile, statistics, &functions, &modules);
-        serde_json::to_writer_pretty(&mut out, &json)?;
-        writeln!(out)?;
+        words::json(&json, &mut out)?;
     } else if arguments.csv {
         let (functions, modules) = (shown(By::Function), shown(By::Module));
         write_csv(&profile, statistics, (&functions, &modules), &mut out)?;
@@ -148,11 +149,11 @@ fn write_csv(
     (functions, modules): (&[Row], &[Row]),
     out: &mut dyn io::Write,
 ) -> anyhow::Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(["histogram", "part", "blocks", "bytes"])?;
+    let mut table = Table::new(out);
+    table.record(["histogram", "part", "blocks", "bytes"])?;
     let mut row = |histogram: &str, part: &str, blocks: u64, bytes: Option<u64>| {
         let bytes = bytes.map_or_else(String::new, |bytes| bytes.to_string());
-        csv.write_record([histogram, part, &blocks.to_string(), &bytes])
+        table.record([histogram, part, &blocks.to_string(), &bytes])
     };
     let all = statistics.all();
     row("all", "", all.blocks, Some(all.bytes))?;
@@ -198,6 +199,5 @@ fn write_csv(
             Some(era.allocated_bytes),
         )?;
     }
-    csv.flush()?;
-    Ok(())
+    Ok(table.finish()?)
 }

@@ -13,9 +13,11 @@ use super::report::text_options;
 use crate::report::{
     Threads,
     answer::{Answer, Unit},
+    export::csv,
     rows::{By, Row, rows},
     text,
 };
+use crate::words;
 
 /// List who held the memory, one row for each stack, function, module, thread or process
 #[derive(Debug, Args)]
@@ -84,14 +86,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             of_bytes: answer.of_bytes,
             rows: shown,
         };
-        serde_json::to_writer_pretty(&mut out, &table)?;
-        writeln!(out)?;
+        words::json(&table, &mut out)?;
     } else if arguments.csv {
-        let mut csv = csv::Writer::from_writer(&mut out);
+        let mut lines = csv::Table::new(&mut out);
         for row in shown {
-            csv.serialize(row)?;
+            lines.row(row)?;
         }
-        csv.flush()?;
+        lines.finish()?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
         options.top = arguments.top.unwrap_or(30);

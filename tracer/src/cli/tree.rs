@@ -13,9 +13,11 @@ use super::report::text_options;
 use crate::report::{
     Threads,
     answer::Answer,
+    export::csv::Table,
     text,
     tree::{Root, Tree},
 };
+use crate::words;
 
 /// What is smaller than one part in so many is summed up, where `--min` says nothing.
 const SMALLEST_SHARE: u64 = 100;
@@ -62,13 +64,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let tree = Tree::of(&profile, &answer, root);
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
-        serde_json::to_writer(&mut out, &tree)?;
-        writeln!(out)?;
+        words::json_on_one_line(&tree, &mut out)?;
     } else if arguments.csv {
-        let mut csv = csv::Writer::from_writer(&mut out);
+        let mut table = Table::new(&mut out);
         let mut pending = vec![(0, tree.root())];
         while let Some((depth, node)) = pending.pop() {
-            csv.serialize(Row {
+            table.row(&Row {
                 depth,
                 name: &node.name,
                 place: node.place.as_deref(),
@@ -79,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let children: Vec<_> = tree.children(node).collect();
             pending.extend(children.into_iter().rev().map(|child| (depth + 1, child)));
         }
-        csv.flush()?;
+        table.finish()?;
     } else {
         let least = if least == 0 {
             answer.bytes / SMALLEST_SHARE

@@ -41,7 +41,7 @@ const CHECKPOINT_RESTORE: u32 = 40;
 /// Rights are missing.
 #[derive(Debug, Error)]
 #[error(
-    "not permitted to trace: missing {}\nrun it as root (sudo {command}), or grant the rights once:\n  sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore+ep {binary}",
+    "not permitted to trace: missing {}; run it as root (sudo {command}), or grant the rights once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore+ep {binary}",
     list(missing)
 )]
 pub struct NotPermitted {

@@ -7,6 +7,7 @@ use super::spans::{Span, Spans};
 use crate::event::Nanos;
 use crate::live::{Amount, Holder, Kind, Snapshot};
 use crate::units::{size, time};
+use crate::words;
 
 /// The holders that a question asks for.
 #[derive(Clone, Debug)]
@@ -91,7 +92,7 @@ impl Answer {
         };
         let words = match &question.when {
             When::Between(Window::Span(name)) => {
-                format!("allocated within `{}`, {and}", name::printable(name))
+                format!("allocated within `{}`, {and}", words::printable(name))
             }
             when => words(profile, when),
         };
@@ -209,7 +210,7 @@ fn words(profile: &Profile, when: &When) -> String {
     let point = |point: &Point| match point {
         Point::Offset(ns) => time::offset(ns.0),
         Point::Clock(unix_ns) => time::rfc3339(*unix_ns).unwrap_or_default(),
-        Point::Mark(name) => format!("`{}`", name::printable(name)),
+        Point::Mark(name) => format!("`{}`", words::printable(name)),
     };
     match when {
         When::Peak => "at the peak".to_owned(),
@@ -224,7 +225,7 @@ fn words(profile: &Profile, when: &When) -> String {
         When::Between(Window::Span(name)) => {
             format!(
                 "allocated within `{}` and live at its end",
-                name::printable(name)
+                words::printable(name)
             )
         }
         When::Growing => format!("growing, over {}", time::duration(profile.duration_ns())),

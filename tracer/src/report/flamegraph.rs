@@ -20,6 +20,7 @@ use super::name::{self, UNKNOWN_STACK};
 use crate::live::{Holder, Kind};
 use crate::record::FrameKind;
 use crate::units::{size, time};
+use crate::words;
 
 /// Where stacks whose root end is missing begin.
 pub(super) const TRUNCATED: &str = "(truncated)";
@@ -275,7 +276,7 @@ pub(super) fn path(profile: &Profile, holder: &Holder) -> Vec<String> {
 /// - a last word that reads as a count is tied to the word before it: `arr 12` becomes `arr_12`;
 /// - a lone `#` at the start is tied to what follows: `# x` becomes `#_x`;
 /// - an annotation that inferno would hide is not one any more: `f_[k]` becomes `f_(k)`;
-/// - what hides or reorders text, or is forbidden in XML, becomes `U+FFFD`;
+/// - what hides or reorders text, or is forbidden in XML, is shown by its number: `\u{202e}`;
 /// - an empty name becomes `(unnamed)`, a very long one is cut.
 pub fn escape_frame(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len().min(LONGEST_NAME));
@@ -287,7 +288,7 @@ pub fn escape_frame(name: &str) -> String {
             escaped.push(if escaped == "#" { '_' } else { ' ' });
         }
         escaped.extend(
-            name::printable(word)
+            words::printable(word)
                 .chars()
                 .map(|c| if c == ';' { ':' } else { c }),
         );

@@ -25,6 +25,7 @@ use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 use crate::record::{FrameKind, PythonQuality};
 use crate::units::time;
+use crate::words;
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all; and with
 /// an answer, if a question was asked.
@@ -96,8 +97,7 @@ pub fn write(
         stacks: stacks.stacks,
         frames: stacks.frames,
     };
-    serde_json::to_writer_pretty(&mut *out, &report)?;
-    out.write_all(b"\n")
+    words::json(&report, out)
 }
 
 /// Where and how it was recorded.

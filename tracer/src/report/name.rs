@@ -8,9 +8,8 @@
 //! | only the address | `0x7f0012345678` |
 //! | nothing: the recording refers to a location that it does not define | `(unknown frame)` |
 
-use std::borrow::Cow;
-
 use crate::record::{FrameKind, Module};
+use crate::words::printable;
 
 /// What is shown for holders whose stack was not taken, or whose definition was lost.
 pub const UNKNOWN_STACK: &str = "(unknown stack)";
@@ -147,28 +146,6 @@ pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&
         .unwrap_or_else(|| frames.iter().take(lines).collect())
 }
 
-/// The text without what could move the cursor, colour the screen, or reorder what stands around it: names come from
-/// files that someone else wrote.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let replaced = text
-        .chars()
-        .map(|c| if unprintable(c) { '\u{fffd}' } else { c });
-    Cow::Owned(replaced.collect())
-}
-
-/// Control characters, line and paragraph separators, bidirectional overrides, zero-width characters that hide text,
-/// and the two code points that XML forbids.
-fn unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
-        )
-}
-
 /// The program of a command line: its first word's last path component.
 pub fn program(command: &str) -> String {
     let word = command.split_whitespace().next().unwrap_or("?");
@@ -259,12 +236,9 @@ mod tests {
 
     #[test]
     fn names_cannot_touch_the_terminal() {
-        assert_eq!(
-            named("evil\x1b[2J\nname").label(),
-            "evil\u{fffd}[2J\u{fffd}name"
-        );
-        assert_eq!(named("a\u{202e}b").label(), "a\u{fffd}b");
-        assert_eq!(program("/opt/x\x07/ser\x07ver --flag"), "ser\u{fffd}ver");
+        assert_eq!(named("evil\x1b[2J\nname").label(), "evil\\x1b[2J\\nname");
+        assert_eq!(named("a\u{202e}b").label(), "a\\u{202e}b");
+        assert_eq!(program("/opt/x\x07/ser\x07ver --flag"), "ser\\x07ver");
         assert_eq!(program(""), "?");
     }
 

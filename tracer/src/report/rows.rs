@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
 use crate::live::Holder;
+use crate::words;
 
 /// What rows are made by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
             By::Module => rows.frames(profile, holder, |frame| {
                 frame.module.map_or_else(
                     || "(no file)".to_owned(),
-                    |module| name::printable(&module.path.to_string_lossy()).into_owned(),
+                    |module| words::printable(&module.path.to_string_lossy()).into_owned(),
                 )
             }),
             By::Thread => {
@@ -180,7 +181,7 @@ fn thread(profile: &Profile, holder: &Holder) -> String {
         return "(unknown thread)".to_owned();
     };
     match profile.thread_name(holder.process, thread) {
-        Some(named) => format!("{} (tid {})", name::printable(named), thread.0),
+        Some(named) => format!("{} (tid {})", words::printable(named), thread.0),
         None => format!("tid {}", thread.0),
     }
 }

@@ -11,6 +11,7 @@ use super::{
     ordinals::kernel_identity,
     probes::Probed,
 };
+use crate::words::say;
 use crate::{
     event::{Nanos, ProcessId},
     probe::{
@@ -42,12 +43,7 @@ const LOOKS: usize = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// Does it again where a process is in the midst of an exec: it is another program by now, or has not mapped its libc yet.
-pub(super) fn settled<T, E: From<TargetError>>(
-    mut work: impl FnMut() -> Result<T, E>,
-) -> Result<T, E>
-where
-    E: IsUnsettled,
-{
+pub(super) fn settled<T, E: IsUnsettled>(mut work: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     for _ in 1..LOOKS {
         match work() {
             Err(error) if error.is_unsettled() => std::thread::sleep(BETWEEN_LOOKS),
@@ -184,7 +180,7 @@ impl Session {
             1 => " and 1 descendant".to_owned(),
             n => format!(" and {n} descendants"),
         };
-        eprintln!("highwater: tracing {pid} ({command}){descendants}");
+        say!("tracing {pid} ({command}){descendants}");
         Ok(())
     }
 

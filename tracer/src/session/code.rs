@@ -1,6 +1,6 @@
 //! Where a traced process keeps its code: files held open and named once, addresses turned into locations.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::{
     target::{
         Target, elf, mapped_file,
         maps::{self, Mapping, MappingName},
+        named_file::NamedFiles,
         vdso,
     },
 };
@@ -36,7 +37,7 @@ impl Modules {
     /// The module of a mapping; a new one is written, and its file held open for the symbol thread.
     fn index(
         &mut self,
-        target: &Target,
+        (target, files): (&Target, Option<&Arc<NamedFiles>>),
         mapping: &Mapping,
         symbols: Option<&Symbols>,
         unwinding: &mut Unwinding,
@@ -90,9 +91,7 @@ impl Modules {
             None => {}
         }
         if let (Some(symbols), Some(source)) = (symbols, source) {
-            let root = target.proc_dir().join("root");
-            let debug_dirs = vec![root.join("usr/lib/debug"), root, "/usr/lib/debug".into()];
-            symbols.add_module(index, path.clone(), source, debug_dirs);
+            symbols.add_module(index, path.clone(), source, files.cloned());
         }
         written.push(Module {
             index: index.0,
@@ -115,8 +114,8 @@ impl Modules {
         let index = self.next();
         self.anonymous.insert(followed.id, index);
         if let Some(symbols) = symbols {
-            // It may have another root and another user by now.
-            let now = perf_map_of(&followed.target).ok();
+            // It may have another user by now.
+            let now = perf_map_of(&followed.target, followed.files.clone());
             if let Some(source) = now.or_else(|| followed.perf_map.take()) {
                 symbols.add_perf_map(index, source);
             }
@@ -175,7 +174,7 @@ impl Session {
         let mut written = Vec::new();
         let unwound = mapped_code::of(&mappings, |mapping| {
             self.modules.index(
-                &followed.target,
+                (&followed.target, followed.files.as_ref()),
                 mapping,
                 self.symbols.as_ref(),
                 &mut self.unwinding,

@@ -1,6 +1,9 @@
 //! Which processes are followed, and what is known of each.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use tokio::time::Instant;
 
@@ -9,7 +12,7 @@ use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
     symbol::{CodeMapping, PerfMapSource},
-    target::{Target, TargetError, cgroup::MemoryCgroup, memory::Sampler},
+    target::{Target, cgroup::MemoryCgroup, memory::Sampler, named_file::NamedFiles},
 };
 
 /// A stack through unknown code has the mappings read again unless that was this short a time ago.
@@ -40,6 +43,8 @@ pub(super) struct Followed {
     pub(super) python: Option<Python>,
     /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
     pub(super) perf_map: Option<PerfMapSource>,
+    /// Opens the files that it names.
+    pub(super) files: Option<Arc<NamedFiles>>,
     pub(super) read_at: Instant,
     /// When it was first looked at.
     began: Instant,
@@ -78,11 +83,13 @@ impl Followed {
         target: Target,
         stage: Stage,
     ) -> Self {
+        let files = NamedFiles::of(&target).ok().map(Arc::new);
         Self {
             id,
             sampler: Sampler::open(&target).ok(),
             cgroup: MemoryCgroup::of(&target).ok().flatten(),
-            perf_map: perf_map_of(&target).ok(),
+            perf_map: perf_map_of(&target, files.clone()),
+            files,
             target,
             rss: None,
             sampled: None,
@@ -160,11 +167,14 @@ impl Followed {
 }
 
 /// Where the process's perf map is looked for.
-pub(super) fn perf_map_of(target: &Target) -> Result<PerfMapSource, TargetError> {
-    Ok(PerfMapSource {
-        root: target.root()?,
+pub(super) fn perf_map_of(
+    target: &Target,
+    files: Option<Arc<NamedFiles>>,
+) -> Option<PerfMapSource> {
+    Some(PerfMapSource {
+        files: files?,
         ns_pid: target.ns_pid,
-        owner: target.file_owner()?,
+        owner: target.file_owner().ok()?,
         started: UNIX_EPOCH + Duration::from_nanos(target.started_unix_ns),
     })
 }

@@ -19,6 +19,7 @@ use crate::{
         leftover::{self, Leftover},
         probed_code,
     },
+    words::say,
 };
 
 /// Size of the event ring of a sweep, bytes: nothing is ever sent.
@@ -87,7 +88,7 @@ impl Sweep {
             .extract_if(.., |(at, _)| at.elapsed() > LOOKED_AT_AFTER)
         {
             if left.code.breakpoints().is_empty() {
-                eprintln!("highwater: {}", Healed::of(&left, None).sentence());
+                say!("highwater: {}", Healed::of(&left, None).sentence());
             }
         }
     }
@@ -99,7 +100,7 @@ impl Sweep {
         }
         for (_, left) in self.tried.drain(..) {
             if probed_code::await_probes_out(&[&left.code], LOOKED_AT_AFTER) {
-                eprintln!("highwater: {}", Healed::of(&left, None).sentence());
+                say!("highwater: {}", Healed::of(&left, None).sentence());
             }
         }
     }

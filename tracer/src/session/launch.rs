@@ -24,6 +24,7 @@ use std::{
 use thiserror::Error;
 
 use crate::target::launch;
+use crate::words::say;
 
 /// The hidden verb of this executable that becomes the command.
 pub const VERB: &str = "__launch";
@@ -284,17 +285,14 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
     if let Some(((uid, gid), name)) = identity
         && let Err(error) = become_user(uid, gid, name)
     {
-        eprintln!(
-            "highwater: cannot run {} as {name}: {error}",
-            program.display()
-        );
+        say!("cannot run {} as {name}: {error}", program.display());
         return 125;
     }
     let error = Command::new(program)
         .arg0(arg0)
         .args(&arguments[6..])
         .exec();
-    eprintln!("highwater: cannot run {}: {error}", program.display());
+    say!("cannot run {}: {error}", program.display());
     if error.kind() == io::ErrorKind::NotFound {
         127
     } else {

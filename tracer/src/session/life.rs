@@ -12,6 +12,7 @@ use super::{
     lifecycle,
     probes::Probed,
 };
+use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
     record::{EndReason, Entry, Origin, ProcessEnd},
@@ -105,7 +106,7 @@ impl Session {
             self.introduce(&new, at, origin, 0);
         }
         if tgid == self.root && was_held {
-            eprintln!("highwater: tracing {tgid} ({})", new.target.command);
+            say!("tracing {tgid} ({})", new.target.command);
         }
         self.processes.insert(tgid, new);
         self.sample(tgid);

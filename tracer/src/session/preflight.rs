@@ -20,6 +20,7 @@ use super::{
     Options, SessionError, Signals, attach,
     rate::{Counted, Rate},
 };
+use crate::words::say;
 use crate::{
     probe::{
         calibrate,
@@ -126,7 +127,7 @@ pub(super) async fn run(
         cost,
         rate: Rate::of(&counted, &cost),
     };
-    eprintln!("highwater: {}", told(&forecast, pid, targets.len() - 1));
+    say!("{}", told(&forecast, pid, targets.len() - 1));
     if forecast.slowdown() > ASK_ABOVE {
         consent(options.preflight.go_on, signals).await?;
     }
@@ -241,13 +242,11 @@ pub(crate) fn percent(share: f64) -> String {
 /// Asks on a terminal, unless that has been answered already; elsewhere says that we go on.
 async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
     if go_on {
-        eprintln!("highwater: going on, as --yes says");
+        say!("going on, as --yes says");
         return Ok(());
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        eprintln!(
-            "highwater: going on, for there is no terminal to ask on; --sample 512KiB would cost it less"
-        );
+        say!("going on, for there is no terminal to ask on; --sample 512KiB would cost it less");
         return Ok(());
     }
     eprint!(

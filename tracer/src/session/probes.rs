@@ -12,6 +12,7 @@ use crate::target::{
     Target,
     probed_code::{self, InMemory, ProbedCode},
 };
+use crate::words::say;
 
 /// How often the probes of a process are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -102,8 +103,8 @@ impl Session {
                 losses.push(format!("at {at}, in process {pid} ({command}): {what}"));
             }
             if let Some(debugger) = probed.new_debugger(&followed.target) {
-                eprintln!(
-                    "highwater: process {debugger} debugs {pid} now. If it has a breakpoint at an allocator function, delete that \
+                say!(
+                    "process {debugger} debugs {pid} now. If it has a breakpoint at an allocator function, delete that \
                      while highwater still records: deleted later, it leaves a trap behind that kills {pid}"
                 );
             }
@@ -134,8 +135,8 @@ impl Session {
             let probed = followed.probed.as_ref();
             let left = probed.map(|probed| probed.code.breakpoints());
             for function in left.unwrap_or_default() {
-                eprintln!(
-                    "highwater: a breakpoint stands at {} of process {}: another tracer's, or a debugger's; if neither is there, \
+                say!(
+                    "a breakpoint stands at {} of process {}: another tracer's, or a debugger's; if neither is there, \
                      `highwater doctor --heal` takes it out",
                     function.symbol(),
                     followed.target.pid

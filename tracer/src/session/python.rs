@@ -486,7 +486,8 @@ impl Session {
                 .zip(followed)
                 .and_then(|((file, line), followed)| {
                     let sources = self.python.sources.as_mut()?;
-                    sources.line(&followed.target.proc_dir(), file, line)
+                    let named = followed.files.as_ref()?;
+                    sources.line(&followed.target.proc_dir(), named, file, line)
                 });
             self.write(&Entry::Names(FrameNames {
                 frame: interned.index,

@@ -13,24 +13,39 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::elf::Elf;
+use crate::target::named_file::{NamedFiles, Wanted};
 
 /// Largest file whose CRC is computed, bytes: a second or two of reading.
 const MOST_CRC_BYTES: u64 = 4 << 30;
 
+/// Where a system keeps debug information, ours and a target's.
+pub(super) const DEBUG_DIR: &str = "/usr/lib/debug";
+
 /// The file of debug information of a module, open, or `None` where there is no right one.
 ///
-/// Searched, in order: `DIR/.build-id/ab/cdef….debug` in each of `debug_dirs`; then, if the module names a file in its
-/// `.gnu_debuglink`: that name beside the module (`file`'s own path as we see it) and in `.debug` there, and the same
-/// below each of `debug_dirs` for the path as the target names it; then in each of `debug_dirs` itself.
-///
-/// For a target in another mount namespace `debug_dirs` would be `/proc/PID/root/usr/lib/debug` and `/proc/PID/root`:
-/// the latter finds what lies beside the module there.
-pub fn find(file: &File, elf: &Elf, path: &Path, debug_dirs: &[PathBuf]) -> Option<(File, Elf)> {
+/// Searched, in order, among the files that the target names: `/usr/lib/debug/.build-id/ab/cdef….debug`; then, if the module
+/// names a file in its `.gnu_debuglink`, that name beside the module (`path`, as the target calls it), in `.debug` there, in the
+/// same directory below `/usr/lib/debug`, and in `/usr/lib/debug` itself. Last comes our own `/usr/lib/debug`, by build id alone: that
+/// is a number, and no name that the target chose.
+pub fn find(
+    file: &File,
+    elf: &Elf,
+    path: &Path,
+    named: Option<&NamedFiles>,
+) -> Option<(File, Elf)> {
     let own = file.metadata().ok()?;
-    candidates(file, elf, path, debug_dirs)
-        .into_iter()
-        .find_map(|candidate| {
-            let debug_file = open_regular(&candidate).ok()?;
+    let by_build_id = by_build_id(elf);
+    let of_target = by_build_id.iter().cloned().chain(by_link(elf, path));
+    let of_target = of_target.filter_map(|name| {
+        let file = named?.open(&name, Wanted::Any).ok()?;
+        Some((name, file))
+    });
+    let of_ours = by_build_id
+        .iter()
+        .filter_map(|name| Some((name.clone(), open_regular(name).ok()?)));
+    of_target
+        .chain(of_ours)
+        .find_map(|(candidate, debug_file)| {
             let meta = debug_file.metadata().ok()?;
             if (meta.dev(), meta.ino()) == (own.dev(), own.ino()) {
                 return None;
@@ -48,37 +63,26 @@ pub fn find(file: &File, elf: &Elf, path: &Path, debug_dirs: &[PathBuf]) -> Opti
         })
 }
 
-fn candidates(file: &File, elf: &Elf, path: &Path, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
-    let mut candidates = Vec::new();
-    if let Some((first, rest)) = elf.build_id.as_deref().and_then(<[u8]>::split_first) {
-        let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = format!(".build-id/{first:02x}/{rest}.debug");
-        candidates.extend(debug_dirs.iter().map(|dir| dir.join(&name)));
-    }
-    if let Some(link) = &elf.debug_link {
-        let seen_from_here = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-        let beside = seen_from_here
-            .as_deref()
-            .and_then(Path::parent)
-            .map(Path::to_owned);
-        let below = path
-            .parent()
-            .map(|dir| dir.strip_prefix("/").unwrap_or(dir))
-            .filter(|dir| !dir.components().any(|part| part.as_os_str() == ".."));
-        let below = debug_dirs
-            .iter()
-            .filter_map(|dir| below.map(|below| dir.join(below)));
-        for dir in beside.into_iter().chain(below) {
-            candidates.push(dir.join(&link.file_name));
-            candidates.push(dir.join(".debug").join(&link.file_name));
-        }
-        candidates.extend(debug_dirs.iter().map(|dir| dir.join(&link.file_name)));
-    }
-    candidates
+fn by_build_id(elf: &Elf) -> Option<PathBuf> {
+    let (first, rest) = elf.build_id.as_deref()?.split_first()?;
+    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!(".build-id/{first:02x}/{rest}.debug");
+    Some(Path::new(DEBUG_DIR).join(name))
 }
 
-/// Opens a regular file and nothing else: a path in a target's root may lead to a FIFO or a device of ours, and
-/// merely opening those blocks or acts.
+fn by_link(elf: &Elf, path: &Path) -> Vec<PathBuf> {
+    let (Some(link), Some(dir)) = (&elf.debug_link, path.parent()) else {
+        return Vec::new();
+    };
+    let mirrored = Path::new(DEBUG_DIR).join(dir.strip_prefix("/").unwrap_or(dir));
+    [dir, &dir.join(".debug"), &mirrored, Path::new(DEBUG_DIR)]
+        .iter()
+        .map(|dir| dir.join(&link.file_name))
+        .collect()
+}
+
+/// Opens a regular file of ours and nothing else: merely opening a FIFO or a device blocks or acts. What a target names is opened by
+/// [`NamedFiles`].
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode);
@@ -120,7 +124,9 @@ fn crc(mut file: &File) -> io::Result<u32> {
 mod tests {
     use std::fs;
 
-    use super::super::fixture::{Fixture, INLINED, INLINED_C, names_at, returns_in, with_module};
+    use super::super::fixture::{
+        Fixture, INLINED, INLINED_C, names_at, returns_in, with_module, with_module_in,
+    };
     use super::super::resolver::Failures;
     use super::*;
 
@@ -144,36 +150,49 @@ mod tests {
             &["-g", "-O2", "-Wl,--build-id=0xabcdef0123456789"],
             false,
         );
-        let dir = fixture.path("debug/.build-id/ab");
+        let dir = fixture.path("usr/lib/debug/.build-id/ab");
         fs::create_dir_all(&dir).unwrap();
         fs::rename(fixture.path("a.debug"), dir.join("cdef0123456789.debug")).unwrap();
         assert_eq!(
-            names_at(&mut with_module(&file, &[]), call),
+            names_at(&mut with_module(&file), call),
             Vec::<String>::new()
         );
-        let dirs = [fixture.path("nowhere"), fixture.path("debug")];
-        let mut resolver = with_module(&file, &dirs);
+        let mut resolver = with_module_in(&file, &fixture.path(""));
         // Held open: what the target's root had is used after it is gone.
-        fs::remove_dir_all(fixture.path("debug")).unwrap();
+        fs::remove_dir_all(fixture.path("usr")).unwrap();
         assert_eq!(names_at(&mut resolver, call), INLINED);
     }
 
     #[test]
     fn debug_information_is_found_by_debug_link() {
-        for place in ["a.debug", ".debug/a.debug", "root/a.debug", "mirror"] {
+        for place in ["", "/.debug", "usr/lib/debug", "usr/lib/debug/"] {
             let fixture = Fixture::new();
             let (file, call) = split(&fixture, &["-g", "-O2", "-Wl,--build-id=none"], true);
-            let to = if place == "mirror" {
-                let below = file.parent().unwrap().strip_prefix("/").unwrap();
-                fixture.path("root").join(below).join("a.debug")
-            } else {
-                fixture.path(place)
+            let beside = file.parent().unwrap().strip_prefix("/").unwrap();
+            let below = match place {
+                "usr/lib/debug" => place.into(),
+                "usr/lib/debug/" => Path::new(place).join(beside),
+                _ => beside.join(place.trim_start_matches('/')),
             };
+            let to = fixture.path("root").join(below).join("a.debug");
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             fs::rename(fixture.path("a.debug"), &to).unwrap();
-            let mut resolver = with_module(&file, &[fixture.path("root")]);
+            let mut resolver = with_module_in(&file, &fixture.path("root"));
             assert_eq!(names_at(&mut resolver, call), INLINED, "{place}");
         }
+    }
+
+    #[test]
+    fn debug_information_outside_the_root_of_its_target_is_not_used() {
+        let fixture = Fixture::new();
+        let (file, call) = split(&fixture, &["-g", "-O2", "-rdynamic"], true);
+        let beside = file.parent().unwrap().strip_prefix("/").unwrap();
+        let dir = fixture.path("root").join(beside);
+        fs::create_dir_all(&dir).unwrap();
+        let link = dir.join("a.debug");
+        std::os::unix::fs::symlink(fixture.path("a.debug"), link).unwrap();
+        let mut resolver = with_module_in(&file, &fixture.path("root"));
+        assert_eq!(names_at(&mut resolver, call), ["outer"]);
     }
 
     #[test]
@@ -185,7 +204,7 @@ mod tests {
             fixture.run("objcopy", &["--only-keep-debug", "o", "other.debug"]);
             let (file, call) = split(&fixture, &["-g", "-O2", &id, "-rdynamic"], true);
             fs::rename(fixture.path("other.debug"), fixture.path("a.debug")).unwrap();
-            let mut resolver = with_module(&file, &[]);
+            let mut resolver = with_module(&file);
             assert_eq!(names_at(&mut resolver, call), ["outer"]);
             assert_eq!(resolver.failures(), Failures::default());
         }
@@ -197,7 +216,7 @@ mod tests {
         let (file, call) = split(&fixture, &["-g", "-O2", "-rdynamic"], true);
         fs::remove_file(fixture.path("a.debug")).unwrap();
         fixture.run("mkfifo", &["a.debug"]);
-        assert_eq!(names_at(&mut with_module(&file, &[]), call), ["outer"]);
+        assert_eq!(names_at(&mut with_module(&file), call), ["outer"]);
 
         // blazesym would follow the link of a file that has its own debug information.
         let file = fixture.compile(("a.c", INLINED_C), "b", &["-g", "-O2"]);
@@ -205,7 +224,7 @@ mod tests {
         fixture.run("objcopy", &["--add-gnu-debuglink=empty", "b"]);
         fs::remove_file(fixture.path("empty")).unwrap();
         fixture.run("mkfifo", &["empty"]);
-        let mut resolver = with_module(&file, &[]);
+        let mut resolver = with_module(&file);
         assert_eq!(names_at(&mut resolver, call), ["outer"]);
         assert_eq!(resolver.failures().debug_info, 1);
     }

@@ -14,11 +14,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Take};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use gimli::{Abbreviations, DebugAbbrev, DebugInfo, LittleEndian};
@@ -26,7 +26,7 @@ use object::LittleEndian as LE;
 use object::elf::{CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
 use object::pod;
 
-use super::debug_file::open_regular;
+use super::debug_file::{DEBUG_DIR, open_regular};
 use super::elf::{Elf, Section};
 
 /// Most bytes of debug information, decompressed, that a file may have for us to read it.
@@ -156,7 +156,7 @@ fn check_links(file: &File, elf: &Elf) -> Result<(), Refused> {
         if path == canonical || !path.exists() {
             continue;
         }
-        let followed = (name != ".gnu_debuglink")
+        let followed = (name != ".gnu_debuglink" && is_public_debug_file(&path))
             .then(|| open_regular(&path).ok())
             .flatten()
             .and_then(|file| Elf::read(&file).ok().map(|elf| (file, elf)));
@@ -170,6 +170,16 @@ fn check_links(file: &File, elf: &Elf) -> Result<(), Refused> {
         check_sizes(&shared, &shared_elf)?;
     }
     Ok(())
+}
+
+/// Whether it is one of our own files of debug information, which everybody may read. blazesym opens it by its name, with our rights: what
+/// else a target's file names is not followed.
+fn is_public_debug_file(path: &Path) -> bool {
+    const READABLE_BY_ALL: u32 = 0o004;
+    path.canonicalize().is_ok_and(|path| {
+        path.starts_with(DEBUG_DIR)
+            && fs::metadata(path).is_ok_and(|meta| meta.mode() & READABLE_BY_ALL != 0)
+    })
 }
 
 /// Walks all entries of `.debug_info`, one unit in memory at a time.
@@ -366,7 +376,7 @@ mod tests {
                 "objcopy",
                 &[&format!("--compress-debug-sections={compression}"), "a"],
             );
-            let mut resolver = with_module(&file, &[]);
+            let mut resolver = with_module(&file);
             assert_eq!(names_at(&mut resolver, call), INLINED, "{compression}");
         }
     }
@@ -375,7 +385,7 @@ mod tests {
     fn a_library_made_by_hand_is_understood() {
         let fixture = Fixture::new();
         let (file, call) = fixture.assemble_dwarf(3, 1);
-        let mut resolver = with_module(&file, &[]);
+        let mut resolver = with_module(&file);
         assert_eq!(names_at(&mut resolver, call), ["from_dwarf:1"]);
         assert_eq!(resolver.failures(), Failures::default());
     }
@@ -384,7 +394,7 @@ mod tests {
     fn functions_inlined_a_million_levels_deep_do_not_overflow_the_stack() {
         let fixture = Fixture::new();
         let (file, call) = fixture.assemble_dwarf(1_000_000, 1);
-        let mut resolver = with_module(&file, &[]);
+        let mut resolver = with_module(&file);
         assert_eq!(names_at(&mut resolver, call), ["work"]);
         let expected = Failures {
             modules: 0,
@@ -415,7 +425,7 @@ mod tests {
                 let at = section.file_offset as usize + 8;
                 bytes[at..at + 8].copy_from_slice(&declared.to_le_bytes());
                 fs::write(&file, bytes).unwrap();
-                let mut resolver = with_module(&file, &[]);
+                let mut resolver = with_module(&file);
                 assert_eq!(names_at(&mut resolver, call), ["outer"]);
                 assert_eq!(resolver.failures().debug_info, 1);
             }
@@ -440,7 +450,7 @@ mod tests {
             fixture.run("strip", &["b"]);
             fixture.run("objcopy", &["--add-section=.gnu_debugdata=mini.xz", "b"]);
             assert_eq!(
-                names_at(&mut with_module(&fixture.path("b"), &[]), call),
+                names_at(&mut with_module(&fixture.path("b")), call),
                 expected
             );
         }
@@ -466,7 +476,7 @@ mod tests {
                 bytes[at % length] = value;
             }
             let mut resolver = Resolver::new(Budget::default());
-            resolver.add_module(MODULE, Path::new("damaged"), ModuleSource::Memory(bytes), &[]);
+            resolver.add_module(MODULE, Path::new("damaged"), ModuleSource::Memory(bytes), None);
             let offsets: Vec<u64> = (0..40).map(|step| call + step).chain([0, u64::MAX]).collect();
             let names = resolver.resolve(MODULE, &offsets);
             proptest::prop_assert_eq!(names.len(), offsets.len());

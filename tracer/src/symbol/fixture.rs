@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use object::{Object, ObjectSegment, ObjectSymbol};
@@ -10,6 +11,7 @@ use object::{Object, ObjectSegment, ObjectSymbol};
 use super::module::ModuleSource;
 use super::resolver::{Budget, Resolver};
 use crate::record::{FunctionName, ModuleIndex};
+use crate::target::named_file::NamedFiles;
 
 /// A C program with functions inlined into `outer`, which line 7 ends up in.
 pub(super) const INLINED_C: &str = "\
@@ -127,10 +129,16 @@ pub(super) fn returns_in(file: &Path, part: &str) -> Vec<u64> {
 pub(super) const MODULE: ModuleIndex = ModuleIndex(1);
 
 /// Resolves one file.
-pub(super) fn with_module(file: &Path, debug_dirs: &[PathBuf]) -> Resolver {
+pub(super) fn with_module(file: &Path) -> Resolver {
+    with_module_in(file, Path::new("/"))
+}
+
+/// Resolves one file of a target that has this root, and for which the file has the same name as for us.
+pub(super) fn with_module_in(file: &Path, root: &Path) -> Resolver {
     let mut resolver = Resolver::new(Budget::default());
     let source = ModuleSource::File(File::open(file).unwrap());
-    resolver.add_module(MODULE, file, source, debug_dirs);
+    let named = NamedFiles::below(root, SystemTime::now());
+    resolver.add_module(MODULE, file, source, Some(&named));
     resolver
 }
 

@@ -6,15 +6,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::demangle::demangle;
 use super::perf_map::{Counts, PerfMap};
 use crate::record::{FrameIndex, FrameNames, FunctionName};
+use crate::target::named_file::{NamedFiles, NotOpened, Wanted};
 
 /// Memory for the perf maps of all processes, bytes.
 pub(super) const MOST_MAP_BYTES: usize = 256 << 20;
@@ -36,8 +36,8 @@ const MOST_SKEW: Duration = Duration::from_secs(10);
 /// Where a process's perf map is, or will be: `/tmp/perf-PID.map` in its root, by its pid in its own namespace.
 #[derive(Debug)]
 pub struct PerfMapSource {
-    /// The process's root directory. Held open, so that what is written as the process ends is still found.
-    pub root: OwnedFd,
+    /// Opens files in the process's root, so that what is written as the process ends is still found.
+    pub files: Arc<NamedFiles>,
     /// The process's pid as it sees it.
     pub ns_pid: u32,
     /// The user whose files the process's are. Those of this user and of root are trusted, which is perf's rule.
@@ -178,8 +178,8 @@ impl JitNames {
                 }
             }
             // Not written yet; or removed, then what was read of it and will yet be written to it still counts.
-            Err(OpenError::Io(_)) => {}
-            Err(OpenError::Refused(why)) => {
+            Err(NotOpened::Io(_)) => {}
+            Err(NotOpened::Refused(why)) => {
                 if !self.refused_file {
                     log::debug!("perf map of process {}: {why}", source.ns_pid);
                 }
@@ -224,38 +224,17 @@ fn name_of_return(map: &PerfMap, address: u64) -> Option<&str> {
         .or_else(|| map.name_at(address))
 }
 
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Refused(&'static str),
-}
-
 impl PerfMapSource {
-    /// Opens the file if it is one to trust. The target's root is its own to arrange: no link leads out of it, and what
-    /// is no regular file is not opened, since that may block or act.
-    fn open(&self) -> Result<File, OpenError> {
-        let name = format!("tmp/perf-{}.map", self.ns_pid);
-        let handle = rustix::fs::openat2(
-            &self.root,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
-        .map_err(io::Error::from)?;
-        let file_status = rustix::fs::fstat(&handle).map_err(io::Error::from)?;
-        if FileType::from_raw_mode(file_status.st_mode) != FileType::RegularFile {
-            return Err(OpenError::Refused("not a regular file"));
+    /// Opens the file if it is one to trust. Whoever may write to the target's `/tmp` can put a link there, so none is followed.
+    fn open(&self) -> Result<File, NotOpened> {
+        let name = format!("/tmp/perf-{}.map", self.ns_pid);
+        let file = self.files.open(Path::new(&name), Wanted::NoLink)?;
+        let metadata = file.metadata()?;
+        if ![0, self.owner].contains(&metadata.uid()) {
+            return Err(NotOpened::Refused("it belongs to another user"));
         }
-        if ![0, self.owner].contains(&file_status.st_uid) {
-            return Err(OpenError::Refused("it belongs to another user"));
-        }
-        let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
-        let written = file.metadata()?.modified()?;
-        if written + MOST_SKEW < self.started {
-            return Err(OpenError::Refused("it is older than the process"));
+        if metadata.modified()? + MOST_SKEW < self.started {
+            return Err(NotOpened::Refused("it is older than the process"));
         }
         Ok(file)
     }

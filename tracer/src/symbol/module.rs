@@ -10,6 +10,7 @@ use rustix::fs::MemfdFlags;
 
 use super::elf::{Elf, ElfError};
 use super::{debug_file, dwarf};
+use crate::target::named_file::NamedFiles;
 
 /// Where a module's bytes are.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl Module {
     pub(super) fn open(
         path: &Path,
         source: ModuleSource,
-        debug_dirs: &[PathBuf],
+        named: Option<&NamedFiles>,
     ) -> Result<Self, OpenError> {
         let on_disk = matches!(source, ModuleSource::File(_));
         let file = match source {
@@ -74,7 +75,7 @@ impl Module {
         let elf = Elf::read(&file)?;
         let mut files = Vec::new();
         if elf.content(".debug_info").is_none()
-            && let Some((file, elf)) = debug_file::find(&file, &elf, path, debug_dirs)
+            && let Some((file, elf)) = debug_file::find(&file, &elf, path, named)
         {
             files.push(HeldFile { file, elf });
         }

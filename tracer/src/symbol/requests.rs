@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 use super::jit::PerfMapSource;
 use super::module::ModuleSource;
 use crate::record::{FrameIndex, ModuleIndex};
+use crate::target::named_file::NamedFiles;
 
 /// What could not be named, by cause.
 #[derive(Debug, Default)]
@@ -134,7 +135,7 @@ pub(super) struct NewModule {
     pub(super) index: ModuleIndex,
     pub(super) path: PathBuf,
     pub(super) source: ModuleSource,
-    pub(super) debug_dirs: Vec<PathBuf>,
+    pub(super) files: Option<Arc<NamedFiles>>,
 }
 
 impl Shared {

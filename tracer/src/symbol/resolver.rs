@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{Input, Symbolized, Symbolizer, evict};
@@ -23,6 +23,7 @@ use super::elf::Elf;
 use super::module::{Module, ModuleSource, Way};
 use super::named::{Covers, Named};
 use crate::record::{FunctionName, ModuleIndex};
+use crate::target::named_file::NamedFiles;
 
 /// What blazesym may keep parsed at once. At least one module stays, however large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +83,15 @@ impl Resolver {
 
     /// A module. Its files are found and opened now and stay open; they are looked into when they are first asked.
     ///
-    /// `path` is how the target names it. See [`debug_file::find`](super::debug_file::find) for `debug_dirs`.
+    /// `path` is how the target names it. See [`debug_file::find`](super::debug_file::find) for `named`.
     pub fn add_module(
         &mut self,
         index: ModuleIndex,
         path: &Path,
         source: ModuleSource,
-        debug_dirs: &[PathBuf],
+        named: Option<&NamedFiles>,
     ) {
-        match Module::open(path, source, debug_dirs) {
+        match Module::open(path, source, named) {
             Ok(module) => {
                 if let Some(former) = self.modules.insert(index, module) {
                     self.evict(&former);

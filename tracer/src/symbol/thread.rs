@@ -16,6 +16,7 @@ use super::resolver::Budget;
 use super::worker::Worker;
 use crate::priority;
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
+use crate::target::named_file::NamedFiles;
 use crossbeam_channel::Receiver;
 
 /// Most locations that wait for their names. More are refused and counted.
@@ -78,20 +79,20 @@ impl Symbols {
     /// deleted. Comes before [`Symbols::resolve`] of its frames.
     ///
     /// `path` is how the target names it, for messages and for the search of its file of debug information, which
-    /// [`debug_file::find`](super::debug_file::find) describes with `debug_dirs`. That search happens soon, but on the
+    /// [`debug_file::find`](super::debug_file::find) describes. That search happens soon, but on the
     /// thread: in a target that is gone by then, there is nothing to be found.
     pub fn add_module(
         &self,
         index: ModuleIndex,
         path: PathBuf,
         source: ModuleSource,
-        debug_dirs: Vec<PathBuf>,
+        files: Option<Arc<NamedFiles>>,
     ) {
         self.shared.lock().new.modules.push(NewModule {
             index,
             path,
             source,
-            debug_dirs,
+            files,
         });
         self.shared.added.notify_one();
     }

@@ -261,7 +261,7 @@ impl Work {
                 module.index,
                 &module.path,
                 module.source,
-                &module.debug_dirs,
+                module.files.as_deref(),
             );
         }
         for (module, source) in new.perf_maps {

@@ -2,7 +2,7 @@
 //! ("leaking uprobe"). The process runs on, and pays for a trap at every call.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::{self, File},
     path::{Path, PathBuf},
 };
@@ -92,12 +92,13 @@ fn look_into(
     libc: &Mapping,
     known: &mut HashMap<((u32, u32), u64), Vec<ProbePoint>>,
 ) -> Option<Leftover> {
-    let key = (libc.device, libc.inode);
-    if !known.contains_key(&key) {
-        let file = mapped_file::open(&target, libc).ok()?.file;
-        known.insert(key, allocator::points_of(&file).unwrap_or_default());
-    }
-    let points = &known[&key];
+    let points: &[ProbePoint] = match known.entry((libc.device, libc.inode)) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(unknown) => {
+            let file = mapped_file::open(&target, libc).ok()?.file;
+            unknown.insert(allocator::points_of(&file).unwrap_or_default())
+        }
+    };
     let code = ProbedCode::of(&target, maps, libc, points).ok()?;
     let left = code.breakpoints();
     if left.is_empty() {

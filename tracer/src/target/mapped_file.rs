@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _},
+    io,
     os::{
         fd::AsRawFd,
         unix::fs::{MetadataExt, OpenOptionsExt},
@@ -14,6 +14,7 @@ use super::{
     Target,
     error::{Privilege, TargetError},
     maps::{Mapping, MappingName},
+    named_file::{NamedFiles, NotOpened, Wanted},
 };
 
 /// The file behind a mapping, held open: its content stays reachable after the process has ended or the file has been
@@ -22,15 +23,15 @@ use super::{
 pub struct MappedFile {
     /// The file.
     pub file: File,
-    /// A path that leads to it from here, for as long as the mapping stands.
+    /// A path that leads to it from here, for as long as the mapping stands and the file is held.
     pub path: PathBuf,
 }
 
 /// Opens the file behind a mapping.
 ///
 /// `/proc/TID/map_files` leads to the very file, be it deleted, replaced, on an overlay or in another mount namespace,
-/// but takes privilege. Without it, the path is tried in the process's own root, and what it leads to must be the
-/// mapped inode.
+/// but takes privilege. Without it, the path is tried as one that the process names ([`NamedFiles`]), and what it leads to must
+/// be the mapped inode.
 ///
 /// # Errors
 ///
@@ -55,17 +56,24 @@ pub fn open(target: &Target, mapping: &Mapping) -> Result<MappedFile, TargetErro
         ));
     };
     if !deleted {
-        let path = in_root_of(target, name);
-        match open_regular(&path) {
-            Ok(file) if is_mapped_inode(&file, mapping) => return Ok(MappedFile { file, path }),
+        match NamedFiles::of(target)?.open(name, Wanted::Any) {
+            Ok(file) if is_mapped_inode(&file, mapping) => {
+                // The name may lead elsewhere by the time that it is used.
+                let path = descriptor_path(&file);
+                return Ok(MappedFile { file, path });
+            }
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(NotOpened::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
+                let source = match error {
+                    NotOpened::Io(error) => error,
+                    NotOpened::Refused(why) => io::Error::new(io::ErrorKind::PermissionDenied, why),
+                };
                 return Err(TargetError::reading(
                     target.pid,
-                    &path,
+                    name,
                     Privilege::ReadFile,
-                    error,
+                    source,
                 ));
             }
         }
@@ -106,29 +114,12 @@ pub fn open_program(target: &Target) -> Result<MappedFile, TargetError> {
 impl MappedFile {
     /// A path that leads to the file from this process alone, for as long as the file is held open.
     pub fn descriptor_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        descriptor_path(&self.file)
     }
 }
 
-/// A path as the process sees it, as we reach it.
-pub(super) fn in_root_of(target: &Target, path: &Path) -> PathBuf {
-    let root = target.proc_dir().join("root");
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Reads a regular file of at most so many bytes.
-///
-/// # Errors
-///
-/// It is none, is longer, or cannot be read.
-pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = open_regular(path)?;
-    if file.metadata()?.len() > most {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn descriptor_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Opens a regular file, and nothing else: opening a device or a pipe may have effects.
@@ -249,13 +240,7 @@ mod tests {
         // No such range, as when the kernel denies map_files.
         mapping.end += 0x1000;
         let opened = open(&target, &mapping).unwrap();
-        assert!(
-            opened
-                .path
-                .ends_with("root/usr/lib/x86_64-linux-gnu/libc.so.6"),
-            "{:?}",
-            opened.path
-        );
+        assert_eq!(opened.path, opened.descriptor_path());
         mapping.inode += 1;
         let error = open(&target, &mapping).unwrap_err();
         assert!(matches!(error, TargetError::FileReplaced { .. }), "{error}");

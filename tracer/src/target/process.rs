@@ -16,11 +16,15 @@ use rustix::{
 
 use super::{
     error::{Privilege, TargetError},
+    file_rights::Rights,
     procfs::{self, STATUS_LIMIT, Stat},
 };
 
 /// Clock ticks a second in `/proc`: `USER_HZ`, a constant of the kernel's x86-64 ABI.
 const TICKS_PER_SECOND: u64 = 100;
+
+/// Most processes that are looked at, each the parent of the one before.
+const MOST_ANCESTORS: usize = 1000;
 
 /// A command line is cut here, bytes.
 const COMMAND_LIMIT: usize = 16 << 10;
@@ -178,18 +182,46 @@ impl Target {
     ///
     /// [`TargetError::Gone`], or a `status` that does not say.
     pub fn file_owner(&self) -> Result<u32, TargetError> {
+        Ok(self.file_rights()?.user())
+    }
+
+    /// With what rights it opens files now.
+    pub(super) fn file_rights(&self) -> Result<Rights, TargetError> {
         let path = self.proc_dir().join("status");
         let status = procfs::read(&path, STATUS_LIMIT)
             .map_err(|source| TargetError::reading(self.pid, &path, Privilege::Inspect, source))?;
-        // Real, effective, saved, and that of files.
-        procfs::status_field(&status, "Uid")
-            .and_then(|ids| ids.rsplit(u8::is_ascii_whitespace).next())
-            .and_then(procfs::parse_number)
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or(TargetError::Malformed {
+        let namespace = fs::read_link(self.proc_dir().join("ns/user")).ok();
+        let ours = fs::read_link("/proc/self/ns/user").ok();
+        Rights::of(&status, namespace.is_some() && namespace == ours).ok_or(
+            TargetError::Malformed {
                 path,
                 what: "no user ids",
-            })
+            },
+        )
+    }
+
+    /// When the program in its memory began, nanoseconds since 1970-01-01 UTC: its own start, or that of the eldest of the processes
+    /// that run, of which each forked the next and the last forked this one.
+    pub fn program_began_unix_ns(&self) -> u64 {
+        let mut began = self.start_ticks;
+        let Ok(mut child) = self.stat() else {
+            return self.started_unix_ns;
+        };
+        // Pids that are reused while we read could lead in a circle.
+        for _ in 0..MOST_ANCESTORS {
+            let Ok(parent) = read_stat(child.parent, &process_dir(child.parent)) else {
+                break;
+            };
+            // An exec puts the stack elsewhere.
+            let forked = parent.stack_start == child.stack_start && parent.stack_start != 0;
+            if !forked || parent.start_ticks > began {
+                break;
+            }
+            began = parent.start_ticks;
+            child = parent;
+        }
+        let before = (self.start_ticks - began).saturating_mul(1_000_000_000 / TICKS_PER_SECOND);
+        self.started_unix_ns.saturating_sub(before)
     }
 
     /// Its root directory, to open files in; stays usable after the process has ended.

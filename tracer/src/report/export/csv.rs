@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use ::csv::QuoteStyle;
 use serde::Serialize;
 
 use super::super::answer::{Answer, Unit, kind_name};
@@ -9,6 +10,7 @@ use super::super::flamegraph::path;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
 use crate::live::Holder;
+use crate::words;
 
 /// One holder.
 #[derive(Serialize)]
@@ -82,16 +84,83 @@ pub fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     // The names of the columns are there even where there are no rows.
-    let mut csv = ::csv::WriterBuilder::new()
-        .has_headers(false)
-        .from_writer(out);
-    csv.write_record(COLUMNS)?;
+    let mut table = Table::new(out);
+    table.record(COLUMNS)?;
     for answer in answers {
         for holder in answer.holders.iter().take(top.unwrap_or(usize::MAX)) {
-            csv.serialize(Row::of(profile, answer, holder))?;
+            table.row(&Row::of(profile, answer, holder))?;
         }
     }
-    csv.flush()
+    table.finish()
+}
+
+/// Rows of comma-separated values. Text is quoted, printable, and never a formula: one that a spreadsheet would take for one
+/// gets an apostrophe before it, as OWASP has it (<https://owasp.org/www-community/attacks/CSV_Injection>). Numbers stay as they are.
+pub struct Table<'a> {
+    csv: ::csv::Writer<&'a mut dyn Write>,
+    has_names: bool,
+}
+
+impl<'a> Table<'a> {
+    /// Nothing is written yet.
+    pub fn new(out: &'a mut dyn Write) -> Self {
+        Self {
+            csv: ::csv::WriterBuilder::new()
+                .quote_style(QuoteStyle::NonNumeric)
+                .from_writer(out),
+            has_names: false,
+        }
+    }
+
+    /// Writes a row, after the names of its fields where nothing was written before.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    pub fn row(&mut self, row: &impl Serialize) -> io::Result<()> {
+        let mut plain = ::csv::WriterBuilder::new()
+            .has_headers(!self.has_names)
+            .from_writer(Vec::new());
+        plain.serialize(row)?;
+        let plain = plain
+            .into_inner()
+            .map_err(::csv::IntoInnerError::into_error)?;
+        let mut fields = ::csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(&plain[..]);
+        for record in fields.records() {
+            self.record(&record?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes fields.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    pub fn record(&mut self, fields: impl IntoIterator<Item = impl AsRef<str>>) -> io::Result<()> {
+        self.has_names = true;
+        let cells = fields.into_iter().map(|field| cell(field.as_ref()));
+        Ok(self.csv.write_record(cells)?)
+    }
+
+    /// Hands everything on.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.csv.flush()
+    }
+}
+
+fn cell(text: &str) -> String {
+    /// A tab or a carriage return would do, too; those are made printable before.
+    const BEGIN_FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let shown = words::printable(text);
+    let begins_formula = shown.starts_with(BEGIN_FORMULAS) && shown.parse::<f64>().is_err();
+    format!("{}{shown}", if begins_formula { "'" } else { "" })
 }
 
 const COLUMNS: [&str; 16] = [
@@ -159,6 +228,28 @@ mod tests {
     }
 
     #[test]
+    fn no_text_is_a_formula_and_numbers_stay_numbers() {
+        for (text, shown) in [
+            ("=HYPERLINK(\"http://x\")", "'=HYPERLINK(\"http://x\")"),
+            ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+            ("-[NSData bytes]", "'-[NSData bytes]"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1+1", "\\t=1+1"),
+            ("＝1", "'＝1"),
+            ("-12", "-12"),
+            ("+3.5", "+3.5"),
+            ("operator=", "operator="),
+        ] {
+            assert_eq!(cell(text), shown);
+        }
+        let mut out: Vec<u8> = Vec::new();
+        let mut table = Table::new(&mut out);
+        table.record(["=a;b", "-7"]).unwrap();
+        table.finish().unwrap();
+        assert_eq!(out, b"\"'=a;b\",-7\n");
+    }
+
+    #[test]
     fn without_holders_there_are_columns_still() {
         let profile = Script::launched("/bin/app").closed();
         let answer = Answer::of(&profile, &Question::default());
@@ -166,7 +257,7 @@ mod tests {
         write(&profile, &[&answer], None, &mut out).expect("a Vec takes all");
         assert_eq!(
             String::from_utf8(out).unwrap().trim_end(),
-            COLUMNS.join(",")
+            COLUMNS.map(|name| format!("\"{name}\"")).join(",")
         );
     }
 }

@@ -35,6 +35,7 @@ use crate::event::Nanos;
 use crate::live::{Amount, Holder, HolderKey, Kinds, Movement};
 use crate::record::Entry;
 use crate::record::reader::ReadError;
+use crate::words;
 
 /// What we say we are: heaptrack 1.4.0, and its file format.
 const VERSIONS: (u32, u32) = (0x01_04_00, 3);
@@ -64,7 +65,7 @@ pub fn write(
         .main_process()
         .map_or("", |main| main.process.command.as_str());
     writeln!(out, "v {:x} {:x}", VERSIONS.0, VERSIONS.1)?;
-    writeln!(out, "X {}", name::printable(command))?;
+    writeln!(out, "X {}", words::printable(command))?;
     writeln!(out, "I {:x} 0", profile.opening.page_size)?;
     writeln!(out, "# written by highwater {}", env!("CARGO_PKG_VERSION"))?;
     if !profile.is_complete() {
@@ -244,7 +245,7 @@ impl Told {
         }
         let number = self.texts.len() as u64 + 1;
         // A text ends with its line.
-        let printable = name::printable(text);
+        let printable = words::printable(text);
         writeln!(out, "s {:x} {printable}", printable.len())?;
         self.texts.insert(text.to_owned(), number);
         Ok(number)

@@ -14,6 +14,7 @@ use super::super::answer::Answer;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use crate::live::HolderKey;
+use crate::words;
 
 /// Address space of a module in the profile: offsets are of one file, and those of two must not meet.
 const MODULE_BYTES: u64 = 1 << 40;
@@ -72,7 +73,7 @@ impl Texts {
             return *index;
         }
         let index = self.list.len() as u64;
-        self.list.push(text.to_owned());
+        self.list.push(words::printable(text).into_owned());
         self.by_text.insert(text.to_owned(), index);
         index
     }

@@ -13,6 +13,7 @@ use super::super::model::Profile;
 use super::super::name::{self, UNKNOWN_STACK};
 use super::TRUNCATED;
 use crate::live::Holder;
+use crate::words;
 
 #[derive(Serialize)]
 struct File<'a> {
@@ -102,7 +103,7 @@ impl Frames {
             let file = frame.file.map(Into::into).or_else(module);
             stack.push(self.index(Frame {
                 name: frame.label(),
-                file: file.map(|file| name::printable(&file).into_owned()),
+                file: file.map(|file| words::printable(&file).into_owned()),
                 line: frame.file.and(frame.line),
             }));
         }

@@ -94,7 +94,7 @@ fn names_that_would_break_the_format_are_changed_and_others_are_not() {
         ("_[k]", "_(k)"),
         ("a\tb\r\nc\u{a0}\u{2028}d", "a b c d"),
         ("  ", "(unnamed)"),
-        ("\u{ffff}\u{202e}x", "\u{fffd}\u{fffd}x"),
+        ("\u{ffff}\u{202e}x", "\\u{ffff}\\u{202e}x"),
         ("# 1", "#_1"),
         (";", ":"),
     ] {

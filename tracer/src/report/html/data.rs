@@ -25,6 +25,7 @@ use super::drafts::{drafts, flat, prune, step};
 use super::trie::{Trie, process_name};
 use crate::live::{Kind, Kinds};
 use crate::units::{size, time};
+use crate::words;
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Data {
@@ -125,7 +126,7 @@ impl Data {
             let key = draft.key;
             let thread = key.thread.map(|thread| {
                 let label = match profile.thread_name(key.process, thread) {
-                    Some(named) => format!("{} (tid {})", name::printable(named), thread.0),
+                    Some(named) => format!("{} (tid {})", words::printable(named), thread.0),
                     None => format!("tid {}", thread.0),
                 };
                 i64::from(threads.number((key.process, thread.0), || label))
@@ -161,7 +162,7 @@ impl Data {
         Self {
             title: title(profile),
             command: main.map_or_else(String::new, |main| {
-                name::printable(&main.process.command).into_owned()
+                words::printable(&main.process.command).into_owned()
             }),
             started: time::rfc3339_seconds(profile.opening.started_unix_ns),
             duration: profile.duration_ns(),
@@ -201,7 +202,7 @@ impl Data {
                 .iter()
                 .map(|mark| {
                     let since = |at| profile.since_start(at).0;
-                    let name = name::printable(&mark.name).into_owned();
+                    let name = words::printable(&mark.name).into_owned();
                     (name, since(mark.at), mark.ended.map(since))
                 })
                 .collect(),

@@ -9,6 +9,7 @@ use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use crate::event::{ProcessId, StackIndex};
 use crate::record::FrameKind;
+use crate::words;
 
 /// Strings, each once.
 #[derive(Debug, Default, Serialize)]
@@ -137,7 +138,7 @@ impl Trie {
         }
         let mut at = 0;
         for frame in frames.iter().rev() {
-            let label = name::printable(&comparable(frame)).into_owned();
+            let label = words::printable(&comparable(frame)).into_owned();
             let label = self.strings.number(label);
             let number = match self.by_name.get(&label) {
                 Some(number) => *number,
@@ -187,7 +188,7 @@ impl Trie {
 
     fn known(&mut self, frame: &NamedFrame<'_>) -> Frame {
         let module = frame.module.map(|module| module.path.to_string_lossy());
-        let module = module.map(|path| name::printable(&path).into_owned());
+        let module = module.map(|path| words::printable(&path).into_owned());
         let mut flags = 0;
         for (flag, is) in [
             (INLINED, frame.inlined),
@@ -201,7 +202,7 @@ impl Trie {
         let name = self.strings.number(frame.label());
         let place = self.strings.number(frame.place().unwrap_or_default());
         let module = self.strings.number(module.unwrap_or_default());
-        let source = frame.source.map(name::printable).unwrap_or_default();
+        let source = frame.source.map(words::printable).unwrap_or_default();
         let source = self.strings.number(source.into_owned());
         let kind = match frame.kind {
             FrameKind::Native => NATIVE,

@@ -4,7 +4,6 @@ use std::io;
 
 use super::super::memory::Memory;
 use super::super::model::Profile;
-use super::super::name::printable;
 use super::page::{Page, Style};
 use crate::live::Kind;
 use crate::record::Origin;
@@ -12,6 +11,7 @@ use crate::units::{
     size::{self, ColumnUnit},
     time,
 };
+use crate::words::printable;
 
 /// A peak sample further than this from the peak is said to be so, nanoseconds.
 const FAR: u64 = 1_000_000_000;

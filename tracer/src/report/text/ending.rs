@@ -3,7 +3,6 @@
 use std::io;
 
 use super::super::model::Profile;
-use super::super::name::printable;
 use super::closing_reason;
 use super::page::{Page, Style};
 use crate::record::EndReason;
@@ -11,6 +10,7 @@ use crate::units::{size, time};
 
 /// What a breakpoint that nobody expects is.
 const SIGTRAP: u8 = 5;
+use crate::words::printable;
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let Some(main) = profile.main_process() else {

@@ -4,7 +4,7 @@ use std::io;
 
 use super::super::answer::{Answer, Unit};
 use super::super::model::{ProcessProfile, Profile};
-use super::super::name::{UNKNOWN_STACK, most_telling, printable};
+use super::super::name::{UNKNOWN_STACK, most_telling};
 use super::super::question::{Question, When};
 use super::super::rows::callers;
 use super::page::{Page, Style, cut};
@@ -12,6 +12,7 @@ use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
 use crate::record::FrameKind;
 use crate::units::{size, time};
+use crate::words::printable;
 
 /// Lines for one stack at the peak.
 const STACK_LINES: usize = 4;

@@ -19,10 +19,10 @@ pub use self::tree::write_tree;
 pub(super) use self::trust::said as trust;
 use super::answer::{Answer, Unit};
 use super::model::{Completion, Profile};
-use super::name::printable;
 use crate::live::{Kind, Snapshot};
 use crate::record::Origin;
 use crate::units::{size, time};
+use crate::words::printable;
 
 /// The table of the books does not get narrower.
 const NARROWEST: usize = 72;

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::words::printable;
+
 /// How a piece of a line looks where colour is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
@@ -49,8 +51,12 @@ impl Page<'_> {
         self.line(&[(Style::Bold, text)])
     }
 
-    /// One line, cut with `…` at the width.
+    /// One line, cut with `…` at the width. Whatever words are in it, it is one line and moves nothing.
     pub(super) fn line(&mut self, pieces: &[(Style, &str)]) -> io::Result<()> {
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|(style, text)| (*style, printable(text)))
+            .collect();
         let mut left = self.width;
         let whole: usize = pieces.iter().map(|(_, text)| text.chars().count()).sum();
         let last = pieces
@@ -64,7 +70,7 @@ impl Page<'_> {
             let text = if Some(position) == last {
                 text.trim_end()
             } else {
-                text
+                text.as_ref()
             };
             let text = if whole > self.width {
                 &cut(text, left)

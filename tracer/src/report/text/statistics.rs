@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use super::super::answer::Answer;
 use super::super::model::Profile;
-use super::super::name::printable;
 use super::super::rows::{By, Row, rows};
 use super::super::statistics::{Count, Statistics};
 use super::page::{Page, Style, cut};
 use super::{NARROWEST, TextOptions};
 use crate::units::{size, time};
+use crate::words::printable;
 
 /// How wide the longest bar is.
 const BAR: usize = 24;

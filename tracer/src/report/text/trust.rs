@@ -3,11 +3,11 @@
 use std::io;
 
 use super::super::model::{Completion, Profile};
-use super::super::name::printable;
 use super::page::{Page, Style};
 use crate::live::Totals;
 use crate::record::{Origin, ProcessLosses, PythonQuality, Quality};
 use crate::units::{size, time};
+use crate::words::printable;
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.is_empty() {

@@ -5,29 +5,41 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::target::mapped_file;
+use crate::target::named_file::NamedFiles;
 
 /// Longest source file that is read, bytes.
 const MOST_FILE_BYTES: u64 = 4 << 20;
 /// Most bytes of source files that are kept.
 const MOST_BYTES: u64 = 64 << 20;
+/// Most names of files that are kept, of files that could not be read too.
+const MOST_FILES: usize = 1 << 16;
 /// Longest line that is kept, bytes.
 const MOST_LINE_BYTES: usize = 200;
 
 /// Source files of traced processes.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    /// By process and name. `None`: there is no such file, or it cannot be read.
+    /// By process and name. `None`: there is no such file, or it is not read for that process.
     files: HashMap<(PathBuf, String), Option<Vec<u8>>>,
     bytes: u64,
 }
 
 impl Sources {
-    /// A line of a file as a process names it, without the space around it.
-    pub(super) fn line(&mut self, proc_dir: &Path, file: &str, line: u32) -> Option<String> {
+    /// A line of a file as a process names it, without the space around it. A file that is not the one that the running code was made
+    /// of, or that the process may not read itself, has no lines.
+    pub(super) fn line(
+        &mut self,
+        proc_dir: &Path,
+        named: &NamedFiles,
+        file: &str,
+        line: u32,
+    ) -> Option<String> {
         let key = (proc_dir.to_owned(), file.to_owned());
         if !self.files.contains_key(&key) {
-            let text = read(proc_dir, file, MOST_FILE_BYTES.min(MOST_BYTES - self.bytes));
+            if self.files.len() >= MOST_FILES {
+                return None;
+            }
+            let text = read(named, file, MOST_FILE_BYTES.min(MOST_BYTES - self.bytes));
             self.bytes += text.as_ref().map_or(0, |text| text.len() as u64);
             self.files.insert(key.clone(), text);
         }
@@ -53,51 +65,43 @@ impl Sources {
     }
 }
 
-fn read(proc_dir: &Path, file: &str, most: u64) -> Option<Vec<u8>> {
+fn read(named: &NamedFiles, file: &str, most: u64) -> Option<Vec<u8>> {
     // What has no file has a name in such brackets: `<string>`, `<frozen importlib._bootstrap>`.
     if file.starts_with('<') || file.is_empty() {
         return None;
     }
-    let name = Path::new(file);
-    let path = match name.strip_prefix("/") {
-        Ok(absolute) => proc_dir.join("root").join(absolute),
-        Err(_) => proc_dir.join("cwd").join(name),
-    };
-    mapped_file::read_regular(&path, most).ok()
+    named
+        .read_text(Path::new(file), most)
+        .inspect_err(|why| log::debug!("no source text of {file}: {why}"))
+        .ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::SystemTime};
 
     use super::*;
 
     #[test]
-    fn lines_are_found_below_the_root_and_the_working_directory_of_a_process() {
-        let process = tempfile::tempdir().unwrap();
-        for part in ["root/srv", "cwd"] {
-            fs::create_dir_all(process.path().join(part)).unwrap();
-        }
-        fs::write(
-            process.path().join("root/srv/app.py"),
-            "import x\n  load()\n\n",
-        )
-        .unwrap();
-        fs::write(process.path().join("cwd/tool.py"), "run()").unwrap();
+    fn lines_are_found_below_the_root_of_a_process_and_by_absolute_names_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("srv")).unwrap();
+        fs::write(root.path().join("srv/app.py"), "import x\n  load()\n\n").unwrap();
+        let named = NamedFiles::below(root.path(), SystemTime::now());
         let mut sources = Sources::default();
-        let mut line = |file, number| sources.line(process.path(), file, number);
+        let mut line = |file, number| sources.line(Path::new("/proc/7"), &named, file, number);
         assert_eq!(line("/srv/app.py", 2).as_deref(), Some("load()"));
-        assert_eq!(line("tool.py", 1).as_deref(), Some("run()"));
         for (file, number) in [
             ("/srv/app.py", 0),
             ("/srv/app.py", 3),
             ("/srv/app.py", 9),
             ("/srv", 1),
+            ("srv/app.py", 2),
             ("<string>", 1),
         ] {
             assert_eq!(line(file, number), None, "{file}:{number}");
         }
-        sources.end(process.path());
+        sources.end(Path::new("/proc/7"));
         assert_eq!(sources.bytes, 0);
     }
 }

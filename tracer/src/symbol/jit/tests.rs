@@ -2,6 +2,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Mode};
+
 use super::*;
 
 /// A root directory with a perf map in it.
@@ -29,7 +31,7 @@ impl Root {
 
     fn source(&self) -> PerfMapSource {
         PerfMapSource {
-            root: File::open(self.0.path()).unwrap().into(),
+            files: Arc::new(NamedFiles::below(self.0.path(), SystemTime::now())),
             ns_pid: 7,
             owner: rustix::process::geteuid().as_raw(),
             started: SystemTime::now(),

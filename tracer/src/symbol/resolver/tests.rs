@@ -13,7 +13,7 @@ fn inlined_functions_come_innermost_first_with_the_real_one_last() {
     let [call] = returns_in(&file, "outer")[..] else {
         panic!()
     };
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     let functions = &resolver.resolve(MODULE, &[call])[0];
     assert_eq!(text(functions), INLINED);
     for function in functions {
@@ -28,7 +28,7 @@ fn a_file_that_was_deleted_after_it_was_opened_still_resolves() {
     let fixture = Fixture::new();
     let file = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);
     let call = returns_in(&file, "outer")[0];
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     fs::remove_file(&file).unwrap();
     assert_eq!(names_at(&mut resolver, call), INLINED);
 }
@@ -38,7 +38,7 @@ fn without_debug_information_names_come_from_the_symbol_table() {
     let fixture = Fixture::new();
     let file = fixture.compile(("a.c", INLINED_C), "a", &["-O2"]);
     let call = returns_in(&file, "outer")[0];
-    assert_eq!(names_at(&mut with_module(&file, &[]), call), ["outer"]);
+    assert_eq!(names_at(&mut with_module(&file), call), ["outer"]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_stripped_library_names_what_it_exports_and_nothing_else() {
         .map(|name| returns_in(&file, name)[0])
         .to_vec();
     fixture.run("strip", &["l.so"]);
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     let names = resolver.resolve(MODULE, &offsets);
     let names: Vec<_> = names.iter().map(|names| text(names)).collect();
     assert_eq!(
@@ -82,7 +82,7 @@ fn code_after_the_last_symbol_has_no_name() {
     .into_iter()
     .max_by_key(|&(_, end)| end)
     .unwrap();
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     assert_eq!(
         names_at(&mut resolver, file_offset(&file, end) + 2),
         Vec::<String>::new()
@@ -101,7 +101,7 @@ fn a_return_to_right_behind_a_function_is_a_return_into_that_function() {
     let (_, end) = function(&file, "gives_up");
     let call = *returns_in(&file, "gives_up").last().unwrap();
     assert_eq!(call, file_offset(&file, end));
-    assert_eq!(names_at(&mut with_module(&file, &[]), call), ["gives_up:2"]);
+    assert_eq!(names_at(&mut with_module(&file), call), ["gives_up:2"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_return_address_that_nothing_precedes_is_named_by_the_function_that_begins_t
         int main(void) { return 0; }\n";
     let file = fixture.compile(("r.c", source), "r", &["-nostdlib", "-shared"]);
     let (start, _) = function(&file, "restore");
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     let start = file_offset(&file, start);
     assert_eq!(names_at(&mut resolver, start), ["restore"]);
     assert_eq!(names_at(&mut resolver, start - 8), Vec::<String>::new());
@@ -132,7 +132,7 @@ fn a_symbol_without_a_size_does_not_reach_beyond_its_section() {
         let section = elf.section_by_name(name).unwrap();
         section.file_range().unwrap().0
     };
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     assert_eq!(names_at(&mut resolver, offset(".early") + 2), ["sizeless"]);
     assert_eq!(
         names_at(&mut resolver, offset(".later") + 20),
@@ -153,7 +153,7 @@ fn the_cold_part_of_a_function_has_the_name_of_the_function() {
     let arguments = ["-g", "-O2", "-freorder-blocks-and-partition"];
     let file = fixture.compile(("c.c", source), "c", &arguments);
     let call = returns_in(&file, "work.cold")[0];
-    assert_eq!(names_at(&mut with_module(&file, &[]), call), ["work:4"]);
+    assert_eq!(names_at(&mut with_module(&file), call), ["work:4"]);
 }
 
 const CXX: &str = "\
@@ -176,7 +176,7 @@ int main(int argc, char **) {
 fn cxx_names_read_as_written() {
     let fixture = Fixture::new();
     let file = fixture.compile(("b.cpp", CXX), "b", &["-g", "-O1"]);
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     let mut at = |part| names_at(&mut resolver, returns_in(&file, part)[0]);
     assert_eq!(
         at("Basket"),
@@ -208,7 +208,7 @@ fn main() { std::process::exit(Shop.open() as i32 & 1); }
     let fixture = Fixture::new();
     let arguments = ["-g", "-O", "-Csymbol-mangling-version=v0"];
     let file = fixture.compile(("c.rs", source), "c", &arguments);
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     let names = resolver.resolve(MODULE, &returns_in(&file, "4open"));
     let names: Vec<_> = names.iter().flat_map(|names| text(names)).collect();
     assert!(names.contains(&"<c::Shop>::open:8".to_owned()), "{names:?}");
@@ -226,7 +226,7 @@ fn the_vdso_is_named_from_memory() {
         MODULE,
         Path::new("[vdso]"),
         ModuleSource::Memory(image),
-        &[],
+        None,
     );
     let names = names_at(&mut resolver, address + 1);
     assert!(names[0].ends_with("clock_gettime"), "{names:?}");
@@ -245,7 +245,7 @@ fn files_that_are_no_elf_files_leave_frames_nameless() {
             index,
             Path::new("garbage"),
             ModuleSource::Memory(bytes.to_vec()),
-            &[],
+            None,
         );
         assert_eq!(
             resolver.resolve(index, &[0, 1, 0x1000, u64::MAX]),
@@ -260,10 +260,10 @@ fn files_that_are_no_elf_files_leave_frames_nameless() {
 fn a_panic_in_blazesym_costs_the_debug_information_of_that_file_only() {
     let fixture = Fixture::new();
     let (good, _) = fixture.assemble_dwarf(3, 1);
-    let mut resolver = with_module(&good, &[]);
+    let mut resolver = with_module(&good);
     let (bad, call) = fixture.assemble_dwarf(3, 99);
     let source = ModuleSource::File(File::open(&bad).unwrap());
-    resolver.add_module(ModuleIndex(2), &bad, source, &[]);
+    resolver.add_module(ModuleIndex(2), &bad, source, None);
     assert_eq!(
         text(&resolver.resolve(ModuleIndex(2), &[call])[0]),
         ["work"]
@@ -282,7 +282,7 @@ fn a_file_that_shrank_is_not_touched() {
     let fixture = Fixture::new();
     let file = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);
     let call = returns_in(&file, "outer")[0];
-    let mut resolver = with_module(&file, &[]);
+    let mut resolver = with_module(&file);
     assert_eq!(names_at(&mut resolver, call), INLINED);
     File::options()
         .write(true)
@@ -310,7 +310,7 @@ fn more_modules_than_the_budget_allows_all_resolve() {
             &["-g", "-O2"],
         );
         let source = ModuleSource::File(File::open(&file).unwrap());
-        resolver.add_module(ModuleIndex(index), &file, source, &[]);
+        resolver.add_module(ModuleIndex(index), &file, source, None);
         calls.push(returns_in(&file, &name)[0]);
     }
     for _ in 0..2 {
@@ -330,7 +330,7 @@ fn a_descriptor_used_again_is_not_taken_for_the_file_it_was() {
         let source = INLINED_C.replace("outer", name);
         let file = fixture.compile(("a.c", &source), name, &["-g", "-O2"]);
         let opened = ModuleSource::File(File::open(&file).unwrap());
-        resolver.add_module(MODULE, &file, opened, &[]);
+        resolver.add_module(MODULE, &file, opened, None);
         let call = returns_in(&file, name)[0];
         assert_eq!(names_at(&mut resolver, call)[2], format!("{name}:10"));
         // Fails from here on, and is let go.

@@ -18,7 +18,7 @@ fn add_program(symbols: &Symbols, fixture: &Fixture, index: ModuleIndex) -> u64 
     let path = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);
     let source = ModuleSource::File(File::open(&path).unwrap());
     let call = returns_in(&path, "outer")[0];
-    symbols.add_module(index, path.clone(), source, Vec::new());
+    symbols.add_module(index, path.clone(), source, None);
     fs::remove_file(path).unwrap();
     call
 }
@@ -73,7 +73,7 @@ fn a_module_that_is_garbage_is_counted_and_the_others_have_their_names() {
     let symbols = start().unwrap();
     let counters = symbols.counters();
     let garbage = ModuleSource::Memory(vec![0x5a; 5000]);
-    symbols.add_module(ModuleIndex(1), "garbage".into(), garbage, Vec::new());
+    symbols.add_module(ModuleIndex(1), "garbage".into(), garbage, None);
     let call = add_program(&symbols, &Fixture::new(), MODULE);
     symbols.resolve(vec![
         (FrameIndex(1), ModuleIndex(1), 0x40),
@@ -97,7 +97,7 @@ fn a_panic_inside_blazesym_is_counted_and_the_thread_goes_on() {
     let fixture = Fixture::new();
     let (path, call) = fixture.assemble_dwarf(1, 99);
     let source = ModuleSource::File(File::open(&path).unwrap());
-    symbols.add_module(ModuleIndex(1), path, source, Vec::new());
+    symbols.add_module(ModuleIndex(1), path, source, None);
     let good = add_program(&symbols, &fixture, MODULE);
     symbols.resolve(vec![
         (FrameIndex(1), ModuleIndex(1), call),
@@ -143,7 +143,10 @@ fn perf_map(root: &Fixture) -> (PerfMapSource, PathBuf) {
     let map = root.path("tmp/perf-7.map");
     fs::write(&map, "").unwrap();
     let source = PerfMapSource {
-        root: File::open(root.path("")).unwrap().into(),
+        files: Arc::new(NamedFiles::below(
+            &root.path(""),
+            std::time::SystemTime::now(),
+        )),
         ns_pid: 7,
         owner: rustix::process::geteuid().as_raw(),
         started: std::time::SystemTime::now(),
@@ -234,7 +237,7 @@ fn ask_for_stripped(fixture: &Fixture, build_id: &str, client: Client) -> Symbol
     let debuginfod = Debuginfod::Client(client);
     let symbols = Symbols::start_with(Budget::default(), MOST_WAITING, debuginfod).unwrap();
     let source = ModuleSource::File(File::open(&path).unwrap());
-    symbols.add_module(MODULE, path, source, Vec::new());
+    symbols.add_module(MODULE, path, source, None);
     symbols.resolve(vec![(FrameIndex(0), MODULE, call)]);
     symbols
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -45,6 +46,52 @@ impl MemoryCgroup {
         let file = self.path.join("cgroup.procs");
         fs::write(&file, pid.to_string())
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+    }
+}
+
+impl MemoryCgroup {
+    /// The same command, run in this cgroup from its first instruction on.
+    pub fn run(&self, command: &Command) -> Command {
+        let mut inside = Command::new("sh");
+        inside
+            .args(["-c", "echo $$ > \"$0\" && exec \"$@\""])
+            .arg(self.path.join("cgroup.procs"))
+            .arg(command.get_program())
+            .args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
+        }
+        inside
+    }
+
+    /// How many processes in it the kernel has killed for want of memory.
+    #[track_caller]
+    pub fn oom_kills(&self) -> u64 {
+        let text = ["memory.oom_control", "memory.events"]
+            .iter()
+            .find_map(|file| fs::read_to_string(self.path.join(file)).ok())
+            .unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+            .unwrap_or_else(|| panic!("{} says nothing of kills: {text}", self.path.display()))
+    }
+
+    /// The kernel's own memory that it is charged now (BPF maps too), bytes.
+    #[track_caller]
+    pub fn kernel_charge(&self) -> u64 {
+        let read = |file: &str| fs::read_to_string(self.path.join(file)).ok();
+        let first = || read("memory.kmem.usage_in_bytes")?.trim().parse().ok();
+        let second = || {
+            let text = read("memory.stat")?;
+            text.lines()
+                .find_map(|line| line.strip_prefix("kernel ")?.parse().ok())
+        };
+        first()
+            .or_else(second)
+            .unwrap_or_else(|| panic!("{} says nothing of the kernel", self.path.display()))
     }
 }
 

@@ -128,11 +128,11 @@ impl Recorder {
         });
     }
 
-    /// Waits until it says something with these words in it.
+    /// Waits until it says something with these words in it: the line.
     #[track_caller]
-    pub fn await_words(&mut self, words: &str) {
+    pub fn await_words(&mut self, words: &str) -> String {
         let said = self.running.find_in_stderr(|line| line.contains(words));
-        assert!(said.is_some(), "it ended and never said {words:?}");
+        said.unwrap_or_else(|| panic!("it ended and never said {words:?}"))
     }
 
     /// The first line of its standard error that begins with these words.

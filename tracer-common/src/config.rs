@@ -42,6 +42,30 @@ pub struct KernelOffsets {
 
 const _: () = assert!(size_of::<KernelOffsets>() == 68);
 
+/// How large the tables are whose places the kernel side computes, as binary logarithms of their entries. The user side makes
+/// the maps to match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct TableSizes {
+    /// Threads that can be kept.
+    pub threads: u32,
+    /// Lines of blocks that can be kept.
+    pub block_lines: u32,
+    /// Last walks of threads that can be kept.
+    pub walks: u32,
+}
+
+const _: () = assert!(size_of::<TableSizes>() == 12);
+
+impl TableSizes {
+    /// The largest that are of use, and those that the object has unless it is told otherwise.
+    pub const MOST: Self = Self {
+        threads: 15,
+        block_lines: 17,
+        walks: 7,
+    };
+}
+
 /// Offsets that stand for members of `task_struct` in loads that the loader patches: no program has such a load of its
 /// own. `sas_ss_sp`, and behind it `sas_ss_size` and `sas_ss_flags`.
 pub const PATCHED_ALTERNATE_STACK: i16 = -32512;
@@ -49,3 +73,7 @@ pub const PATCHED_ALTERNATE_STACK: i16 = -32512;
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for KernelOffsets {}
+
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for TableSizes {}

@@ -11,12 +11,10 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 
-use crate::maps::BLOCKS;
+use crate::maps::{BLOCKS, TABLE_SIZES};
 
 /// Blocks that have the same place: a cache line of them.
 pub const WAYS: usize = 8;
-/// How many places there are.
-pub const LINES: u32 = 1 << 17;
 
 /// A block as the table knows it: whose and where, in one word.
 #[derive(Clone, Copy)]
@@ -32,7 +30,7 @@ impl Tag {
     #[inline(always)]
     fn line(self) -> Option<*mut [u64; WAYS]> {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let index = self.0.wrapping_mul(SPREAD) >> (64 - LINES.trailing_zeros());
+        let index = self.0.wrapping_mul(SPREAD) >> ((64 - TABLE_SIZES.load().block_lines) & 63);
         BLOCKS.get_ptr_mut(index as u32)
     }
 

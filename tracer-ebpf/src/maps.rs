@@ -1,4 +1,4 @@
-//! Every map, its size and why.
+//! Every map, its size and why. The user side makes most of them smaller where little is to be expected.
 
 use aya_ebpf::{
     Global, btf_maps,
@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use highwater_common::{
-    config::KernelOffsets,
+    config::{KernelOffsets, TableSizes},
     cookie::Function,
     counter::Counter,
     loss::Losses,
@@ -17,9 +17,7 @@ use highwater_common::{
 };
 
 use crate::{
-    blocks::{LINES, WAYS},
-    thread::{MAX_THREADS, Thread},
-    walk::{Memory, WALK_MEMORIES},
+    blocks::WAYS, thread::Thread, walk::Memory,
 };
 
 /// Events, in program order. The user side sets the size (`--ring`).
@@ -56,7 +54,8 @@ pub static PROCESSES: HashMap<u32, TracedProcess> = HashMap::with_max_entries(MA
 
 /// Threads with their calls under way, by tid: never evicted. A thread is added at its first call and leaves as it ends.
 #[map]
-pub static THREADS: Array<Thread> = Array::with_max_entries(MAX_THREADS, 0);
+pub static THREADS: Array<Thread> =
+    Array::with_max_entries(1 << TableSizes::MOST.threads, 0);
 
 /// Counts changes of `PROCESSES`: those by the user side, which alone writes the first, and those by the kernel side.
 #[map]
@@ -64,7 +63,8 @@ pub static CHANGES: Array<u64> = Array::with_max_entries(2, 0);
 
 /// Blocks that were seen allocated: see [`crate::blocks`].
 #[map]
-pub static BLOCKS: Array<[u64; WAYS]> = Array::with_max_entries(LINES, 0);
+pub static BLOCKS: Array<[u64; WAYS]> =
+    Array::with_max_entries(1 << TableSizes::MOST.block_lines, 0);
 
 /// Identities of stacks already sent, with their check words. May forget: a definition is then sent again.
 #[map]
@@ -73,7 +73,7 @@ pub static SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(64 << 10, 0
 /// The last walks of threads, and room for those under way. Uprobe programs are preemptible, so each is taken with a busy
 /// flag.
 #[map]
-pub static WALKS: Array<Memory> = Array::with_max_entries(WALK_MEMORIES, 0);
+pub static WALKS: Array<Memory> = Array::with_max_entries(1 << TableSizes::MOST.walks, 0);
 
 /// Where the code of traced processes lies; each has a run of them, sorted.
 #[map]
@@ -114,6 +114,10 @@ pub static CALLS: PerCpuArray<u64> =
 /// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
 #[map]
 pub static SCAN: Array<u64> = Array::with_max_entries(3, 0);
+
+/// How large the tables are whose places are computed here; patched by the user side.
+#[unsafe(no_mangle)]
+pub static TABLE_SIZES: Global<TableSizes> = Global::new(TableSizes::MOST);
 
 /// Where the running kernel keeps what we read of it; patched by the user side.
 #[unsafe(no_mangle)]

@@ -12,15 +12,13 @@ use crate::{
     atomic,
     call::{Call, MAX_CALLS},
     emit::count,
-    maps::{CHANGES, PROCESSES, THREADS},
+    maps::{CHANGES, PROCESSES, TABLE_SIZES, THREADS},
 };
 
-/// Threads that can be kept.
-pub const MAX_THREADS: u32 = 32 << 10;
-/// In how many places a thread may be kept.
-const WAYS: u32 = 4;
-/// ... of as many sets. Linux numbers threads up to 32768 unless it is told otherwise: up to there each has its own place.
-const SETS: u32 = MAX_THREADS / WAYS;
+/// Binary logarithm of the places in which a thread may be kept. Linux numbers threads up to 32768 unless it is told otherwise:
+/// in a table of that size each has its own place.
+const WAYS_LOG2: u32 = 2;
+const WAYS: u32 = 1 << WAYS_LOG2;
 
 /// The thread was seen with an alternate stack that the kernel forgets while its handler runs.
 pub const THREAD_AUTODISARMS: u32 = 1;
@@ -122,9 +120,9 @@ fn find(tid: u32) -> Option<&'static mut Thread> {
 
 #[inline(always)]
 fn place(tid: u32, way: u32) -> Option<*mut Thread> {
-    const _: () = assert!(SETS.is_power_of_two() && WAYS.is_power_of_two());
-    let way = (tid / SETS + way) & (WAYS - 1);
-    THREADS.get_ptr_mut((tid & (SETS - 1)) + way * SETS)
+    let sets = (TABLE_SIZES.load().threads - WAYS_LOG2) & 31;
+    let way = ((tid >> sets) + way) & (WAYS - 1);
+    THREADS.get_ptr_mut((tid & ((1 << sets) - 1)) + (way << sets))
 }
 
 #[inline(always)]

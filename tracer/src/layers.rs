@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part, and what it may use. A part comes after those that it uses, so that there can be no circle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("units", &[]),
     ("words", &[]),
+    ("own_memory", &[]),
     ("priority", &[]),
     ("event", &[]),
     ("peak", &["event"]),
@@ -15,7 +16,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("record", &["event", "live"]),
     ("target", &["units"]),
     ("unwind", &["target"]),
-    ("probe", &["event", "priority", "target", "unwind"]),
+    (
+        "probe",
+        &["event", "own_memory", "priority", "target", "unwind"],
+    ),
     ("symbol", &["priority", "record", "target"]),
     (
         "report",
@@ -24,7 +28,16 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "session",
         &[
-            "event", "live", "priority", "probe", "record", "symbol", "target", "units", "unwind",
+            "event",
+            "live",
+            "own_memory",
+            "priority",
+            "probe",
+            "record",
+            "symbol",
+            "target",
+            "units",
+            "unwind",
             "words",
         ],
     ),

@@ -19,6 +19,8 @@ pub mod target;
 
 pub mod unwind;
 
+mod own_memory;
+
 mod priority;
 
 pub mod words;

@@ -3,12 +3,14 @@
 //! One thread runs it (the caller's, as a tokio task); the rings are emptied by `hw-drain`, names are found by
 //! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
 
+mod afford;
 mod attach;
 mod checkup;
 mod clock;
 mod code;
 mod company;
 mod epochs;
+mod first_to_die;
 mod follow;
 mod governor;
 mod heal;
@@ -45,11 +47,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub use afford::NoRoom;
 pub(crate) use attach::sites;
-pub use checkup::{CheckedTarget, Checkup, checkup};
+pub use checkup::{CheckedTarget, Checkup, checkup, sizes_for};
 pub use clock::{monotonic, wall};
 pub(crate) use company::Company;
 pub use company::{Endangered, Endangers};
+pub(crate) use first_to_die::volunteer;
 pub use heal::{Healed, sweep};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
@@ -64,6 +68,7 @@ use crate::{
         decode::{self, Change, Decoded, StackDefinition},
     },
     live::LiveSet,
+    own_memory,
     probe::{
         ProbeError,
         calibrate::CalibrationError,
@@ -71,10 +76,12 @@ use crate::{
         kernel::Kernel,
         link::LinkKind,
         sideband::Sideband,
+        sizes::{self, Sizes},
     },
     record::{Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
     target::TargetError,
+    units::size,
 };
 
 /// Batches between the draining thread and the session: what is in flight at most.
@@ -87,6 +94,11 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long a target may be gone before we stop waiting for the kernel side to say how it ended.
 const END_GRACE: Duration = Duration::from_millis(500);
+
+/// With fewer events than this in a second there is time to give memory back.
+const QUIET: u64 = 10_000;
+/// By how much kernel memory has to grow while tracing for that to be told, bytes.
+const WORTH_TELLING: u64 = 1 << 20;
 
 /// The reason of a session that a signal ended.
 const INTERRUPTED: &str = "interrupted";
@@ -130,8 +142,8 @@ pub struct Options {
     pub sample: Option<u32>,
     /// The most that the target may be slowed: 0.05 is 5 %.
     pub max_overhead: Option<f64>,
-    /// Size of the event ring, bytes.
-    pub ring_bytes: u32,
+    /// Size of the event ring, bytes; otherwise by the rate of calls.
+    pub ring_bytes: Option<u32>,
     /// A launched Python is to ask malloc for every object.
     pub python_allocators: bool,
     /// A kind of link instead of the best that works.
@@ -143,6 +155,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// The sizes of the maps for a rate of calls, if that is known.
+    fn sizes(&self, calls_per_s: Option<f64>) -> Sizes {
+        let processors = checkup::processors();
+        let samples = self.sample.is_some() || self.max_overhead.is_some();
+        match (self.ring_bytes, calls_per_s) {
+            (Some(ring), _) => Sizes::with_ring(ring, samples, processors),
+            (None, Some(rate)) => Sizes::for_rate(rate, samples, processors),
+            (None, None) => Sizes::with_ring(sizes::UNKNOWN_RING, samples, processors),
+        }
+    }
+
     /// Those that decide on what a recording holds, as it tells them.
     pub fn told(&self) -> BTreeMap<String, String> {
         let sample = self.sample.map(|exponent| (1u64 << exponent).to_string());
@@ -152,7 +175,7 @@ impl Options {
             ("aggregate", Some(self.aggregate.to_string())),
             ("children", Some(self.children.to_string())),
             ("mappings", Some(self.mappings.to_string())),
-            ("ring_bytes", Some(self.ring_bytes.to_string())),
+            ("ring_bytes", self.ring_bytes.map(|bytes| bytes.to_string())),
             ("sample_bytes", sample),
             ("max_overhead", limit),
         ];
@@ -192,6 +215,9 @@ pub enum SessionError {
     /// The cost was not accepted.
     #[error(transparent)]
     Declined(#[from] Declined),
+    /// Our memory would be missing to the target.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The command could not be launched.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -283,7 +309,7 @@ struct Session {
 pub async fn record(
     options: Options,
     output: File,
-    opening: Opening,
+    mut opening: Opening,
 ) -> Result<Outcome, SessionError> {
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
@@ -291,31 +317,41 @@ pub async fn record(
     })?;
     let company = Company::join()?;
     let sweep = heal::Sweep::start();
-    let mut kernel = Kernel::load(options.ring_bytes)?;
+    let mut kinds = HashMap::new();
+    let wanted = options.sizes(None);
+    let mut counted = None;
+    let (mut kernel, sizes) = match options.subject {
+        Subject::Running { pid } if !options.preflight.window.is_zero() => {
+            // With next to no memory: how much is called for is known once the calls were counted.
+            afford::check(wanted)?;
+            let mut counting = Kernel::load(&Sizes::COUNTING)?;
+            let found =
+                preflight::look(&mut counting, &mut kinds, &options, pid, &mut signals).await?;
+            let sizes = afford::afford(options.sizes(Some(found.calls_per_s())))?;
+            counted = Some(found);
+            (counting.resize(&sizes)?, sizes)
+        }
+        _ => {
+            let sizes = afford::afford(wanted)?;
+            (Kernel::load(&sizes)?, sizes)
+        }
+    };
+    let ring_bytes = ("ring_bytes".to_owned(), sizes.ring().to_string());
+    opening.options.extend([ring_bytes]);
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
     kernel.follow_processes()?;
     let mut rings = kernel.take_rings()?;
-    let mut kinds = HashMap::new();
     let sampling = Sampling {
         exponent: options.sample.unwrap_or(0),
         all_frees: 0,
     };
     kernel.set_sampling(sampling)?;
     let mut forecast = None;
-    if let Subject::Running { pid } = options.subject
-        && !options.preflight.window.is_zero()
-    {
-        let found = preflight::run(
-            &mut kernel,
-            &mut rings,
-            &mut kinds,
-            &options,
-            pid,
-            &mut signals,
-        )
-        .await?;
-        forecast = Some(found);
+    if let Some(counted) = counted {
+        let go_on = options.preflight.go_on;
+        forecast =
+            Some(preflight::tell(&mut kernel, &mut rings, &counted, go_on, &mut signals).await?);
     }
     let governor = match options.max_overhead {
         Some(limit) => {
@@ -402,11 +438,15 @@ pub async fn record(
         governor,
         options,
     };
+    afford::still_fits()?;
+    let memory_at_start = session.kernel.memory_bytes();
     say!(
-        "{} of kernel memory for maps and rings",
-        crate::units::size::short(session.kernel.memory_bytes())
+        "{} of kernel memory, {} of it the event ring",
+        size::short(memory_at_start),
+        size::short(u64::from(sizes.ring()))
     );
     let mut launched = session.begin(opening)?;
+    own_memory::give_back();
     let reason = session
         .run(&mut batches, &mut signals, launched.as_mut())
         .await;
@@ -416,6 +456,14 @@ pub async fn record(
         session.take(batch);
     }
     drain.join();
+    let memory = session.kernel.memory_bytes();
+    if memory > memory_at_start + WORTH_TELLING {
+        say!(
+            "{} of kernel memory in the end, {} of it unwind tables",
+            size::short(memory),
+            size::short(session.kernel.tables().bytes())
+        );
+    }
     session.finish(reason)?;
     let status = launched.and_then(|launched| launched.wait(reason != INTERRUPTED));
     Ok(Outcome { reason, status })
@@ -500,6 +548,7 @@ impl Session {
         let mut progress =
             progress::Progress::new(self.options.progress && io::stderr().is_terminal());
         let mut flushed = Instant::now();
+        let mut events_before = self.events;
         let mut interrupted = false;
         let mut marks = marks::Listener::start(&self.options.output);
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
@@ -531,6 +580,10 @@ impl Session {
                         self.flush();
                         self.fold();
                         flushed = Instant::now();
+                        if self.events - events_before < QUIET {
+                            own_memory::give_back();
+                        }
+                        events_before = self.events;
                     }
                 }
                 mark = marks.next() => self.mark(mark),

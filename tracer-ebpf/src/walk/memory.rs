@@ -14,10 +14,11 @@ use highwater_common::{
 };
 
 use super::{find::Search, python::Python};
-use crate::{atomic, maps::WALKS};
+use crate::{
+    atomic,
+    maps::{TABLE_SIZES, WALKS},
+};
 
-/// How many walks are kept: of that many threads, the last one.
-pub const WALK_MEMORIES: u32 = 128;
 /// In how many places a thread's walk may lie.
 const WAYS: u32 = 8;
 
@@ -210,9 +211,10 @@ pub fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
         reserved: 0,
     };
     let first = tid.wrapping_mul(0x9e37_79b1) >> 16;
+    let last = (1 << (TABLE_SIZES.load().walks & 31)) - 1;
     let mut vacant = None;
     for way in 0..WAYS {
-        let candidate = WALKS.get_ptr_mut((first + way) & (WALK_MEMORIES - 1))?;
+        let candidate = WALKS.get_ptr_mut((first + way) & last)?;
         let held_by = unsafe { (*candidate).owner.tid };
         if held_by == tid {
             return claim_as(candidate, &owner);
@@ -229,7 +231,7 @@ pub fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
     // Whose turn it is to be forgotten is as good as chance: the thread's number and the epoch.
     for way in 0..WAYS {
         let turn = (tid ^ process.epoch).wrapping_add(way);
-        let candidate = WALKS.get_ptr_mut((first + turn % WAYS) & (WALK_MEMORIES - 1))?;
+        let candidate = WALKS.get_ptr_mut((first + turn % WAYS) & last)?;
         if let Some(claimed) = claim_as(candidate, &owner) {
             return Some(claimed);
         }

@@ -26,7 +26,7 @@ mod step;
 mod verify;
 
 use memory::Start;
-pub use memory::{Memory, WALK_MEMORIES};
+pub use memory::Memory;
 
 use aya_ebpf::{
     bindings::pt_regs, helpers::generated::bpf_probe_read_kernel as gen_probe_read_kernel,

@@ -23,7 +23,7 @@ const WINDOW: Duration = Duration::from_secs(1);
     --json: one object, schema 1: can_trace, why_not, kernel {release, btf, lockdown, uprobe_events}, link, unfit_links \
     [{link, why}], cost_ns {counted, allocation, free}, allocator {library, build_id, functions [{function, offset, \
     emulated, past_null_check}]}, target {pid, command, seccomp, shadow_stack, leader_gone, allocations_per_s, \
-    frees_per_s, cpu_ns_per_s, slowdown}. What is not known is null."
+    frees_per_s, cpu_ns_per_s, slowdown}, kernel_memory_bytes (what this look took). What is not known is null."
 )]
 pub(super) struct Arguments {
     /// Look at this running process too, and count its calls for a second
@@ -83,6 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 /// Says what was found, and fails if something stays.
 fn heal() -> anyhow::Result<u8> {
     capability::check()?;
+    session::volunteer();
     let (looked_at, healed) = session::sweep()?;
     let mut text = String::new();
     for one in &healed {
@@ -98,6 +99,7 @@ fn heal() -> anyhow::Result<u8> {
 
 fn look(pid: Option<u32>) -> anyhow::Result<Checkup> {
     capability::check()?;
+    session::volunteer();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -160,6 +162,8 @@ fn rows_of(checkup: &Checkup, rows: &mut Vec<(String, String)>) {
         format!("{:.0} ns", cost.allocation_ns),
     );
     row("a free costs", format!("{:.0} ns", cost.free_ns));
+    let memory = crate::units::size::short(checkup.memory_bytes);
+    row("kernel memory taken now", memory);
     let Some(checked) = &checkup.target else {
         return;
     };
@@ -181,6 +185,17 @@ fn rows_of(checkup: &Checkup, rows: &mut Vec<(String, String)>) {
     let rate = checked.forecast.rate;
     row("allocations", format!("{:.0} /s", rate.allocations_per_s));
     row("frees", format!("{:.0} /s", rate.frees_per_s));
+    let rate = checked.forecast.rate.calls_per_s();
+    let sizes = session::sizes_for(rate);
+    row(
+        "record would take",
+        format!(
+            "{} of kernel memory, {} of it the event ring",
+            crate::units::size::short(sizes.bytes()),
+            crate::units::size::short(u64::from(sizes.ring())),
+        ),
+    );
+    let rate = checked.forecast.rate;
     row(
         "slowdown to expect",
         format!(
@@ -224,6 +239,7 @@ fn as_json(facts: &KernelFacts, found: &anyhow::Result<Checkup>) -> Value {
                 "past_null_check": probe.past_null_check,
             })).collect::<Vec<_>>(),
         })),
+        "kernel_memory_bytes": checkup.map(|checkup| checkup.memory_bytes),
         "target": checkup.and_then(|checkup| checkup.target.as_ref()).map(|checked| json!({
             "pid": checked.target.pid,
             "command": checked.target.command,

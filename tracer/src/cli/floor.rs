@@ -13,13 +13,11 @@ use crate::{
         kernel::Kernel,
         link::{Link, LinkKind},
         selftest::{self, Situation},
+        sizes::Sizes,
     },
     session,
     target::{Target, allocator, safety},
 };
-
-/// Smallest ring there is, bytes: nothing is ever sent.
-const RING_BYTES: u32 = 4096;
 
 /// Empty probes where `record` has its own, until Ctrl-C
 #[derive(Debug, Args)]
@@ -43,10 +41,11 @@ enum Mode {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     capability::check()?;
+    session::volunteer();
     let target = Target::open(arguments.pid)?;
     let findings = safety::examine(&target)?;
     let allocator = allocator::find(&target)?;
-    let mut kernel = Kernel::load(RING_BYTES)?;
+    let mut kernel = Kernel::load(&Sizes::COUNTING)?;
     let situation = Situation {
         leader_gone: target.leader_gone,
         seccomp: findings.seccomp,

@@ -70,9 +70,10 @@ pub(super) struct Arguments {
     /// probes are taken out
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     max_overhead: Option<f64>,
-    /// Size of the event ring in kernel memory
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring)]
-    ring: u32,
+    /// Size of the event ring in kernel memory (default: 4MiB to 64MiB by the calls that are counted before attaching, 32MiB
+    /// where none are)
+    #[arg(long, value_name = "SIZE", value_parser = parse_ring)]
+    ring: Option<u32>,
     /// Count the calls of the process for at most this long before attaching, to tell what tracing will cost; 0: do not
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_window)]
     preflight: Duration,
@@ -187,6 +188,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         check_stdout(pid.is_none())?;
     }
     capability::check()?;
+    session::volunteer();
     if redact {
         leave_out_arguments();
     }

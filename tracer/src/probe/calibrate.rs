@@ -54,7 +54,7 @@ const BARE_PAIRS: u64 = 20_000;
 const PROBED_PAIRS: u64 = 500;
 
 /// What a hit costs the process that is hit, nanoseconds of its processor time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct HitCost {
     /// A call that is only counted.
     pub counted_ns: f64,

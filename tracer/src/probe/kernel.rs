@@ -29,12 +29,13 @@ use highwater_common::{
     unwind::CodeRange,
 };
 
-use crate::event::ProcessId;
+use crate::{event::ProcessId, own_memory};
 
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
     pins::Pins,
+    sizes::Sizes,
     sys::{self, Purpose},
     tables::Tables,
 };
@@ -100,7 +101,6 @@ pub struct Kernel {
     tables: Tables,
     /// Links of tracepoints that aya does not hold.
     links: Vec<OwnedFd>,
-    memory_bytes: u64,
 }
 
 /// A tracepoint program that could not be loaded, attached or run.
@@ -112,17 +112,36 @@ fn attaching(program: &str, source: ProgramError) -> ProbeError {
 }
 
 impl Kernel {
-    /// Loads the object and its maps; no program is attached yet. `ring_bytes` is the size of the event ring, rounded
-    /// up to a power of two pages.
-    pub fn load(ring_bytes: u32) -> Result<Self, ProbeError> {
+    /// Loads the object and its maps; no program is attached yet. Rings are rounded up to a power of two pages.
+    pub fn load(sizes: &Sizes) -> Result<Self, ProbeError> {
         let types = btf::running_kernel()?;
+        // The kernel's types take megabytes, and few of them are kept.
+        own_memory::give_back();
+        Self::load_with(types, sizes)
+    }
+
+    /// Makes the maps anew, of other sizes; programs and links are gone. The place where links are pinned stays.
+    pub fn resize(mut self, sizes: &Sizes) -> Result<Self, ProbeError> {
+        let (types, pins) = (self.types.clone(), self.pins.take());
+        // Before the others are made: both at once would be more than is needed.
+        drop(self);
+        own_memory::give_back();
+        let kernel = Self::load_with(types, sizes)?;
+        Ok(Self { pins, ..kernel })
+    }
+
+    fn load_with(types: KernelTypes, sizes: &Sizes) -> Result<Self, ProbeError> {
+        let tables = sizes.tables();
         let mut loader = EbpfLoader::new();
         let log_level = log::max_level() as u8;
         let loader = loader
             .btf(None)
             .override_global("KERNEL_OFFSETS", &types.offsets, true)
-            .override_global("AYA_LOG_LEVEL", &log_level, false)
-            .map_max_entries("EVENTS", ring_bytes);
+            .override_global("TABLE_SIZES", &tables, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, false);
+        for (map, entries) in sizes.entries() {
+            loader.map_max_entries(map, entries);
+        }
         let mut ebpf = sys::aside(|| loader.load(OBJECT))?;
         let update: &mut RawTracePoint = ebpf
             .program_mut(UPDATE)
@@ -130,7 +149,6 @@ impl Kernel {
             .try_into()
             .map_err(|source| attaching(UPDATE, source))?;
         sys::aside(|| update.load()).map_err(|source| attaching(UPDATE, source))?;
-        let memory_bytes = memory_of(&ebpf);
         let table_maps = ebpf
             .map("TABLES")
             .and_then(map_fd)
@@ -140,7 +158,9 @@ impl Kernel {
                 let fd = unsafe { BorrowedFd::borrow_raw(fd) };
                 fd.try_clone_to_owned().map_err(ProbeError::Tables)
             })?;
+        own_memory::give_back();
         let (object, btf) = relocate(&ebpf)?;
+        own_memory::give_back();
         let processes = take(&mut ebpf, "PROCESSES")?;
         let changes = take(&mut ebpf, "CHANGES")?;
         let losses = take(&mut ebpf, "LOSSES")?;
@@ -186,7 +206,6 @@ impl Kernel {
             sent_code,
             tables,
             links: Vec::new(),
-            memory_bytes,
         })
     }
 
@@ -261,9 +280,12 @@ impl Kernel {
         Ok(program.test_run(run).map_err(failed)?.return_value)
     }
 
-    /// What the maps cost, bytes of kernel memory, charged to our cgroup.
+    /// What our maps, programs and unwind tables cost now, bytes of kernel memory, charged to our cgroup.
     pub fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
+        let maps_and_programs = memory_of_descriptors()
+            .inspect_err(|error| log::info!("our kernel memory is not known: {error}"))
+            .unwrap_or(0);
+        maps_and_programs + self.tables.bytes()
     }
 
     /// The rings; once.
@@ -612,19 +634,23 @@ fn map_fd(map: &Map) -> Option<RawFd> {
     }
 }
 
-/// Kernel memory of all maps, as the kernel itself states it for each descriptor.
-fn memory_of(ebpf: &Ebpf) -> u64 {
-    ebpf.maps()
-        .filter_map(|(_, map)| map_fd(map))
-        .filter_map(|fd| memlock(fd).ok())
-        .sum()
-}
-
-fn memlock(fd: RawFd) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
-    Ok(text
-        .lines()
-        .find_map(|line| line.strip_prefix("memlock:"))
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0))
+/// Kernel memory of all maps and programs that we hold, as the kernel itself states it for each descriptor; each counts once.
+fn memory_of_descriptors() -> io::Result<u64> {
+    let mut each = HashMap::new();
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        // Closed meanwhile, by another thread.
+        let Ok(text) = fs::read_to_string(entry?.path()) else {
+            continue;
+        };
+        let field = |name: &str| -> Option<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line?.trim().parse().ok()
+        };
+        let (map, program) = (field("map_id:"), field("prog_id:"));
+        // A link names its program, but holds no memory of it.
+        if let Some(bytes) = field("memlock:") {
+            each.insert((map, program), bytes);
+        }
+    }
+    Ok(each.values().sum())
 }

@@ -13,6 +13,7 @@ pub mod link;
 mod pins;
 pub mod selftest;
 pub mod sideband;
+pub mod sizes;
 pub(crate) mod sys;
 pub mod tables;
 

@@ -2,13 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Forecast, SessionError, Signals, attach, company::Company, preflight, rate::Rate};
+use super::{
+    Forecast, SessionError, Signals, afford, attach, company::Company, preflight, rate::Rate,
+};
 use crate::{
     probe::{
         calibrate::{self, HitCost},
         kernel::Kernel,
         link::LinkKind,
         selftest::{self, Situation},
+        sizes::Sizes,
     },
     target::{
         Target, TargetError,
@@ -17,7 +20,7 @@ use crate::{
     },
 };
 
-/// Kernel memory for the event ring of a checkup: the child's events are few.
+/// The event ring of a checkup, bytes: the child's events are few.
 const RING_BYTES: u32 = 1 << 20;
 
 /// What was found.
@@ -31,6 +34,8 @@ pub struct Checkup {
     pub cost: HitCost,
     /// Where probes would go: into the process's allocator, or this machine's own.
     pub allocator: Allocator,
+    /// Kernel memory that this took, bytes.
+    pub memory_bytes: u64,
     /// The process that was asked for.
     pub target: Option<CheckedTarget>,
 }
@@ -46,6 +51,16 @@ pub struct CheckedTarget {
     pub forecast: Forecast,
 }
 
+/// What a recording would take for a rate of calls, where nothing else is asked for.
+pub fn sizes_for(calls_per_s: f64) -> Sizes {
+    Sizes::for_rate(calls_per_s, false, processors())
+}
+
+/// Processors of this machine that we may use.
+pub(super) fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+}
+
 /// Looks at this machine and, if asked, at a process, whose calls are counted for at most `window`.
 ///
 /// # Errors
@@ -58,7 +73,8 @@ pub async fn checkup(pid: Option<u32>, window: Duration) -> Result<Checkup, Sess
     })?;
     let _company = Company::join()?;
     let examined = pid.map(attach::examine).transpose()?;
-    let mut kernel = Kernel::load(RING_BYTES)?;
+    let sizes = afford::afford(Sizes::with_ring(RING_BYTES, false, processors()))?;
+    let mut kernel = Kernel::load(&sizes)?;
     // The end of the child on which costs are measured is to be heard of.
     kernel.follow_processes()?;
     let mut rings = kernel.take_rings()?;
@@ -98,6 +114,7 @@ pub async fn checkup(pid: Option<u32>, window: Duration) -> Result<Checkup, Sess
         unfit,
         cost,
         allocator,
+        memory_bytes: kernel.memory_bytes(),
         target,
     })
 }

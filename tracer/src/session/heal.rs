@@ -14,6 +14,7 @@ use crate::{
         ProbeError,
         kernel::Kernel,
         link::{Link, LinkKind, Site},
+        sizes::Sizes,
     },
     target::{
         leftover::{self, Leftover},
@@ -22,8 +23,6 @@ use crate::{
     words::say,
 };
 
-/// Size of the event ring of a sweep, bytes: nothing is ever sent.
-const RING_BYTES: u32 = 4096;
 /// The kernel takes a probe out within some 100 ms.
 const OUT_WITHIN: Duration = Duration::from_secs(2);
 /// ... so that it is looked at again after this.
@@ -146,7 +145,7 @@ impl Healed {
 /// The BPF programs cannot be loaded.
 pub fn sweep() -> Result<(usize, Vec<Healed>), SessionError> {
     let _company = Company::join()?;
-    let mut kernel = Kernel::load(RING_BYTES)?;
+    let mut kernel = Kernel::load(&Sizes::COUNTING)?;
     let (looked_at, found) = leftover::find();
     Ok((looked_at, heal(&mut kernel, found)))
 }

@@ -23,6 +23,7 @@ use std::{
 
 use thiserror::Error;
 
+use super::first_to_die;
 use crate::target::launch;
 use crate::words::say;
 
@@ -111,6 +112,9 @@ impl Launched {
         let (connection, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new("/proc/self/exe");
         child.arg(VERB).arg(theirs.as_raw_fd().to_string());
+        child.arg(
+            first_to_die::original().map_or_else(|| "-".to_owned(), |value| value.to_string()),
+        );
         match Identity::invoking() {
             Some(identity) => {
                 child
@@ -261,13 +265,13 @@ fn home_of(uid: u32) -> Option<OsString> {
     })
 }
 
-/// What the child does: `__launch FD UID GID NAME PROGRAM ARG0 ARGS…`. Returns the status of a failure.
+/// What the child does: `__launch FD OOM_SCORE_ADJ UID GID NAME PROGRAM ARG0 ARGS…`. Returns the status of a failure.
 pub fn become_command(arguments: &[OsString]) -> u8 {
     let text = |index: usize| arguments.get(index).and_then(|argument| argument.to_str());
     let (Some(fd), Some(program), Some(arg0)) = (
         text(0).and_then(|fd| fd.parse::<i32>().ok()),
-        arguments.get(4),
         arguments.get(5),
+        arguments.get(6),
     ) else {
         return 125;
     };
@@ -278,10 +282,19 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
         return 125;
     }
     drop(parent);
-    let identity = text(1)
+    // Before the rights for it are given up.
+    if let Some(original) = text(1).and_then(|value| value.parse().ok())
+        && let Err(error) = first_to_die::restore(original)
+    {
+        eprintln!(
+            "highwater: {} is killed first where memory runs out, as the recorder is: its oom_score_adj cannot be set to {original}: {error}",
+            program.display()
+        );
+    }
+    let identity = text(2)
         .and_then(|uid| uid.parse().ok())
-        .zip(text(2).and_then(|gid| gid.parse().ok()))
-        .zip(text(3));
+        .zip(text(3).and_then(|gid| gid.parse().ok()))
+        .zip(text(4));
     if let Some(((uid, gid), name)) = identity
         && let Err(error) = become_user(uid, gid, name)
     {
@@ -290,7 +303,7 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
     }
     let error = Command::new(program)
         .arg0(arg0)
-        .args(&arguments[6..])
+        .args(&arguments[7..])
         .exec();
     say!("cannot run {}: {error}", program.display());
     if error.kind() == io::ErrorKind::NotFound {

@@ -99,18 +99,31 @@ pub(super) fn cost(
     Ok(calibrate::measure(kernel, kind, rings)?)
 }
 
-/// Looks, says, and asks where that is called for.
-pub(super) async fn run(
+/// What was counted, and of whom.
+pub(super) struct Looked {
+    pid: u32,
+    kind: LinkKind,
+    descendants: usize,
+    counted: Counted,
+}
+
+impl Looked {
+    /// All calls of the allocator.
+    pub(super) fn calls_per_s(&self) -> f64 {
+        Rate::of(&self.counted, &HitCost::default()).calls_per_s()
+    }
+}
+
+/// Counts what a process and its descendants call.
+pub(super) async fn look(
     kernel: &mut Kernel,
-    rings: &mut Rings,
     kinds: &mut HashMap<Situation, LinkKind>,
     options: &Options,
     pid: u32,
     signals: &mut Signals,
-) -> Result<Forecast, SessionError> {
+) -> Result<Looked, SessionError> {
     let (target, findings) = attach::settled(|| attach::examine(pid))?;
     let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
-    let cost = calibrate::measure(kernel, kind, rings)?;
     let mut targets = vec![(target, kind)];
     if options.children {
         for child in target::descendants(pid) {
@@ -123,13 +136,30 @@ pub(super) async fn run(
         }
     }
     let counted = count(kernel, &targets, options.preflight.window, signals).await?;
+    Ok(Looked {
+        pid,
+        kind,
+        descendants: targets.len() - 1,
+        counted,
+    })
+}
+
+/// Measures what a hit costs, says what tracing will cost, and asks where that is called for.
+pub(super) async fn tell(
+    kernel: &mut Kernel,
+    rings: &mut Rings,
+    looked: &Looked,
+    go_on: bool,
+    signals: &mut Signals,
+) -> Result<Forecast, SessionError> {
+    let cost = calibrate::measure(kernel, looked.kind, rings)?;
     let forecast = Forecast {
         cost,
-        rate: Rate::of(&counted, &cost),
+        rate: Rate::of(&looked.counted, &cost),
     };
-    say!("{}", told(&forecast, pid, targets.len() - 1));
+    say!("{}", told(&forecast, looked.pid, looked.descendants));
     if forecast.slowdown() > ASK_ABOVE {
-        consent(options.preflight.go_on, signals).await?;
+        consent(go_on, signals).await?;
     }
     Ok(forecast)
 }

@@ -10,11 +10,11 @@ use std::{
 use super::{Target, TargetError, error::Privilege, procfs};
 
 /// Longest `/proc/PID/cgroup` that we read, bytes.
-const CGROUP_LIMIT: u64 = 1 << 20;
+pub(super) const CGROUP_LIMIT: u64 = 1 << 20;
 /// Longest `mountinfo` that we read, bytes: hosts of many containers have thousands of lines.
-const MOUNTS_LIMIT: u64 = 16 << 20;
+pub(super) const MOUNTS_LIMIT: u64 = 16 << 20;
 /// cgroup v1 writes "no limit" as the largest number of pages that it can count.
-const NO_LIMIT: u64 = 1 << 62;
+pub(super) const NO_LIMIT: u64 = 1 << 62;
 
 /// Which of the two interfaces a cgroup has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Names {
 }
 
 /// `max` and the largest number that v1 writes are no limit.
-fn parse_limit(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_limit(text: &[u8]) -> Option<u64> {
     procfs::parse_number(text).filter(|&limit| limit < NO_LIMIT)
 }
 
@@ -151,14 +151,14 @@ fn read_small(file: &File) -> Option<Vec<u8>> {
 
 /// A cgroup that a process is in.
 #[derive(Debug, PartialEq, Eq)]
-struct Membership {
-    version: Version,
-    path: PathBuf,
+pub(super) struct Membership {
+    pub(super) version: Version,
+    pub(super) path: PathBuf,
 }
 
 /// Parses `/proc/PID/cgroup` (`cgroups(7)`): lines `id:controllers:path`. The hierarchy that has the memory controller
 /// comes first: v1's, if it is there.
-fn parse_memberships(text: &[u8]) -> Vec<Membership> {
+pub(super) fn parse_memberships(text: &[u8]) -> Vec<Membership> {
     let mut found: Vec<Membership> = text
         .split(|&byte| byte == b'\n')
         .filter_map(|line| {
@@ -188,15 +188,15 @@ fn parse_memberships(text: &[u8]) -> Vec<Membership> {
 
 /// A place where a hierarchy that can have the memory controller is mounted.
 #[derive(Debug, PartialEq, Eq)]
-struct CgroupMount {
-    version: Version,
+pub(super) struct CgroupMount {
+    pub(super) version: Version,
     /// The cgroup that is mounted there.
-    root: PathBuf,
-    point: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) point: PathBuf,
 }
 
 /// Parses `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`), the widest view first.
-fn parse_mounts(text: &[u8]) -> Vec<CgroupMount> {
+pub(super) fn parse_mounts(text: &[u8]) -> Vec<CgroupMount> {
     let mut mounts: Vec<_> = text
         .split(|&byte| byte == b'\n')
         .filter_map(parse_mount)

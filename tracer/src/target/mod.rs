@@ -21,6 +21,7 @@ pub mod probed_code;
 pub mod process;
 mod procfs;
 mod refusal;
+pub mod room;
 pub mod safety;
 mod thunk;
 pub mod vdso;

@@ -90,8 +90,13 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
     let mut said = Sentences::default();
     let lost = lost_allocations.saturating_add(*lost_frees);
     let off = how_far_off(profile, lost);
+    let larger = larger_ring(profile);
+    let more = match larger.as_str() {
+        "" => "",
+        _ => " (more are kept with --ring 64MiB)",
+    };
     let lost_in_words = format!(
-        "lost ({} and {}): the ring was full{off}",
+        "lost ({} and {}): the ring was full{larger}{off}",
         counted(*lost_allocations, "allocation", "allocations"),
         counted(*lost_frees, "free", "frees")
     );
@@ -107,13 +112,15 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         *lost_process_events,
         "fork, exec or exit was",
         "forks, execs and exits were",
-        "lost: the ring was full; a process may be missing, or count after its end",
+        &format!(
+            "lost: the ring was full{larger}; a process may be missing, or count after its end"
+        ),
     );
     said.warn(
         *threads_full,
         "call was",
         "calls were",
-        "not followed: too many threads were in the allocator at once",
+        &format!("not followed: too many threads were in the allocator at once{more}"),
     );
     said.warn(
         *calls_too_deep,
@@ -213,7 +220,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         *lost_stacks,
         "stack was",
         "stacks were",
-        "lost once, as the ring was full: sent again at the next use",
+        &format!("lost once, as the ring was full{larger}: sent again at the next use"),
     );
     said.note(
         *stack_collisions,
@@ -306,6 +313,19 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
             .map(|note| (Style::Plain, printable(note).into_owned())),
     );
     said.0
+}
+
+/// The option that makes this loss less likely: tables grow with the ring, up to this size.
+fn larger_ring(profile: &Profile) -> String {
+    /// What a program that does nothing but allocate needs.
+    const ENOUGH: u64 = 64 << 20;
+    let ring = profile.opening.options.get("ring_bytes");
+    match ring.and_then(|bytes| bytes.parse::<u64>().ok()) {
+        Some(ring) if ring < ENOUGH => {
+            format!(" (it had {}; larger: --ring 64MiB)", size::short(ring))
+        }
+        _ => String::new(),
+    }
 }
 
 /// By how much what is reported as live may be off: upwards by blocks whose allocation was lost, downwards by those whose free

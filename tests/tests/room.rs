@@ -1,0 +1,157 @@
+//! What the recorder takes is charged to its cgroup: a target that shares it must not be killed for that.
+
+use std::{fs, process::Command};
+
+use highwater_tests::{
+    MemoryCgroup, Outcome, Recorder, Report, Victim, alone, eventually, highwater, privileged, run,
+    scratch, victim_program,
+};
+
+/// The limit of the cgroup that target and recorder share, bytes.
+const LIMIT: u64 = 512 << 20;
+
+/// A cgroup with that limit, or `None` where none can be made, which is said.
+fn cgroup(limit: u64) -> Option<MemoryCgroup> {
+    MemoryCgroup::with_limit(limit)
+        .inspect_err(|reason| eprintln!("skipped: {reason}"))
+        .ok()
+}
+
+/// A victim in a cgroup that fills so many million bytes of it.
+fn resident(cgroup: &MemoryCgroup, megabytes: u32) -> Victim {
+    let mut victim = Victim::start("resident");
+    cgroup.add(victim.pid());
+    victim.tell(&format!("fill {megabytes}"));
+    victim
+}
+
+/// The recorder traced, or refused in a sentence that names the room and where to go.
+#[track_caller]
+fn assert_traced_or_refused(outcome: &Outcome, what: &str, refusal: i32) -> bool {
+    if outcome.status.success() {
+        return true;
+    }
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(outcome.code(), refusal, "{what}: {outcome:#?}");
+    for words in [
+        "left of 512.0 MiB",
+        "at least",
+        "systemd-run --scope",
+        "cgroup.procs",
+    ] {
+        assert!(said.contains(words), "{what}: no {words:?} in {outcome:#?}");
+    }
+    false
+}
+
+#[test]
+fn a_target_in_the_recorders_own_cgroup_is_traced_or_left_alone_but_never_killed() {
+    privileged!();
+    let _alone = alone();
+    let Some(cgroup) = cgroup(LIMIT) else { return };
+    let directory = scratch();
+    let mut verdicts = Vec::new();
+    for megabytes in [250, 350, 450] {
+        let mut victim = resident(&cgroup, megabytes);
+        let file = directory.path().join(format!("{megabytes}.hwm"));
+        let options = ["--duration", "500ms", "--preflight", "100ms"];
+        let mut record = Recorder::command(victim.pid(), &file, &options);
+        let outcome = run(&mut cgroup.run(&record));
+        verdicts.push(assert_traced_or_refused(&outcome, "record", 1));
+        victim.tell("fill 1");
+
+        record = Recorder::command(victim.pid(), &directory.path().join("small"), &options);
+        let outcome = run(cgroup.run(&record).args(["--ring", "1MiB"]));
+        assert_traced_or_refused(&outcome, "record --ring 1MiB", 1);
+        // There is a file only if it was traced.
+        let _ = fs::remove_file(directory.path().join("small"));
+        victim.tell("fill 1");
+
+        let mut doctor = highwater();
+        doctor.args(["doctor", "-p", &victim.pid().to_string()]);
+        assert_traced_or_refused(&run(&mut cgroup.run(&doctor)), "doctor", 1);
+        victim.tell("fill 1");
+
+        let mut check = highwater();
+        check
+            .args(["check", "--max-peak", "100MiB", "--"])
+            .arg(victim_program("resident"));
+        assert_traced_or_refused(&run(&mut cgroup.run(&check)), "check", 125);
+        victim.tell("fill 1");
+        assert_eq!(cgroup.oom_kills(), 0, "beside {megabytes} MB");
+        victim.quit();
+    }
+    // Where between the two the room ends depends on the kernel.
+    assert!(verdicts[0] && !verdicts[2], "traced: {verdicts:?}");
+}
+
+#[test]
+fn an_idle_target_costs_little_and_what_is_told_is_what_was_charged() {
+    privileged!();
+    let Some(cgroup) = cgroup(4 << 30) else {
+        return;
+    };
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let victim = Victim::start("steady");
+    let command = Recorder::command(victim.pid(), &file, &["--preflight", "100ms"]);
+    let mut recorder = Recorder::start_command(&file, &mut cgroup.run(&command));
+    let line = recorder.await_words("of kernel memory, 4.0 MiB of it the event ring");
+    let told: f64 = line
+        .split(' ')
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no number of MiB: {line}"));
+    recorder.await_words("highwater: tracing ");
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    // What was taken for verifying our programs, and to build the tables, is given back within a second or two.
+    eventually(
+        "the kernel is charged what was told, and at most 40 MiB",
+        || {
+            let charged = mebibytes(cgroup.kernel_charge());
+            told <= charged && charged <= told + 10.0 && charged <= 40.0
+        },
+    );
+    let resident = || -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", recorder.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line?.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    eventually("at most 60 MB of the recorder are resident", || {
+        resident().is_some_and(|kilobytes| kilobytes * 1024 <= 60_000_000)
+    });
+    recorder.interrupt();
+    victim.quit();
+}
+
+#[test]
+fn the_recorder_is_killed_before_others_and_a_launched_command_is_as_it_would_be_without_it() {
+    privileged!();
+    let score = |pid: u32| {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        fs::read_to_string(path).expect("it runs").trim().to_owned()
+    };
+    let directory = scratch();
+    let victim = Victim::start("steady");
+    let file = directory.path().join("attached.hwm");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    assert_eq!(score(recorder.pid()), "1000");
+    assert_ne!(score(victim.pid()), "1000");
+    recorder.interrupt();
+    victim.quit();
+
+    let file = directory.path().join("launched.hwm");
+    let outcome = run(Command::new("sh")
+        .args([
+            "-c",
+            "echo 123 > /proc/self/oom_score_adj && exec \"$@\"",
+            "sh",
+        ])
+        .arg(highwater().get_program())
+        .args(["record", "-o"])
+        .arg(&file)
+        .args(["--", "cat", "/proc/self/oom_score_adj"]));
+    outcome.assert_says(0, &[]);
+    assert_eq!(outcome.stdout.trim(), "123", "{outcome:#?}");
+    assert!(Report::of(&file).is_complete());
+}

@@ -8,6 +8,7 @@ mod checkup;
 mod clock;
 mod code;
 mod company;
+mod descriptors;
 mod epochs;
 mod follow;
 mod governor;
@@ -16,12 +17,14 @@ mod life;
 pub mod marks;
 mod memory;
 mod ordinals;
+mod pause;
 mod preflight;
 mod progress;
 mod python;
 mod quality;
 pub mod rate;
 mod recording;
+mod signals;
 mod stacks;
 mod threads;
 mod unwind;
@@ -37,7 +40,6 @@ use std::{
 use highwater_common::{event::RawEvent, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
@@ -52,6 +54,7 @@ pub use preflight::{Declined, Forecast, Preflight};
 
 use governor::{Governor, ProcessorTime};
 use recording::Recording;
+use signals::{Asked, Signals};
 
 use crate::{
     event::{
@@ -191,8 +194,8 @@ pub enum SessionError {
     Launch(#[from] LaunchError),
     /// The recording could not be written.
     #[error(
-        "cannot write the recording {}: {source}\nthe probes are out and the target runs on; what was written before is readable: highwater report {}",
-        path.display(), path.display()
+        "cannot write the recording {}: {source}\nthe probes are out and the target runs on",
+        path.display()
     )]
     Write {
         /// Where.
@@ -278,6 +281,7 @@ pub async fn record(
     output: File,
     opening: Opening,
 ) -> Result<Outcome, SessionError> {
+    descriptors::raise();
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
         source,
@@ -402,6 +406,8 @@ pub async fn record(
         .run(&mut batches, &mut signals, launched.as_mut())
         .await;
     session.let_go();
+    // From here on there is nothing to take out: a second Ctrl-C ends us at once.
+    signals::restore();
     drain.stop();
     while let Some(batch) = batches.recv().await {
         session.take(batch);
@@ -410,31 +416,6 @@ pub async fn record(
     session.finish(reason)?;
     let status = launched.and_then(|launched| launched.wait(reason != INTERRUPTED));
     Ok(Outcome { reason, status })
-}
-
-/// Signals that end or steer a session.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-        }
-    }
 }
 
 impl Session {
@@ -484,7 +465,8 @@ impl Session {
         let deadline = self
             .options
             .duration
-            .map(|duration| Instant::now() + duration);
+            // Beyond what the clock can hold, there is no end.
+            .and_then(|duration| Instant::now().checked_add(duration));
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut progress =
@@ -492,6 +474,7 @@ impl Session {
         let mut flushed = Instant::now();
         let mut interrupted = false;
         let mut marks = marks::Listener::start(&self.options.output);
+        marks.know_processes(self.processes.keys().copied());
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
         let new_code = self
             .sideband
@@ -516,6 +499,9 @@ impl Session {
                     progress.draw(self);
                     if flushed.elapsed() > Duration::from_secs(1) {
                         self.name_young_threads();
+                        marks.know_processes(self.processes.keys().copied());
+                        (self.quality.refused_connections, self.quality.refused_marks) =
+                            marks.refused();
                         self.flush();
                         self.fold();
                         flushed = Instant::now();
@@ -530,16 +516,29 @@ impl Session {
                     progress.end();
                     return "duration";
                 }
-                number = signals.next() => match launched.as_mut() {
+                asked = signals.next() => match (asked, launched.as_mut()) {
                     // The command decides what the signal means; a second one is for us.
-                    Some(launched) if !interrupted => {
+                    (Asked::End(number), Some(launched)) if !interrupted => {
                         interrupted = true;
                         launched.forward(number);
                     }
-                    _ => {
+                    (Asked::End(_), _) => {
                         progress.end();
                         return INTERRUPTED;
                     }
+                    (Asked::Stop, launched) => {
+                        progress.end();
+                        if let Some(launched) = &launched {
+                            launched.forward(libc::SIGTSTP);
+                        }
+                        self.pause(batches).await;
+                        if let Some(launched) = &launched {
+                            launched.forward(libc::SIGCONT);
+                        }
+                    }
+                    (Asked::Tell(number), Some(launched)) => launched.forward(number),
+                    (Asked::Tell(libc::SIGUSR1), None) => progress.say(self),
+                    (Asked::Tell(_), None) => {}
                 },
             }
             if let Some(reason) = self.root_ended {
@@ -767,6 +766,7 @@ impl Session {
         if self.recording.is_folded() {
             self.recording.fold(&mut self.live, self.seen, true);
         }
+        self.quality.dropped_marks = self.named.dropped();
         let losses = self.losses();
         let quality = self.quality.sum(
             &self.kernel,

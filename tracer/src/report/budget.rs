@@ -65,6 +65,8 @@ pub struct Figures {
     pub stops_early: bool,
     /// Not all spans were looked at.
     pub overlooks: bool,
+    /// The probes were out for some time.
+    pub paused: bool,
     /// The most that was held, bytes.
     pub peak: Known,
     /// What was live at the end, bytes.
@@ -95,7 +97,11 @@ impl Figures {
         };
         let more = profile.live_may_be_more_bytes();
         let less = profile.live_may_be_less_bytes();
-        let all_seen = !stops_early && !overlooks;
+        // While the probes were out, anything may have been allocated, or freed of what counts as live.
+        let paused = !profile.quality.pauses.is_empty();
+        let overlooks = overlooks || profile.spans.is_some() && profile.quality.dropped_marks > 0;
+        let all_seen = !stops_early && !overlooks && !paused;
+        let less = if paused { u64::MAX } else { less };
         let known = |is: u64, more: u64, less: u64| Known {
             is,
             least: is.saturating_sub(less),
@@ -106,6 +112,7 @@ impl Figures {
         Self {
             stops_early,
             overlooks,
+            paused,
             peak: known(peak, more, less),
             end: known(end, more, if has_end { less } else { u64::MAX }),
             allocations: known(allocations, profile.quality.lost_allocations, 0),

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Forecast, SessionError, Signals, attach, company::Company, preflight, rate::Rate};
+use super::{
+    Forecast, SessionError, attach, company::Company, descriptors, preflight, rate::Rate,
+    signals::Signals,
+};
 use crate::{
     probe::{
         calibrate::{self, HitCost},
@@ -52,6 +55,7 @@ pub struct CheckedTarget {
 ///
 /// What would keep a session from tracing.
 pub async fn checkup(pid: Option<u32>, window: Duration) -> Result<Checkup, SessionError> {
+    descriptors::raise();
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
         source,

@@ -163,7 +163,7 @@ pub(super) async fn count(
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = signals.next() => return Err(Declined::Interrupted.into()),
+            () = signals.next_end() => return Err(Declined::Interrupted.into()),
         }
         let (allocations, frees, cpu_ns, at) = now(kernel);
         let counted = Counted {
@@ -254,7 +254,7 @@ async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = signals.next() => {
+            () = signals.next_end() => {
                 eprintln!();
                 return Err(Declined::Interrupted);
             }

@@ -2,10 +2,12 @@
 
 use highwater_common::counter::Counter;
 
+use std::collections::HashSet;
+
 use super::stacks::Stacks;
 use crate::{
     probe::kernel::Kernel,
-    record::{ProcessLosses, PythonQuality, Quality},
+    record::{Pause, ProcessLosses, PythonQuality, Quality},
     symbol::SymbolCounters,
 };
 
@@ -15,21 +17,44 @@ pub(super) struct Tally {
     pub(super) malformed_events: u64,
     /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
-    pub(super) notes: Vec<String>,
+    /// Marks of targets beyond what each may make.
+    pub(super) dropped_marks: u64,
+    /// The same, of users.
+    pub(super) refused_marks: u64,
+    /// Connections for marks that were closed unanswered.
+    pub(super) refused_connections: u64,
+    /// When the probes were out.
+    pub(super) pauses: Vec<Pause>,
+    notes: Vec<String>,
+    /// The same: a target may give cause for many.
+    noted: HashSet<String>,
+    /// Notes beyond the most that are kept.
+    more_notes: u64,
 }
+
+/// Notes that are kept.
+const MOST_NOTES: usize = 256;
 
 impl Tally {
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
-        log::warn!("{note}");
-        self.remark(note);
+        if self.remark(note.clone()) {
+            log::warn!("{note}");
+        }
     }
 
-    /// The same, where it does not matter enough to say it while tracing.
-    pub(super) fn remark(&mut self, note: String) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
+    /// The same, where it does not matter enough to say it while tracing. Whether it is new, and there was room for it.
+    pub(super) fn remark(&mut self, note: String) -> bool {
+        if self.noted.contains(&note) {
+            return false;
         }
+        if self.notes.len() >= MOST_NOTES {
+            self.more_notes += 1;
+            return false;
+        }
+        self.noted.insert(note.clone());
+        self.notes.push(note);
+        true
     }
 
     /// Says what kept names from being found.
@@ -87,9 +112,20 @@ impl Tally {
         let Self {
             malformed_events,
             unfollowed_children,
+            dropped_marks,
+            refused_marks,
+            refused_connections,
+            pauses,
             notes,
+            noted: _,
+            more_notes,
         } = self;
         let mut notes = notes.clone();
+        if *more_notes > 0 {
+            notes.push(format!(
+                "{more_notes} more notes such as these were left out"
+            ));
+        }
         if folded_frames > 0 {
             notes.push(format!(
                 "{folded_frames} code locations beyond the most that are told apart were folded into one per file"
@@ -118,6 +154,9 @@ impl Tally {
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
+            dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks + refused_marks,
+            refused_mark_connections: *refused_connections,
+            pauses: pauses.clone(),
             python: PythonQuality {
                 state_unknown: kernel.counter(Counter::PythonStateUnknown),
                 unreadable: kernel.counter(Counter::PythonUnreadable),

@@ -3,12 +3,21 @@
 //! One thread runs it (the caller's, as a tokio task); the rings are emptied by `hw-drain`, names are found by
 //! `hw-symbol`. The order of a recording is made here: processes before their events, definitions before their use.
 
+/// Says something on standard error, as `eprintln` does. Nobody may be listening there (`2>&1 | head -1`), which must not end a
+/// session with its probes in.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod attach;
 mod checkup;
 mod clock;
 mod code;
 mod company;
-mod descriptors;
+pub(crate) mod descriptors;
 mod epochs;
 mod follow;
 mod governor;
@@ -397,15 +406,18 @@ pub async fn record(
         governor,
         options,
     };
-    eprintln!(
+    say!(
         "highwater: {} of kernel memory for maps and rings",
         crate::report::size::short(session.kernel.memory_bytes())
     );
     let mut launched = session.begin(opening)?;
+    let mut marks = marks::Listener::start(&session.options.output);
     let reason = session
-        .run(&mut batches, &mut signals, launched.as_mut())
+        .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;
     session.let_go();
+    session.quality.refuse_marks(marks.refused());
+    drop(marks);
     // From here on there is nothing to take out: a second Ctrl-C ends us at once.
     signals::restore();
     drain.stop();
@@ -460,6 +472,7 @@ impl Session {
         &mut self,
         batches: &mut mpsc::Receiver<Batch>,
         signals: &mut Signals,
+        marks: &mut marks::Listener,
         mut launched: Option<&mut launch::Launched>,
     ) -> &'static str {
         let deadline = self
@@ -473,7 +486,6 @@ impl Session {
             progress::Progress::new(self.options.progress && io::stderr().is_terminal());
         let mut flushed = Instant::now();
         let mut interrupted = false;
-        let mut marks = marks::Listener::start(&self.options.output);
         marks.know_processes(self.processes.keys().copied());
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
         let new_code = self
@@ -500,8 +512,6 @@ impl Session {
                     if flushed.elapsed() > Duration::from_secs(1) {
                         self.name_young_threads();
                         marks.know_processes(self.processes.keys().copied());
-                        (self.quality.refused_connections, self.quality.refused_marks) =
-                            marks.refused();
                         self.flush();
                         self.fold();
                         flushed = Instant::now();
@@ -762,11 +772,18 @@ impl Session {
             }
             self.quality.note_symbols(&counters);
         }
+        if self.modules.beyond_limit > 0 {
+            self.quality.note(format!(
+                "{} mapped files were not opened, so that their functions have no names: {}",
+                self.modules.beyond_limit,
+                descriptors::advice()
+            ));
+        }
         self.note_tables();
         if self.recording.is_folded() {
             self.recording.fold(&mut self.live, self.seen, true);
         }
-        self.quality.dropped_marks = self.named.dropped();
+        self.quality.drop_marks(self.named.dropped());
         let losses = self.losses();
         let quality = self.quality.sum(
             &self.kernel,

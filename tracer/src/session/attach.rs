@@ -153,7 +153,7 @@ impl Session {
             1 => " and 1 descendant".to_owned(),
             n => format!(" and {n} descendants"),
         };
-        eprintln!("highwater: tracing {pid} ({command}){descendants}");
+        say!("highwater: tracing {pid} ({command}){descendants}");
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Session,
+    Session, descriptors,
     follow::Followed,
     python::Pythons,
     unwind::{self, Code, Unwinding},
@@ -32,6 +32,8 @@ pub(super) struct Modules {
     known: HashMap<(u32, u32, u64, String), Option<ModuleIndex>>,
     /// What is in no file, of each process: the same address means something else in another one.
     anonymous: HashMap<ProcessId, ModuleIndex>,
+    /// Mapped files that could not be opened because we have as many open as we may.
+    pub(super) beyond_limit: u64,
     count: u32,
 }
 
@@ -70,6 +72,7 @@ impl Modules {
                 }
                 Err(error) => {
                     log::debug!("no names for {}: {error}", path.display());
+                    self.beyond_limit += u64::from(descriptors::are_used_up(&error));
                     (None, None)
                 }
             },

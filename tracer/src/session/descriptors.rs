@@ -39,3 +39,46 @@ pub(super) fn raise() {
 pub(super) fn before() -> Rlimit {
     *BEFORE.get_or_init(|| getrlimit(Resource::Nofile))
 }
+
+/// Whether something failed because as many files are open as may be.
+pub(crate) fn are_used_up(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error)
+            .or_else(|| {
+                cause
+                    .downcast_ref::<rustix::io::Errno>()
+                    .map(|it| it.raw_os_error())
+            })
+            .is_some_and(|number| number == libc::EMFILE || number == libc::ENFILE)
+    })
+}
+
+/// What to do about it, with the limit as it is.
+pub(crate) fn advice() -> String {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+    format!(
+        "the limit of open files is {limit}: raise it (`ulimit -n`, or LimitNOFILE= of the unit)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::TargetError;
+
+    #[test]
+    fn a_cause_is_found_below_others() {
+        let source = std::io::Error::from_raw_os_error(libc::EMFILE);
+        let error = TargetError::Read {
+            path: "/lib/x".into(),
+            source,
+        };
+        assert!(are_used_up(&error));
+        let source = std::io::Error::from_raw_os_error(libc::ENOENT);
+        assert!(!are_used_up(&source));
+    }
+}

@@ -108,7 +108,7 @@ impl Session {
             self.introduce(&new, at, origin, 0);
         }
         if tgid == self.root && was_held {
-            eprintln!("highwater: tracing {tgid} ({})", new.target.command);
+            say!("highwater: tracing {tgid} ({})", new.target.command);
         }
         self.processes.insert(tgid, new);
         self.sample(tgid);

@@ -34,8 +34,16 @@ impl Session {
         // SAFETY: it stops this process, and returns when that goes on.
         unsafe { libc::raise(libc::SIGSTOP) };
         // What the processes have become comes first: which of them there are, and which programs they run.
+        let on = clock::monotonic();
         while let Ok(Some(batch)) = tokio::time::timeout(QUIET, batches.recv()).await {
+            let last = batch
+                .events
+                .last()
+                .map_or(Nanos(0), |event| Nanos(event.at_ns));
             self.take(batch);
+            if last > on {
+                break;
+            }
         }
         self.put_probes_in(&paused);
         self.write_down(from);

@@ -121,7 +121,7 @@ pub(super) async fn run(
         cost,
         rate: Rate::of(&counted, &cost),
     };
-    eprintln!("highwater: {}", told(&forecast, pid, targets.len() - 1));
+    say!("highwater: {}", told(&forecast, pid, targets.len() - 1));
     if forecast.slowdown() > ASK_ABOVE {
         consent(options.preflight.go_on, signals).await?;
     }
@@ -223,11 +223,11 @@ pub(crate) fn percent(share: f64) -> String {
 /// Asks on a terminal, unless that has been answered already; elsewhere says that we go on.
 async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
     if go_on {
-        eprintln!("highwater: going on, as --yes says");
+        say!("highwater: going on, as --yes says");
         return Ok(());
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        eprintln!(
+        say!(
             "highwater: going on, for there is no terminal to ask on; --sample 512KiB would cost it less"
         );
         return Ok(());
@@ -255,7 +255,7 @@ async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = signals.next_end() => {
-                eprintln!();
+                say!();
                 return Err(Declined::Interrupted);
             }
         }

@@ -17,12 +17,10 @@ pub(super) struct Tally {
     pub(super) malformed_events: u64,
     /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
-    /// Marks of targets beyond what each may make.
-    pub(super) dropped_marks: u64,
-    /// The same, of users.
-    pub(super) refused_marks: u64,
+    /// Marks beyond what each target and user may make.
+    dropped_marks: u64,
     /// Connections for marks that were closed unanswered.
-    pub(super) refused_connections: u64,
+    refused_connections: u64,
     /// When the probes were out.
     pub(super) pauses: Vec<Pause>,
     notes: Vec<String>,
@@ -36,6 +34,17 @@ pub(super) struct Tally {
 const MOST_NOTES: usize = 256;
 
 impl Tally {
+    /// Counts marks that were too many.
+    pub(super) fn drop_marks(&mut self, count: u64) {
+        self.dropped_marks += count;
+    }
+
+    /// Counts what the socket for marks did not take: connections, and marks that were too many.
+    pub(super) fn refuse_marks(&mut self, (connections, marks): (u64, u64)) {
+        self.refused_connections += connections;
+        self.dropped_marks += marks;
+    }
+
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
         if self.remark(note.clone()) {
@@ -113,7 +122,6 @@ impl Tally {
             malformed_events,
             unfollowed_children,
             dropped_marks,
-            refused_marks,
             refused_connections,
             pauses,
             notes,
@@ -154,7 +162,7 @@ impl Tally {
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
-            dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks + refused_marks,
+            dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks,
             refused_mark_connections: *refused_connections,
             pauses: pauses.clone(),
             python: PythonQuality {

@@ -410,8 +410,9 @@ pub async fn record(
         "highwater: {} of kernel memory for maps and rings",
         crate::report::size::short(session.kernel.memory_bytes())
     );
-    let mut launched = session.begin(opening)?;
+    // Before it is said that anything is traced: from then on it can be marked.
     let mut marks = marks::Listener::start(&session.options.output);
+    let mut launched = session.begin(opening)?;
     let reason = session
         .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;

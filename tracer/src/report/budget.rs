@@ -205,6 +205,51 @@ mod tests {
         assert_eq!(range(figures.allocations), (3, 3, Some(5)));
     }
 
+    #[test]
+    fn where_the_probes_were_out_nothing_is_certain_but_what_was_asked_for() {
+        let mut script = script();
+        script.quality(Quality {
+            pauses: vec![crate::record::Pause {
+                from_ns: 5_001_500_000,
+                to_ns: 5_002_500_000,
+            }],
+            ..Quality::default()
+        });
+        let profile = script.closed();
+        assert!(!profile.is_complete());
+        let figures = Figures::of(&profile);
+        assert!(figures.paused);
+        for limit in [1, 10_000].map(Known::exactly) {
+            assert_eq!(figures.peak.against(limit), Verdict::Unknown);
+            assert_eq!(figures.end.against(limit), Verdict::Unknown);
+        }
+        assert_eq!(
+            figures.allocations.against(Known::exactly(2)),
+            Verdict::Over
+        );
+        assert_eq!(
+            figures.allocations.against(Known::exactly(10_000)),
+            Verdict::Unknown
+        );
+    }
+
+    #[test]
+    fn where_marks_were_left_out_no_span_keeps_a_budget() {
+        let mut script = script();
+        script.quality(Quality {
+            dropped_marks: 1,
+            ..Quality::default()
+        });
+        let figures = Figures::of(&script.closed());
+        assert!(!figures.overlooks, "the whole is not concerned");
+        let mut script = self::script();
+        script.quality(Quality {
+            dropped_marks: 1,
+            ..Quality::default()
+        });
+        assert!(of_span(script, true, true).overlooks);
+    }
+
     /// The figures of a span that begins after the first allocation.
     fn of_span(mut script: Script, ends: bool, closed: bool) -> Figures {
         let mark = |ms: u64, kind| {

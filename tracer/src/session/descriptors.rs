@@ -74,6 +74,7 @@ mod tests {
     fn a_cause_is_found_below_others() {
         let source = std::io::Error::from_raw_os_error(libc::EMFILE);
         let error = TargetError::Read {
+            pid: 1,
             path: "/lib/x".into(),
             source,
         };

@@ -170,7 +170,18 @@ fn a_launched_command_has_the_limit_of_files_and_the_signals_that_highwater_was_
         .arg(directory.path().join("launched.hwm"))
         .arg(command));
     launched.assert_says(0, &[]);
-    assert_eq!(launched.stdout, alone.stdout);
+    // libc has signals from 32 on for itself.
+    let told = |said: &str| -> Vec<String> {
+        let lines = said.lines().map(|line| match line.split_once(":\t") {
+            Some((name, mask)) => {
+                let mask = u64::from_str_radix(mask, 16).expect("a mask");
+                format!("{name} {:x}", mask & 0x7fff_ffff)
+            }
+            None => line.to_owned(),
+        });
+        lines.collect()
+    };
+    assert_eq!(told(&launched.stdout), told(&alone.stdout));
     assert!(
         launched.stdout.starts_with("300\n900\n"),
         "{}",

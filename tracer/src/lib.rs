@@ -13,6 +13,8 @@
 pub mod cli;
 pub mod session;
 
+pub mod units;
+
 pub mod target;
 
 pub mod unwind;
@@ -32,3 +34,6 @@ pub mod symbol;
 pub mod record;
 
 pub mod report;
+
+#[cfg(test)]
+mod layers;

@@ -21,13 +21,16 @@ pub(crate) mod descriptors;
 mod epochs;
 mod follow;
 mod governor;
+mod heal;
 mod launch;
 mod life;
+mod mapped_code;
 pub mod marks;
 mod memory;
 mod ordinals;
 mod pause;
 mod preflight;
+mod probes;
 mod progress;
 mod python;
 mod quality;
@@ -58,6 +61,7 @@ pub use checkup::{CheckedTarget, Checkup, checkup};
 pub use clock::{monotonic, wall};
 pub(crate) use company::Company;
 pub use company::{Endangered, Endangers};
+pub use heal::{Healed, sweep};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
 
@@ -69,11 +73,15 @@ use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
         decode::{self, Change, Decoded, StackDefinition},
-        ring::{Batch, Drain},
     },
     live::LiveSet,
     probe::{
-        ProbeError, calibrate::CalibrationError, kernel::Kernel, link::LinkKind, sideband::Sideband,
+        ProbeError,
+        calibrate::CalibrationError,
+        drain::{Batch, Drain},
+        kernel::Kernel,
+        link::LinkKind,
+        sideband::Sideband,
     },
     record::{Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
@@ -96,9 +104,6 @@ const INTERRUPTED: &str = "interrupted";
 
 /// The reason of a session that slowed its target more than was allowed.
 pub const OVER_LIMIT: &str = "it slowed the target more than --max-overhead allows";
-
-/// The reason of a session whose probes were taken out by somebody else.
-pub const PROBES_LOST: &str = "the probes were lost";
 
 /// What to trace.
 #[derive(Clone, Debug)]
@@ -295,7 +300,8 @@ pub async fn record(
         what: "await signals",
         source,
     })?;
-    let company = Company::join()?;
+    let mut company = Company::join()?;
+    let sweep = heal::Sweep::start(&mut company);
     let mut kernel = Kernel::load(options.ring_bytes)?;
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.
     let _logger = aya_log::EbpfLogger::init(kernel.ebpf());
@@ -307,6 +313,7 @@ pub async fn record(
         all_frees: 0,
     };
     kernel.set_sampling(sampling)?;
+    sweep.finish(&mut kernel);
     let mut forecast = None;
     if let Subject::Running { pid } = options.subject
         && !options.preflight.window.is_zero()
@@ -408,7 +415,7 @@ pub async fn record(
     };
     say!(
         "highwater: {} of kernel memory for maps and rings",
-        crate::report::size::short(session.kernel.memory_bytes())
+        crate::units::size::short(session.kernel.memory_bytes())
     );
     // Before it is said that anything is traced: from then on it can be marked.
     let mut marks = marks::Listener::start(&session.options.output);
@@ -437,11 +444,11 @@ impl Session {
         let launched = match self.options.subject.clone() {
             Subject::Running { pid } => {
                 self.root = pid;
-                let (target, findings) = attach::examine(pid)?;
+                let (target, findings) = attach::settled(|| attach::examine(pid))?;
                 let kind = self.kind_for(&target, &findings)?;
                 opening.link = kind.to_string();
                 self.write(&Entry::Opening(opening));
-                self.attach_running(target, &findings)?;
+                self.attach_running(pid)?;
                 None
             }
             Subject::Command { command } => {
@@ -479,7 +486,7 @@ impl Session {
         let deadline = self
             .options
             .duration
-            // Beyond what the clock can hold, there is no end.
+            // One that ends after the clock does has no end.
             .and_then(|duration| Instant::now().checked_add(duration));
         let mut sampling = tokio::time::interval(SAMPLE_EVERY);
         sampling.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -504,6 +511,7 @@ impl Session {
                 },
                 _ = sampling.tick() => {
                     self.sample_all();
+                    self.look_at_probes();
                     self.examine_pythons();
                     if let Some(reason) = self.govern() {
                         progress.end();
@@ -739,9 +747,7 @@ impl Session {
             // One cut for all functions: the probes themselves go one after another.
             self.kernel.forget_process(tgid);
         }
-        for followed in self.processes.values_mut() {
-            followed.unlink();
-        }
+        self.take_probes_out();
     }
 
     /// Writes the rest: names, ends, counters.

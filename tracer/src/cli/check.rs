@@ -23,7 +23,11 @@ use crate::report::{
     difference::difference,
     question::{Question, When, Window},
     rows::{By, rows},
-    size, text, time,
+    text,
+};
+use crate::units::{
+    size::{self, Size},
+    time,
 };
 
 /// Check that memory stays within a budget; exit code 3, with the stacks that hold most, if it does not
@@ -43,11 +47,11 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "FILE", requires = "command")]
     output: Option<PathBuf>,
     /// No more than this is ever live at once
-    #[arg(long, value_name = "SIZE", group = "budget", value_parser = parse_size)]
-    max_peak: Option<u64>,
+    #[arg(long, value_name = "SIZE", group = "budget")]
+    max_peak: Option<Size>,
     /// No more than this is live at the end
-    #[arg(long, value_name = "SIZE", group = "budget", value_parser = parse_size)]
-    max_live_at_end: Option<u64>,
+    #[arg(long, value_name = "SIZE", group = "budget")]
+    max_live_at_end: Option<Size>,
     /// No more than this many blocks are asked for
     #[arg(long, value_name = "N", group = "budget")]
     max_allocations: Option<u64>,
@@ -138,8 +142,12 @@ fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
         figures: Figures::of(&profile),
     };
     let limits = [
-        ("peak", Within::Peak, arguments.max_peak),
-        ("live at the end", Within::End, arguments.max_live_at_end),
+        ("peak", Within::Peak, arguments.max_peak.map(|size| size.0)),
+        (
+            "live at the end",
+            Within::End,
+            arguments.max_live_at_end.map(|size| size.0),
+        ),
         ("allocations", Within::Allocated, arguments.max_allocations),
     ];
     let mut verdicts = Vec::new();
@@ -187,7 +195,7 @@ fn warn(profile: &Profile, out: &mut dyn io::Write) -> io::Result<()> {
         return writeln!(
             out,
             "warning: the recording stops early, at {}; whether events were lost is not known of it",
-            time::offset(profile.since_start(profile.ended))
+            time::offset(profile.since_start(profile.ended).0)
         );
     }
     if !profile.is_complete() {
@@ -207,7 +215,7 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
         Some((path, profile, _)) => format!(
             ": {} stops early, at {} ({}); a part of a recording can go over a budget, but it cannot keep one: record to the end",
             path.display(),
-            time::offset(profile.since_start(profile.ended)),
+            time::offset(profile.since_start(profile.ended).0),
             profile.completion.cut_reason().unwrap_or_default()
         ),
         None if unsure.iter().any(|(_, _, figures)| figures.overlooks) => {
@@ -262,7 +270,7 @@ impl Checked<'_> {
             Some(spans) => format!(
                 " of the worst of {} spans, that of {}",
                 size::thousands(spans.count),
-                time::offset(self.profile.since_start(which.worst(spans).began))
+                time::offset(self.profile.since_start(which.worst(spans).began).0)
             ),
         };
         let is = show(figure.is);
@@ -308,13 +316,9 @@ impl Checked<'_> {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
-    size::parse(text).map_err(|error| error.to_string())
-}
-
 fn parse_growth(text: &str) -> Result<Growth, Usage> {
     let Some(percent) = text.trim().strip_suffix('%') else {
-        let size = parse_size(text).map(Growth::Bytes);
+        let size = text.parse().map(|Size(bytes)| Growth::Bytes(bytes));
         return size.map_err(|error| Usage(format!("{error}; or say 5%")));
     };
     match percent.trim().parse::<f64>() {

@@ -15,8 +15,9 @@ use crate::report::{
     answer::{Answer, Unit},
     difference::{Change, difference},
     flamegraph::{self, Order},
-    html, size,
+    html,
 };
+use crate::units::size;
 
 /// Compare two recordings: which stacks hold more, less, are new or gone
 ///

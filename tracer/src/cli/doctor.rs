@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{DONE, code_of, told_once};
+use super::{DONE, FAILED, code_of, told_once};
 use crate::{
     probe::capability,
     session::{self, Checkup},
@@ -31,6 +31,9 @@ pub(super) struct Arguments {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Take out breakpoints that a killed tracer has left in any process, and do nothing else
+    #[arg(long, conflicts_with_all = ["pid", "json"])]
+    heal: bool,
 }
 
 /// What can be told of the kernel without rights.
@@ -57,6 +60,9 @@ impl KernelFacts {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    if arguments.heal {
+        return heal();
+    }
     let facts = KernelFacts::gather();
     let found = look(arguments.pid);
     let code = match &found {
@@ -70,6 +76,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(code)
+}
+
+/// Says what was found, and fails if something stays.
+fn heal() -> anyhow::Result<u8> {
+    capability::check()?;
+    let (looked_at, healed) = session::sweep()?;
+    let mut text = String::new();
+    for one in &healed {
+        text += &format!("{}\n", one.sentence());
+    }
+    if healed.is_empty() {
+        text = format!("no breakpoint is left in any of {looked_at} processes\n");
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    let stays = healed.iter().any(|one| one.stay.is_some());
+    Ok(if stays { FAILED } else { DONE })
 }
 
 fn look(pid: Option<u32>) -> anyhow::Result<Checkup> {
@@ -119,7 +141,7 @@ fn rows_of(checkup: &Checkup, rows: &mut Vec<(String, String)>) {
     for (kind, why) in &checkup.unfit {
         row(&format!("not {kind}"), why.clone());
     }
-    row("allocator", checkup.allocator.library.display().to_string());
+    row("allocator", checkup.allocator.name.display().to_string());
     for probe in &checkup.allocator.probes {
         let how = if probe.emulated {
             "emulated by the kernel"
@@ -191,7 +213,7 @@ fn as_json(facts: &KernelFacts, found: &anyhow::Result<Checkup>) -> Value {
             "free": checkup.cost.free_ns,
         })),
         "allocator": checkup.map(|checkup| json!({
-            "library": checkup.allocator.library.to_string_lossy(),
+            "library": checkup.allocator.name.to_string_lossy(),
             "build_id": checkup.allocator.build_id,
             "functions": checkup.allocator.probes.iter().map(|probe| json!({
                 "function": probe.function.symbol(),

@@ -66,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let _link = Link::place_empty(
         &mut kernel,
         LinkKind::Session,
-        &allocator.attach_path,
+        allocator.library(),
         &sites,
         pid,
     )?;

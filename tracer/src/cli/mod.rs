@@ -23,7 +23,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
-    probe::{ProbeError, calibrate, capability::NotPermitted, guard, selftest},
+    probe::{ProbeError, calibrate, capability::NotPermitted, selftest},
     session::{self, SessionError},
     target::TargetError,
 };
@@ -82,10 +82,6 @@ pub fn run() -> ExitCode {
         }
         Some(calibrate::VERB) => {
             calibrate::child();
-            return ExitCode::from(DONE);
-        }
-        Some(guard::VERB) => {
-            guard::run();
             return ExitCode::from(DONE);
         }
         Some(session::LAUNCH_VERB) => {

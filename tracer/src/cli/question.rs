@@ -11,7 +11,8 @@ use super::output::Usage;
 use crate::record::{ahead::Ahead, reader};
 use crate::report::question::{Point, Question, When, Window};
 use crate::report::view::View;
-use crate::report::{Profile, Threads, size};
+use crate::report::{Profile, Threads};
+use crate::units::size::Size;
 
 /// What is asked of a recording.
 #[derive(Debug, Args)]
@@ -46,8 +47,8 @@ pub(super) struct Asked {
     #[arg(long, value_name = "REGEX", value_parser = parse_regex)]
     ignore: Option<Regex>,
     /// Nothing smaller than this (250KiB, 1MB)
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    min: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    min: Option<Size>,
     /// Which frames of Python programs: python functions, native ones, or all; without it, both but for the interpreter's own
     #[arg(long, value_name = "FRAMES")]
     frames: Option<Frames>,
@@ -102,7 +103,7 @@ impl Asked {
             processes: self.process.clone(),
             focus: self.focus.clone(),
             ignore: self.ignore.clone(),
-            least: self.min.unwrap_or(0),
+            least: self.min.unwrap_or_default().0,
             view: self.frames.map_or(View::Telling, View::from),
         })
     }
@@ -141,8 +142,4 @@ pub(super) fn read(path: &Path, question: &Question, threads: Threads) -> anyhow
 
 fn parse_regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string())
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    size::parse(text).map_err(|error| error.to_string())
 }

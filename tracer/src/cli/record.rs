@@ -19,9 +19,12 @@ use crate::{
     event::Nanos,
     probe::{capability, link::LinkKind},
     record::Opening,
-    report::size,
     session::{self, Options, Outcome, Preflight, Subject},
     target::{Target, leave_out_arguments},
+    units::{
+        size::{Size, SizeError},
+        time::{Length, LengthError},
+    },
 };
 
 /// Trace a process until it ends, Ctrl-C, or --duration; then say who held the memory
@@ -101,69 +104,52 @@ impl Arguments {
     }
 }
 
-/// As a duration, but that none is one too.
+/// How long to count calls beforehand; 0 is not at all.
 fn parse_window(text: &str) -> Result<Duration, String> {
-    match text {
-        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
-        _ => match parse_duration(text)? {
-            window if window <= MOST_PREFLIGHT => Ok(window),
-            _ => Err("counting costs the process too: at most 60s".to_owned()),
-        },
+    let Length(window) = text
+        .parse()
+        .map_err(|error: LengthError| error.to_string())?;
+    if window > MOST_PREFLIGHT {
+        return Err("counting costs the process too: at most 60s".to_owned());
     }
+    Ok(window)
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => {
-            return Err(format!(
-                "`{unit}` is no unit of time; there are ms, s, m and h"
-            ));
-        }
-    };
-    let seconds: f64 = number
+    let Length(duration) = text
         .parse()
-        .map_err(|_| "a time is a number and a unit, such as 30s".to_owned())?;
-    if seconds * factor <= 0.0 {
-        return Err(
-            "nothing can be seen in no time; leave it out to trace until Ctrl-C".to_owned(),
-        );
+        .map_err(|error: LengthError| error.to_string())?;
+    if duration.is_zero() {
+        return Err("must be longer than 0; leave it out to trace until Ctrl-C".to_owned());
     }
-    match Duration::try_from_secs_f64(seconds * factor) {
-        Ok(duration) if duration <= MOST_DURATION => Ok(duration),
-        _ => Err("at most 8760h, a year; leave it out to trace until Ctrl-C".to_owned()),
+    if duration > MOST_DURATION {
+        return Err("at most 8760h, a year; leave it out to trace until Ctrl-C".to_owned());
     }
+    Ok(duration)
 }
 
 fn parse_max_size(text: &str) -> Result<u64, String> {
-    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    let Size(bytes) = text.parse().map_err(|error: SizeError| error.to_string())?;
     match bytes {
         0x10_0000.. => Ok(bytes),
-        _ => Err("names and stacks alone take 1 MiB".to_owned()),
+        _ => Err("must be at least 1MiB (names and stacks need that much)".to_owned()),
     }
 }
 
 fn parse_ring(text: &str) -> Result<u32, String> {
-    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    let Size(bytes) = text.parse().map_err(|error: SizeError| error.to_string())?;
     match u32::try_from(bytes) {
         Ok(bytes) if (4096..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => Err("a ring has 4 KiB to 1 GiB".to_owned()),
+        _ => Err("must be between 4KiB and 1GiB".to_owned()),
     }
 }
 
 /// log2 of a power of two, or of the nearest.
 fn parse_sample(text: &str) -> Result<u32, String> {
-    let bytes = size::parse(text).map_err(|error| error.to_string())?;
+    let Size(bytes) = text.parse().map_err(|error: SizeError| error.to_string())?;
     match bytes {
         1024..=0x8000_0000 => Ok((bytes as f64).log2().round() as u32),
-        _ => Err("from 1 KiB to 2 GiB".to_owned()),
+        _ => Err("must be between 1KiB and 2GiB".to_owned()),
     }
 }
 
@@ -276,12 +262,6 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     if !to_stdout {
         report::print_answer(&path)?;
     }
-    if reason == session::PROBES_LOST {
-        anyhow::bail!(
-            "the recording ended early: hw-guard, the process that held the probes, was killed; the target runs on. Record \
-             again, and leave that process alone"
-        );
-    }
     if reason == session::OVER_LIMIT {
         eprintln!("highwater: {reason}: the probes are out, and what was seen until then is above");
     }
@@ -356,13 +336,6 @@ fn command_line(redacted: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_read_with_and_without_a_unit() {
-        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-    }
 
     #[test]
     fn a_count_beforehand_may_be_left_out_and_is_bounded() {

@@ -4,9 +4,9 @@
 //! begins, an allocation when it returns).
 
 pub mod decode;
+mod fields;
 pub mod mapping;
 pub mod python;
-pub mod ring;
 
 pub use highwater_common::cookie::Function;
 pub use mapping::Mapping;

@@ -5,7 +5,7 @@ use highwater_common::python::{
     PYTHON_GENERATOR, TextHead,
 };
 
-use super::{Address, ProcessId, decode::Fields};
+use super::{Address, ProcessId, fields::Fields};
 
 /// A Python frame as it was when its stack was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

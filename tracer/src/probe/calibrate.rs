@@ -14,6 +14,7 @@
 
 use std::{
     arch::global_asm,
+    fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     num::NonZeroU32,
     ops::Range,
@@ -35,7 +36,10 @@ use super::{
     link::{Link, LinkKind, Site},
     selftest,
 };
-use crate::target::{Target, TargetError, allocator};
+use crate::target::{
+    Target, TargetError,
+    allocator::{self, Library},
+};
 
 /// The hidden verb of this executable that runs [`child`].
 pub const VERB: &str = "__calibrate";
@@ -111,7 +115,10 @@ fn measure_in(
     let called = Called::of(&target)?;
     let pid = NonZeroU32::new(target.pid).unwrap_or(NonZeroU32::MIN);
     let (malloc, free) = (&called.malloc[..], &called.free[..]);
-    let library = &called.file;
+    let library = Library {
+        file: &called.file,
+        name: &called.name,
+    };
 
     let bare = child.median(BARE_PAIRS)?;
     let both = [malloc, free].concat();
@@ -142,7 +149,9 @@ fn measure_in(
 
 /// What the child calls, and where that is probed.
 struct Called {
-    file: PathBuf,
+    file: File,
+    /// What it is called.
+    name: PathBuf,
     malloc: Vec<Site>,
     free: Vec<Site>,
     text: Range<u64>,
@@ -160,7 +169,8 @@ impl Called {
                 }])
             };
             return Ok(Self {
-                file: "/proc/self/exe".into(),
+                file: File::open("/proc/self/exe")?,
+                name: "/proc/self/exe".into(),
                 malloc: site(highwater_malloc as *const () as u64, Function::Malloc)?,
                 free: site(highwater_free as *const () as u64, Function::Free)?,
                 text: 0..0,
@@ -178,7 +188,8 @@ impl Called {
         Ok(Self {
             malloc: sites(Function::Malloc),
             free: sites(Function::Free),
-            file: allocator.attach_path,
+            file: allocator.file,
+            name: allocator.name,
             text: allocator.text,
             own_code: allocator.own_code,
         })

@@ -1,5 +1,5 @@
 //! The kernel side, loaded: maps and tracepoint programs through aya, uprobe programs by our own system calls on the same
-//! object, relocated against aya's maps: aya 0.14 does not know all kinds of links, and cannot leave them to another process.
+//! object, relocated against aya's maps: aya 0.14 does not know all kinds of links.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ use crate::event::ProcessId;
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
-    guard::{Guard, GuardError},
+    pins::Pins,
     sys::{self, Purpose},
     tables::Tables,
 };
@@ -82,7 +82,7 @@ pub struct Kernel {
     btf: OwnedFd,
     types: KernelTypes,
     programs: HashMap<(String, u32), OwnedFd>,
-    guard: Option<Rc<Guard>>,
+    pins: Option<Rc<Pins>>,
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     changes: Array<MapData, u64>,
     /// How often we have changed `processes`.
@@ -171,7 +171,7 @@ impl Kernel {
             btf,
             types,
             programs: HashMap::new(),
-            guard: None,
+            pins: None,
             processes,
             changes,
             changed: 0,
@@ -468,17 +468,14 @@ impl Kernel {
         Ok(read(1)? > 0)
     }
 
-    /// Whether the process that held the links is gone, and with it all probes.
-    pub fn has_lost_its_links(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.is_gone())
+    /// What holds our links.
+    pub(super) fn pins(&mut self) -> Rc<Pins> {
+        Rc::clone(self.pins.get_or_insert_with(Pins::new))
     }
 
-    /// The process that holds the links, started when it is first needed.
-    pub(super) fn guard(&mut self) -> Result<Rc<Guard>, GuardError> {
-        match &self.guard {
-            Some(guard) => Ok(Rc::clone(guard)),
-            None => Ok(Rc::clone(self.guard.insert(Guard::start()?))),
-        }
+    /// Whether our probes go however we die; see [`super::pins`].
+    pub fn drops_probes_itself(&mut self) -> bool {
+        self.pins().are_kept_by_the_kernel()
     }
 
     /// A uprobe program, loaded for an attach type (`expected_attach_type`).

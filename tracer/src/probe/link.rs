@@ -1,25 +1,27 @@
 //! Links: what ties the programs to an allocator's functions in one process, until it is dropped.
 //!
 //! Three kinds, best first. A *session* link runs one program at entry and return and may skip the return trap. A *multi*
-//! link takes all offsets at once, one link for entries and one for returns. *perf* events are one per function and
-//! direction, slow to remove, but belong to a thread, and so work where the leader thread has exited.
-//!
-//! All are made and held by another process, the [guard](super::guard), so that they go when we do, however we do.
+//! link runs one at the entry, another one at the return. *perf* events do too, slow to remove, but belong to a thread, and so work
+//! where the leader thread has exited. Each place has a link of its own, and the kernel drops all of them when we end, however we
+//! do: see [`super::pins`].
 
 use std::{
+    ffi::CString,
     fmt,
+    fs::File,
+    io,
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     str::FromStr,
 };
 
 use super::{
     ProbeError,
-    guard::{GuardError, HeldLink},
     kernel::Kernel,
-    sys::{Attach, Point},
+    pins::HeldLink,
+    sys::{self, Attach, Point},
 };
-use crate::target::allocator::ProbePoint;
+use crate::target::allocator::{Library, ProbePoint};
 
 /// A kind of link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +123,7 @@ pub(super) const SELFTEST: Programs = Programs {
     at_return: "hw_test_return",
 };
 
-/// Probes in one process. Dropping it takes them out.
+/// Probes in one process. Dropping it has the kernel take them out.
 #[must_use = "dropping a link takes its probes out"]
 pub struct Link {
     kind: LinkKind,
@@ -129,14 +131,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// Places probes on `sites` of the file at `library` in one process.
-    ///
-    /// The path is looked up by another process of ours: it must be absolute, and may lie under `/proc/PID`.
-    /// `pid` is the process; for perf events, any live thread of it.
+    /// Places probes on `sites` of a library in one process. `pid` is the process; for perf events, any live thread of it.
     pub fn place(
         kernel: &mut Kernel,
         kind: LinkKind,
-        library: &Path,
+        library: Library<'_>,
         sites: &[Site],
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
@@ -147,7 +146,7 @@ impl Link {
     pub fn place_empty(
         kernel: &mut Kernel,
         kind: LinkKind,
-        library: &Path,
+        library: Library<'_>,
         sites: &[Site],
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
@@ -160,7 +159,7 @@ impl Link {
     pub fn count(
         kernel: &mut Kernel,
         kind: LinkKind,
-        library: &Path,
+        library: Library<'_>,
         sites: &[Site],
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
@@ -169,17 +168,14 @@ impl Link {
             LinkKind::Perf => Attach::PerfEntry,
         };
         let held = hold(kernel, kind, COUNT, attach, library, sites, pid)?;
-        Ok(Self {
-            kind,
-            _held: vec![held],
-        })
+        Ok(Self { kind, _held: held })
     }
 
     pub(super) fn place_programs(
         kernel: &mut Kernel,
         programs: Programs,
         kind: LinkKind,
-        library: &Path,
+        library: Library<'_>,
         sites: &[Site],
         pid: NonZeroU32,
     ) -> Result<Self, ProbeError> {
@@ -207,7 +203,7 @@ impl Link {
             if sites.is_empty() {
                 continue;
             }
-            held.push(hold(kernel, kind, program, attach, library, sites, pid)?);
+            held.extend(hold(kernel, kind, program, attach, library, sites, pid)?);
         }
         // And out the other way round.
         held.reverse();
@@ -220,27 +216,42 @@ impl Link {
     }
 }
 
-/// Has the guard make one link, and hold it.
+/// Makes a link for each place.
 fn hold(
     kernel: &mut Kernel,
     kind: LinkKind,
     program: &str,
     attach: Attach,
-    library: &Path,
+    library: Library<'_>,
     sites: &[Site],
     pid: NonZeroU32,
-) -> Result<HeldLink, ProbeError> {
-    let points: Vec<Point> = sites.iter().map(Site::point).collect();
-    let guard = kernel.guard()?;
+) -> Result<Vec<HeldLink>, ProbeError> {
+    let pins = kernel.pins();
     let program = kernel.program(program, attach.program_type())?;
-    guard
-        .link(program, attach, pid, library, &points)
-        .map_err(|error| match error {
-            GuardError::Refused(source) => ProbeError::Link {
-                library: PathBuf::from(library),
-                kind,
-                source,
-            },
-            other => ProbeError::Guard(other),
-        })
+    let link = |site: &Site| pins.hold(link(program, attach, library.file, site.point(), pid)?);
+    let links: io::Result<Vec<HeldLink>> = sites.iter().map(link).collect();
+    links.map_err(|source| ProbeError::Link {
+        library: library.name.to_owned(),
+        kind,
+        source,
+    })
+}
+
+fn link(
+    program: BorrowedFd<'_>,
+    attach: Attach,
+    file: &File,
+    point: Point,
+    pid: NonZeroU32,
+) -> io::Result<OwnedFd> {
+    // The very file that was examined, whatever lies at its path by now.
+    let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    match attach {
+        Attach::PerfEntry | Attach::PerfReturn => {
+            sys::link_perf_event(program, attach == Attach::PerfReturn, &path, point, pid)
+        }
+        Attach::Session | Attach::MultiEntry | Attach::MultiReturn => {
+            sys::link_uprobe(program, attach, &path, point, pid)
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! Probes: the first stage of the pipeline, and the only one that needs privilege.
 //!
-//! [`kernel`] loads the BPF object, [`link`] ties its programs to an allocator's functions in one process, [`guard`] holds
-//! the links so that they cannot outlive us, and [`selftest`] chooses the kind of link by trying it on children of our own. [`placement`] says where in a function a
+//! [`kernel`] loads the BPF object, [`link`] ties its programs to an allocator's functions in one process, [`pins`] holds
+//! the links so that they cannot outlive us, and [`selftest`] chooses the kind of link by trying it on children of our own. [`placement`](crate::target::placement) says where in a function a
 //! probe is cheapest.
 
 pub mod btf;
 pub mod calibrate;
 pub mod capability;
-pub mod guard;
+pub mod drain;
 pub mod kernel;
 pub mod link;
-pub mod placement;
+mod pins;
 pub mod selftest;
 pub mod sideband;
 pub(crate) mod sys;
@@ -66,9 +66,6 @@ pub enum ProbeError {
         /// What aya said.
         source: aya::programs::ProgramError,
     },
-    /// The process that holds the links could not be asked.
-    #[error(transparent)]
-    Guard(#[from] guard::GuardError),
     /// The kernel refused a link.
     #[error("cannot place probes in {} (link kind {kind}): {source}", library.display())]
     Link {

@@ -7,6 +7,7 @@
 
 use std::{
     fmt::Write as _,
+    fs::File,
     hint::black_box,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     num::NonZeroU32,
@@ -19,6 +20,7 @@ use super::{
     kernel::Kernel,
     link::{Link, LinkKind, SELFTEST, Site},
 };
+use crate::target::allocator::Library;
 
 /// The hidden verb of this executable that runs [`child`].
 pub const VERB: &str = "__selftest";
@@ -74,15 +76,11 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
         .test_process(child.process.id())
         .map_err(|error| text(&error))?;
     let before = kernel.selftest_hits();
-    let link = Link::place_programs(
-        kernel,
-        SELFTEST,
-        kind,
-        Path::new("/proc/self/exe"),
-        &[site],
-        pid,
-    )
-    .map_err(|error| text(&error))?;
+    let name = Path::new("/proc/self/exe");
+    let file = File::open(name).map_err(|error| text(&error))?;
+    let library = Library { file: &file, name };
+    let link = Link::place_programs(kernel, SELFTEST, kind, library, &[site], pid)
+        .map_err(|error| text(&error))?;
     let expected = child.run().map_err(|error| text(&error))?;
     let after = kernel.selftest_hits();
     drop(link);

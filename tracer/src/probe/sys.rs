@@ -1,5 +1,5 @@
 //! The only direct calls of `bpf(2)` and `perf_event_open(2)`: what aya 0.14 has no way to say (session and multi links),
-//! and what must be done by another process than the one that aya runs in ([`super::guard`]).
+//! and pinning them ([`super::pins`]).
 
 use std::{
     ffi::{CStr, CString, c_int},
@@ -22,7 +22,6 @@ use crate::priority;
 
 /// How a program is linked to points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Attach {
     /// `BPF_TRACE_UPROBE_SESSION`: entry and return in one program, from Linux 6.13.
     Session,
@@ -37,19 +36,6 @@ pub(super) enum Attach {
 }
 
 impl Attach {
-    /// The one whose discriminant this is.
-    pub(super) fn from_number(number: u8) -> Option<Self> {
-        [
-            Self::Session,
-            Self::MultiEntry,
-            Self::MultiReturn,
-            Self::PerfEntry,
-            Self::PerfReturn,
-        ]
-        .into_iter()
-        .find(|attach| *attach as u8 == number)
-    }
-
     /// `expected_attach_type` of a program for it.
     pub(super) fn program_type(self) -> u32 {
         match self {
@@ -238,25 +224,23 @@ pub(super) fn load_program(
     }
 }
 
-/// Links a program to all `points` of one file, in one process, by one link of the multi family.
-pub(super) fn link_uprobes(
+/// Links a program to one point of a file, in one process, by a link of the multi family.
+pub(super) fn link_uprobe(
     program: BorrowedFd<'_>,
     attach: Attach,
     path: &CStr,
-    points: &[Point],
+    point: Point,
     pid: NonZeroU32,
 ) -> io::Result<OwnedFd> {
-    let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
-    let cookies: Vec<u64> = points.iter().map(|point| point.cookie).collect();
     let mut attr = zeroed();
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
     attr.link_create.attach_type = attach.program_type();
     // SAFETY: as in `load_btf`.
     let multi = unsafe { &mut attr.link_create.__bindgen_anon_3.uprobe_multi };
     multi.path = path.as_ptr() as u64;
-    multi.offsets = offsets.as_ptr() as u64;
-    multi.cookies = cookies.as_ptr() as u64;
-    multi.cnt = points.len() as u32;
+    multi.offsets = &raw const point.offset as u64;
+    multi.cookies = &raw const point.cookie as u64;
+    multi.cnt = 1;
     multi.flags = if attach == Attach::MultiReturn {
         UPROBE_MULTI_RETURN
     } else {
@@ -264,6 +248,17 @@ pub(super) fn link_uprobes(
     };
     multi.pid = pid.get();
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Gives a link a file in a BPF file system, which holds it from then on.
+pub(super) fn pin(link: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    let path = CString::new(path)?;
+    let mut attr = zeroed();
+    // SAFETY: as in `load_btf`.
+    let pin = unsafe { &mut attr.__bindgen_anon_4 };
+    pin.pathname = path.as_ptr() as u64;
+    pin.bpf_fd = link.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 /// `BPF_TRACE_ITER`

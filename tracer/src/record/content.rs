@@ -9,7 +9,7 @@ use super::events::{Column, EventPacker, EventUnpacker};
 use super::format::MAX_EVENTS;
 use super::older::{self, OlderEvents};
 use super::stacks::StackUnpacker;
-use super::varint::{Span, put, put_bytes};
+use super::varint::{Span, put, put_bytes, spans};
 use crate::event::Event;
 
 /// Bytes of what stands before the columns: the number of the first block, the lengths of the columns, and their number.
@@ -225,34 +225,4 @@ fn columns(content: &[u8]) -> Result<(u64, [Span; Column::COUNT]), Damage> {
     let columns = spans::<{ Column::COUNT }>(parts)?;
     let columns = columns.map(|column| column.moved(first.len()));
     Ok((u64::from_le_bytes(*first), columns))
-}
-
-/// Where the parts lie: their number, at least `N`, their lengths, then they themselves.
-pub(super) fn spans<const N: usize>(content: &[u8]) -> Result<[Span; N], Damage> {
-    let mut numbers = content
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| u32::from_le_bytes(*bytes));
-    let count = numbers.next().ok_or(Damage::Overrun)?;
-    if (count as usize) < N {
-        return Err(Damage::ColumnCount(count));
-    }
-    let mut at = (count as usize)
-        .checked_add(1)
-        .and_then(|numbers| numbers.checked_mul(4))
-        .ok_or(Damage::Overrun)?;
-    let mut known = [Span::default(); N];
-    for index in 0..count as usize {
-        let len = numbers.next().ok_or(Damage::Overrun)? as usize;
-        let part = Span::new(at, len, content.len())?;
-        if let Some(known) = known.get_mut(index) {
-            *known = part;
-        }
-        at += len;
-    }
-    if at != content.len() {
-        return Err(Damage::LeftOver);
-    }
-    Ok(known)
 }

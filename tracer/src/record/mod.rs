@@ -369,6 +369,10 @@ pub struct Quality {
     pub refused_mark_connections: u64,
     /// Times at which the recorder was stopped (Ctrl-Z) and its probes were out.
     pub pauses: Vec<Pause>,
+    /// Functions that were not probed, because a process had patched them in memory.
+    pub patched_functions: u64,
+    /// Probes that somebody wrote over while they were in.
+    pub lost_probes: u64,
     /// What could not be seen of Python.
     pub python: PythonQuality,
     /// What each process lost; those that lost nothing are not among them.

@@ -125,6 +125,36 @@ impl Span {
     }
 }
 
+/// Where the parts lie: their number, at least `N`, their lengths, then they themselves.
+pub(super) fn spans<const N: usize>(content: &[u8]) -> Result<[Span; N], Damage> {
+    let mut numbers = content
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| u32::from_le_bytes(*bytes));
+    let count = numbers.next().ok_or(Damage::Overrun)?;
+    if (count as usize) < N {
+        return Err(Damage::ColumnCount(count));
+    }
+    let mut at = (count as usize)
+        .checked_add(1)
+        .and_then(|numbers| numbers.checked_mul(4))
+        .ok_or(Damage::Overrun)?;
+    let mut known = [Span::default(); N];
+    for index in 0..count as usize {
+        let len = numbers.next().ok_or(Damage::Overrun)? as usize;
+        let part = Span::new(at, len, content.len())?;
+        if let Some(known) = known.get_mut(index) {
+            *known = part;
+        }
+        at += len;
+    }
+    if at != content.len() {
+        return Err(Damage::LeftOver);
+    }
+    Ok(known)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

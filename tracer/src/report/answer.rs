@@ -4,9 +4,9 @@ use super::model::Profile;
 use super::name::{self, NamedFrame};
 use super::question::{Point, Question, When, Window};
 use super::spans::{Span, Spans};
-use super::{size, time};
 use crate::event::Nanos;
 use crate::live::{Amount, Holder, Kind, Snapshot};
+use crate::units::{size, time};
 
 /// The holders that a question asks for.
 #[derive(Clone, Debug)]
@@ -207,7 +207,7 @@ fn has(frame: &NamedFrame<'_>, regex: &regex::Regex) -> bool {
 
 fn words(profile: &Profile, when: &When) -> String {
     let point = |point: &Point| match point {
-        Point::Offset(ns) => time::offset(*ns),
+        Point::Offset(ns) => time::offset(ns.0),
         Point::Clock(unix_ns) => time::rfc3339(*unix_ns).unwrap_or_default(),
         Point::Mark(name) => format!("`{}`", name::printable(name)),
     };
@@ -250,8 +250,9 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::ReplayError;
     use super::super::question::PointError;
-    use super::super::replay::{ReplayError, Threads};
+    use super::super::replay::Threads;
     use super::super::script::{MIB, Script};
     use super::*;
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::model::Mark;
+use super::error::{ReplayError, folded};
+use super::mark::Mark;
 use super::question::{Point, When, Window};
-use super::replay::{ReplayError, folded};
 use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};

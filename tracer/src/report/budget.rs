@@ -97,10 +97,14 @@ impl Figures {
         };
         let more = profile.live_may_be_more_bytes();
         let less = profile.live_may_be_less_bytes();
+        let quality = &profile.quality;
+        let unseen = quality
+            .patched_functions
+            .saturating_add(quality.lost_probes);
         // While the probes were out, anything may have been allocated, or freed of what counts as live.
-        let paused = !profile.quality.pauses.is_empty();
-        let overlooks = overlooks || profile.spans.is_some() && profile.quality.dropped_marks > 0;
-        let all_seen = !stops_early && !overlooks && !paused;
+        let paused = !quality.pauses.is_empty();
+        let overlooks = overlooks || profile.spans.is_some() && quality.dropped_marks > 0;
+        let all_seen = !stops_early && !overlooks && !paused && unseen == 0;
         let less = if paused { u64::MAX } else { less };
         let known = |is: u64, more: u64, less: u64| Known {
             is,

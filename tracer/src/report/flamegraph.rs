@@ -17,9 +17,9 @@ use super::answer::{Answer, Unit};
 use super::difference::comparable;
 use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
-use super::{size, time};
 use crate::live::{Holder, Kind};
 use crate::record::FrameKind;
+use crate::units::{size, time};
 
 /// Where stacks whose root end is missing begin.
 pub(super) const TRUNCATED: &str = "(truncated)";
@@ -218,9 +218,9 @@ fn title(profile: &Profile, answer: &Answer) -> String {
 fn subtitle(profile: &Profile, answer: &Answer) -> String {
     let mut text = String::new();
     if let Some(at) = answer.at {
-        text = format!("{}, ", time::offset(profile.since_start(at)));
+        text = format!("{}, ", time::offset(profile.since_start(at).0));
         if let Some(clock) = time::rfc3339_seconds(profile.unix_ns(at)) {
-            text = format!("{} ({clock}), ", time::offset(profile.since_start(at)));
+            text = format!("{} ({clock}), ", time::offset(profile.since_start(at).0));
         }
     }
     let count = |is_heap: bool| {

@@ -19,12 +19,12 @@ use super::answer::{Answer, Unit, kind_name};
 use super::memory::{Memory, Moments};
 use super::model::{ProcessProfile, Profile};
 use super::name::NamedFrame;
-use super::time;
 use crate::event::{Nanos, ProcessId, StackIndex};
 use crate::live::{Holder, Kind, Snapshot, Totals};
 use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 use crate::record::{FrameKind, PythonQuality};
+use crate::units::time;
 
 /// Writes the report as one JSON object and a final newline, with the `top` largest holders of each moment, or all; and with
 /// an answer, if a question was asked.
@@ -340,6 +340,8 @@ struct JsonQuality<'a> {
     dropped_marks: u64,
     refused_mark_connections: u64,
     pauses: Vec<JsonPause>,
+    patched_functions: u64,
+    lost_probes: u64,
     losses: &'a [ProcessLosses],
     live_may_be_more_bytes: u64,
     live_may_be_less_bytes: u64,
@@ -638,6 +640,8 @@ impl<'a> JsonQuality<'a> {
                     to_ns: profile.since_start(Nanos(pause.to_ns)).0,
                 })
                 .collect(),
+            patched_functions: quality.patched_functions,
+            lost_probes: quality.lost_probes,
             losses: &quality.losses,
             live_may_be_more_bytes: profile.live_may_be_more_bytes(),
             live_may_be_less_bytes: profile.live_may_be_less_bytes(),

@@ -10,7 +10,7 @@
 //!
 //! [`question`] is what may be asked of it, [`answer`] the holders that this comes to, [`rows`] sums them up.
 //!
-//! They agree on words because [`name`] says what a frame is called, [`size`] how a size reads, [`time`] how a moment
+//! They agree on words because [`name`] says what a frame is called, [`size`](crate::units::size) how a size reads, [`time`](crate::units::time) how a moment
 //! does, and [`memory`] how traced memory and the kernel's own count add up.
 
 pub mod answer;
@@ -18,11 +18,13 @@ mod asked;
 pub mod budget;
 pub mod course;
 pub mod difference;
+mod error;
 pub mod export;
 pub mod flamegraph;
 mod growth;
 pub mod html;
 pub mod json;
+mod mark;
 pub mod memory;
 mod model;
 pub mod name;
@@ -31,14 +33,14 @@ mod replay;
 pub mod rows;
 #[cfg(test)]
 mod script;
-pub mod size;
 pub mod spans;
 pub mod statistics;
 mod temporary;
 pub mod text;
-pub mod time;
 pub mod tree;
 pub mod view;
 
-pub use model::{Completion, Mark, ProcessProfile, Profile};
-pub use replay::{ReplayError, Threads};
+pub use error::ReplayError;
+pub use mark::Mark;
+pub use model::{Completion, ProcessProfile, Profile};
+pub use replay::Threads;

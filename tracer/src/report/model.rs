@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::mark::Mark;
 use super::memory::Moments;
 use super::name::NamedFrame;
 use super::spans::Spans;
@@ -10,8 +11,8 @@ use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Frame, FrameIndex, FunctionName, MarkKind, MemorySample, Module,
-    ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Stack,
+    Closing, EndReason, Frame, FrameIndex, FunctionName, MemorySample, Module, ModuleIndex,
+    Opening, Origin, Process, ProcessEnd, Quality, Stack,
 };
 
 /// A recording, replayed: who held what at the peak and at the end, what the kernel says of it, and what is missing.
@@ -63,19 +64,6 @@ pub struct Profile {
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
-}
-
-/// A moment or span that was named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// Its name.
-    pub name: String,
-    /// Whether it is a moment, or a span.
-    pub kind: MarkKind,
-    /// When, or when it began.
-    pub at: Nanos,
-    /// When it ended, if it is a span that did.
-    pub ended: Option<Nanos>,
 }
 
 /// One process of a [`Profile`].
@@ -318,6 +306,8 @@ impl Profile {
             unreadable_results,
             malformed_events,
             unfollowed_children,
+            patched_functions,
+            lost_probes,
             lost_stacks: _,
             truncated_depth: _,
             truncated_unreadable: _,
@@ -350,6 +340,8 @@ impl Profile {
             unreadable_results,
             malformed_events,
             unfollowed_children,
+            patched_functions,
+            lost_probes,
             dropped_samples,
         ];
         matches!(self.completion, Completion::Closed(_))

@@ -6,6 +6,7 @@ use thiserror::Error;
 use super::view::View;
 use crate::event::Nanos;
 use crate::live::Kinds;
+use crate::units::time::Length;
 
 /// A question. The default asks for all that made the peak.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +94,7 @@ impl Point {
     pub fn parse(text: &str) -> Result<Self, PointError> {
         let wrong = || PointError::NotATime(text.to_owned());
         if let Some(offset) = text.strip_prefix('+') {
-            return seconds(offset).map(Self::Offset).ok_or_else(wrong);
+            return self::offset(offset).map(Self::Offset).ok_or_else(wrong);
         }
         if text.is_empty() {
             return Err(PointError::Missing);
@@ -104,7 +105,7 @@ impl Point {
         }
         // A bare number is a time, and no mark that anybody would miss.
         if text.starts_with(|first: char| first.is_ascii_digit())
-            && let Some(offset) = seconds(text)
+            && let Some(offset) = offset(text)
         {
             return Ok(Self::Offset(offset));
         }
@@ -142,22 +143,10 @@ impl Window {
     }
 }
 
-/// `12.5s`, `90ms`, `2m`, `1h`, and seconds without a unit.
-fn seconds(text: &str) -> Option<Nanos> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let scale = match unit.trim() {
-        "" | "s" => 1e9,
-        "us" | "µs" => 1e3,
-        "ms" => 1e6,
-        "m" | "min" => 60e9,
-        "h" => 3600e9,
-        _ => return None,
-    };
-    let ns = number.parse::<f64>().ok()? * scale;
-    (ns.is_finite() && ns < u64::MAX as f64).then_some(Nanos(ns.round() as u64))
+/// How long after the start, read as a [`Length`] of time.
+fn offset(text: &str) -> Option<Nanos> {
+    let Length(offset) = text.parse().ok()?;
+    u64::try_from(offset.as_nanos()).ok().map(Nanos)
 }
 
 #[cfg(test)]

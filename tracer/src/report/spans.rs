@@ -2,7 +2,7 @@
 //!
 //! A budget is for every span, so the worst of them are kept. Spans may lie within and across each other.
 
-use super::model::Mark;
+use super::mark::Mark;
 use crate::event::{Event, Nanos};
 use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
 use crate::record::{MarkKind, Process};

@@ -1,6 +1,6 @@
 //! Putting probes into a process.
 
-use std::{collections::HashMap, fs::File, num::NonZeroU32, os::unix::fs::MetadataExt as _};
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
 
@@ -9,6 +9,7 @@ use super::{
     follow::{Followed, Stage},
     launch::Launched,
     ordinals::kernel_identity,
+    probes::Probed,
 };
 use crate::{
     event::{Nanos, ProcessId},
@@ -20,9 +21,10 @@ use crate::{
     },
     record::{Entry, Origin, Process},
     target::{
-        self, Target, TargetError,
+        self, Refusal, Target, TargetError,
         allocator::{self, Allocator},
-        safety::{self, Findings, Refusal},
+        mapped_file::identity_of,
+        safety::{self, Findings},
         vdso,
     },
 };
@@ -32,6 +34,52 @@ pub(super) fn examine(pid: u32) -> Result<(Target, Findings), TargetError> {
     let target = Target::open(pid)?;
     let findings = safety::examine(&target)?;
     Ok((target, findings))
+}
+
+/// How often a process that becomes another program while it is looked at is looked at again.
+const LOOKS: usize = 20;
+/// How long a new program may take until it has mapped its libc.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// Does it again where a process is in the midst of an exec: it is another program by now, or has not mapped its libc yet.
+pub(super) fn settled<T, E: From<TargetError>>(
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: IsUnsettled,
+{
+    for _ in 1..LOOKS {
+        match work() {
+            Err(error) if error.is_unsettled() => std::thread::sleep(BETWEEN_LOOKS),
+            result => return result,
+        }
+    }
+    work()
+}
+
+/// Errors that may be those of a process in the midst of an exec.
+pub(super) trait IsUnsettled {
+    fn is_unsettled(&self) -> bool;
+}
+
+impl IsUnsettled for TargetError {
+    fn is_unsettled(&self) -> bool {
+        matches!(
+            self,
+            Self::Executed { .. }
+                | Self::FileReplaced { .. }
+                | Self::Refused {
+                    refusal: Refusal::NoLibc,
+                    ..
+                }
+        )
+    }
+}
+
+impl IsUnsettled for SessionError {
+    fn is_unsettled(&self) -> bool {
+        matches!(self, Self::Target(error) if error.is_unsettled())
+    }
 }
 
 /// Whether a return probe kills a process with a shadow stack on this kernel: the swapped return address was not told to
@@ -51,12 +99,6 @@ fn shadow_stacks_are_deadly() -> bool {
 /// Where the probes of an allocator go.
 pub(crate) fn sites(allocator: &Allocator) -> Vec<Site> {
     allocator.probes.iter().map(Site::from).collect()
-}
-
-/// Device and inode: which file it is, whatever it is called.
-pub(super) fn identity_of(file: &File) -> Option<(u64, u64)> {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// The kind of link that serves a process like this one; a refusal where none is harmless to it. `forced` is taken or none.
@@ -125,25 +167,14 @@ impl Session {
     }
 
     /// Follows the target and, if asked, the processes it has made already.
-    pub(super) fn attach_running(
-        &mut self,
-        target: Target,
-        findings: &Findings,
-    ) -> Result<(), SessionError> {
-        let (pid, command) = (target.pid, target.command.clone());
-        self.attach(target, findings, None, None)?;
+    pub(super) fn attach_running(&mut self, pid: u32) -> Result<(), SessionError> {
+        let command = self.examine_and_attach(pid, None, None)?;
         let mut others = 0;
         if self.options.children {
             for child in target::descendants(pid) {
-                let attached =
-                    examine(child)
-                        .map_err(SessionError::from)
-                        .and_then(|(target, findings)| {
-                            let parent = self.processes.get(&pid).map(|root| root.id);
-                            self.attach(target, &findings, None, parent)
-                        });
-                match attached {
-                    Ok(()) => others += 1,
+                let parent = self.processes.get(&pid).map(|root| root.id);
+                match self.examine_and_attach(child, None, parent) {
+                    Ok(_) => others += 1,
                     Err(error) => self.not_followed(child, &error),
                 }
             }
@@ -157,15 +188,44 @@ impl Session {
         Ok(())
     }
 
+    /// Looks at a process that runs and puts probes into it, again if it became another program meanwhile. Says what its
+    /// command line is.
+    pub(super) fn examine_and_attach(
+        &mut self,
+        pid: u32,
+        forked: Option<(ProcessId, Nanos)>,
+        parent: Option<ProcessId>,
+    ) -> Result<String, SessionError> {
+        settled(|| {
+            let (target, findings) = examine(pid)?;
+            let command = target.command.clone();
+            let attached = self.attach(target.clone(), &findings, forked, parent);
+            if attached.is_err() {
+                self.kernel.forget_process(pid);
+            }
+            match attached {
+                // The library went with the process, not the other way round.
+                Err(SessionError::Probe(ProbeError::Link { .. })) if !target.is_alive() => {
+                    Err(TargetError::Gone { pid }.into())
+                }
+                Err(SessionError::Probe(ProbeError::Link { .. })) if !target.is_same_program() => {
+                    Err(TargetError::Executed { pid }.into())
+                }
+                Err(error) => Err(error),
+                Ok(()) => Ok(command),
+            }
+        })
+    }
+
     /// Puts probes into a process that runs. `forked` is its identity and when it was forked, if we saw that.
-    pub(super) fn attach(
+    fn attach(
         &mut self,
         target: Target,
         findings: &Findings,
         forked: Option<(ProcessId, Nanos)>,
         parent: Option<ProcessId>,
     ) -> Result<(), SessionError> {
-        let allocator = allocator::find(&target)?;
+        let mut allocator = allocator::find(&target)?;
         self.note_allocators(&target, &allocator);
         let kind = self.kind_for(&target, findings)?;
         let id = match forked {
@@ -181,7 +241,7 @@ impl Session {
         let held = memory.map_or(0, |memory| {
             memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
         });
-        self.place_held(&mut followed, kind, &allocator)?;
+        self.place_held(&mut followed, kind, &mut allocator)?;
         let from = clock::monotonic();
         let origin = match forked {
             Some((_, at)) => Origin::Forked {
@@ -214,7 +274,7 @@ impl Session {
             Situation::default(),
         )?;
         let library = launched.library();
-        let allocator = allocator::in_library(library, library.to_owned())?;
+        let allocator = allocator::in_library(library)?;
         let id = self.ordinals.assign(target.pid);
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
@@ -267,15 +327,23 @@ impl Session {
         &mut self,
         followed: &mut Followed,
         kind: LinkKind,
-        allocator: &Allocator,
-    ) -> Result<(), ProbeError> {
+        allocator: &mut Allocator,
+    ) -> Result<(), SessionError> {
         self.declare(followed, Some(allocator), PROCESS_HELD)?;
+        // From here on the kernel side tells of an exec; of one before it nobody has heard.
+        if !followed.target.is_same_program() {
+            return Err(TargetError::Executed {
+                pid: followed.target.pid,
+            }
+            .into());
+        }
         // Its tables are built while the probes go in.
         self.read_code(followed);
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.library = identity_of(&allocator.file);
+        followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);
-        self.declare(followed, Some(allocator), 0)
+        Ok(self.declare(followed, Some(allocator), 0)?)
     }
 
     fn place(
@@ -293,7 +361,7 @@ impl Session {
         Link::place(
             &mut self.kernel,
             kind,
-            &allocator.attach_path,
+            allocator.library(),
             &sites(allocator),
             thread,
         )
@@ -331,7 +399,7 @@ impl Session {
                 target.pid,
                 target.command,
                 other.display(),
-                allocator.library.display(),
+                allocator.name.display(),
             ));
         }
         for file in &allocator.unexamined {
@@ -340,6 +408,15 @@ impl Session {
                 target.pid,
                 target.command,
                 file.display(),
+            ));
+        }
+        for change in &allocator.patched {
+            self.quality.patched_functions += 1;
+            self.quality.note(format!(
+                "process {} ({}) has patched {} in memory, which is not probed: {change}; its calls are not seen",
+                target.pid,
+                target.command,
+                change.function.symbol(),
             ));
         }
         let stepped: Vec<&str> = allocator
@@ -352,7 +429,7 @@ impl Session {
             self.quality.remark(format!(
                 "{} of {}: probed at an instruction that the kernel single-steps, so that each call costs more, in a virtual machine some 30 times",
                 stepped.join(", "),
-                allocator.library.display(),
+                allocator.name.display(),
             ));
         }
     }

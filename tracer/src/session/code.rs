@@ -1,25 +1,22 @@
 //! Where a traced process keeps its code: files held open and named once, addresses turned into locations.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::HashMap, path::Path};
 
 use tokio::time::Instant;
 
 use super::{
     Session, descriptors,
-    follow::Followed,
+    follow::{Followed, perf_map_of},
+    mapped_code::{self, MappedCode},
     python::Pythons,
-    unwind::{self, Code, Unwinding},
+    unwind::Unwinding,
 };
 use crate::{
     event::{Address, ProcessId, decode::StackDefinition},
     record::{Entry, Frame, FrameIndex, FrameKind, Module, ModuleIndex},
-    symbol::{CodeMap, CodeMapping, Interned, ModuleSource, PerfMapSource, Symbols},
+    symbol::{CodeMap, CodeMapping, Interned, ModuleSource, Symbols},
     target::{
-        Target, TargetError, elf, mapped_file,
+        Target, elf, mapped_file,
         maps::{self, Mapping, MappingName},
         vdso,
     },
@@ -122,7 +119,7 @@ impl Modules {
         self.anonymous.insert(followed.id, index);
         if let Some(symbols) = symbols {
             // It may have another root and another user by now.
-            let now = perf_map(&followed.target).ok();
+            let now = perf_map_of(&followed.target).ok();
             if let Some(source) = now.or_else(|| followed.perf_map.take()) {
                 symbols.add_perf_map(index, source);
             }
@@ -168,16 +165,6 @@ fn is_memory_file(path: &Path) -> bool {
         })
 }
 
-/// Where the process's perf map is looked for.
-pub(super) fn perf_map(target: &Target) -> Result<PerfMapSource, TargetError> {
-    Ok(PerfMapSource {
-        root: target.root()?,
-        ns_pid: target.ns_pid,
-        owner: target.file_owner()?,
-        started: UNIX_EPOCH + Duration::from_nanos(target.started_unix_ns),
-    })
-}
-
 impl Session {
     /// Reads where a process's code lies now, and tells the kernel side. Where addresses have changed their meaning (what
     /// was mapped before is gone or replaced) a new epoch begins with it, so that stacks of before and after differ.
@@ -189,7 +176,7 @@ impl Session {
             return;
         };
         let mut written = Vec::new();
-        let unwound = unwind::code(&mappings, |mapping| {
+        let unwound = mapped_code::of(&mappings, |mapping| {
             self.modules.index(
                 &followed.target,
                 mapping,
@@ -199,7 +186,7 @@ impl Session {
                 &mut written,
             )
         });
-        let code: Vec<CodeMapping> = unwound.iter().filter_map(Code::mapping).collect();
+        let code: Vec<CodeMapping> = unwound.iter().filter_map(MappedCode::mapping).collect();
         for module in written {
             self.write(&Entry::Module(module));
         }

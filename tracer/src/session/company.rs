@@ -70,6 +70,16 @@ impl Company {
         }
     }
 
+    /// Whether no other recorder is there, as far as can be known.
+    pub(crate) fn is_only_one(&mut self) -> bool {
+        let alone = self.be_alone();
+        if let (true, Some(file)) = (alone, &self.lock) {
+            // Others may come.
+            let _ = flock(file, FlockOperation::NonBlockingLockShared);
+        }
+        alone
+    }
+
     /// Makes us the only recorder. Says whether we are.
     fn be_alone(&mut self) -> bool {
         match &self.lock {

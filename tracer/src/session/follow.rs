@@ -1,15 +1,15 @@
 //! Which processes are followed, and what is known of each.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::{Session, code, epochs::Epochs, python::Python, unwind::Code};
+use super::{Session, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python};
 use crate::{
     event::{Nanos, ProcessId},
     probe::link::{Link, LinkKind},
     symbol::{CodeMapping, PerfMapSource},
-    target::{Target, cgroup::MemoryCgroup, memory::Sampler},
+    target::{Target, TargetError, cgroup::MemoryCgroup, memory::Sampler},
 };
 
 /// A stack through unknown code has the mappings read again unless that was this short a time ago.
@@ -35,7 +35,7 @@ pub(super) struct Followed {
     pub(super) code: Epochs,
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
-    pub(super) unwound: Vec<Code>,
+    pub(super) unwound: Vec<MappedCode>,
     /// Its Python interpreter.
     pub(super) python: Option<Python>,
     /// Opened before it is known to be of use: the process may have ended by the time that code in no file is met.
@@ -46,6 +46,8 @@ pub(super) struct Followed {
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
+    /// The code that the link probes, in memory.
+    pub(super) probed: Option<Probed>,
     /// Device and inode of the library that the link probes.
     pub(super) library: Option<(u64, u64)>,
     pub(super) parent: Option<ProcessId>,
@@ -80,7 +82,7 @@ impl Followed {
             id,
             sampler: Sampler::open(&target).ok(),
             cgroup: MemoryCgroup::of(&target).ok().flatten(),
-            perf_map: code::perf_map(&target).ok(),
+            perf_map: perf_map_of(&target).ok(),
             target,
             rss: None,
             sampled: None,
@@ -92,6 +94,7 @@ impl Followed {
             began: Instant::now(),
             has_new_code: false,
             link: None,
+            probed: None,
             library: None,
             parent,
             stage,
@@ -154,6 +157,16 @@ impl Followed {
         }
         due
     }
+}
+
+/// Where the process's perf map is looked for.
+pub(super) fn perf_map_of(target: &Target) -> Result<PerfMapSource, TargetError> {
+    Ok(PerfMapSource {
+        root: target.root()?,
+        ns_pid: target.ns_pid,
+        owner: target.file_owner()?,
+        started: UNIX_EPOCH + Duration::from_nanos(target.started_unix_ns),
+    })
 }
 
 impl Session {

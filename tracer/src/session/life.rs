@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::{
     END_GRACE, Session, SessionError, Subject,
-    attach::{examine, identity_of},
+    attach::examine,
     clock,
     follow::{Followed, Stage},
     lifecycle,
+    probes::Probed,
 };
 use crate::{
     event::{Call, Nanos, ProcessId},
@@ -17,6 +18,7 @@ use crate::{
     target::{
         Target,
         allocator::{self, Allocator},
+        mapped_file::identity_of,
         safety::Findings,
     },
 };
@@ -43,13 +45,8 @@ impl Session {
             }
             return;
         }
-        let attached = examine(child)
-            .map_err(SessionError::from)
-            .and_then(|(target, findings)| {
-                self.attach(target, &findings, Some((identity, at)), Some(parent))
-            });
-        match attached {
-            Ok(()) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
+        match self.examine_and_attach(child, Some((identity, at)), Some(parent)) {
+            Ok(_) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
             Err(error) => self.not_followed(child, &error),
         }
     }
@@ -154,11 +151,16 @@ impl Session {
             return;
         }
         let found = examine(followed.target.pid).and_then(|(target, findings)| {
-            allocator::find(&target).map(|allocator| (findings, allocator))
+            let allocator = if followed.link.is_some() {
+                allocator::find_probed(&target)
+            } else {
+                allocator::find(&target)
+            };
+            allocator.map(|allocator| (findings, allocator))
         });
         let settled = match found {
-            Ok((findings, allocator)) => {
-                self.settle(followed, written, since, &findings, &allocator)
+            Ok((findings, mut allocator)) => {
+                self.settle(followed, written, since, &findings, &mut allocator)
             }
             Err(_) if Instant::now() < until => return,
             Err(error) => Err(error.into()),
@@ -184,11 +186,12 @@ impl Session {
         written: bool,
         since: Nanos,
         findings: &Findings,
-        allocator: &Allocator,
+        allocator: &mut Allocator,
     ) -> Result<(), SessionError> {
         self.note_allocators(&followed.target, allocator);
         let keeps = followed.link.is_some() && followed.library == identity_of(&allocator.file);
         if keeps {
+            followed.probed = allocator.in_memory.take().map(Probed::new);
             return Ok(self.declare(followed, Some(allocator), 0)?);
         }
         followed.unlink();
@@ -202,7 +205,7 @@ impl Session {
                 "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
                 followed.target.pid,
                 followed.target.command,
-                allocator.library.display(),
+                allocator.name.display(),
                 missed_ns as f64 / 1e6,
             ));
         } else {

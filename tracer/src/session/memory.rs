@@ -6,11 +6,10 @@ use highwater_common::counter::Counter;
 use tokio::time::Instant;
 
 use super::{
-    OVER_LIMIT, PROBES_LOST, Session, clock,
+    OVER_LIMIT, Session, clock,
     governor::{Seen, Verdict},
 };
 use crate::{
-    event::Nanos,
     record::{Entry, MemorySample},
     target::cgroup::MemoryCgroup,
 };
@@ -23,13 +22,6 @@ const MOST_INTERVAL: Duration = Duration::from_secs(60);
 impl Session {
     /// Samples every followed process.
     pub(super) fn sample_all(&mut self) {
-        if self.kernel.has_lost_its_links() && self.root_ended.is_none() {
-            self.quality.note(
-                "hw-guard, which held the probes, was killed: nothing was seen from then on"
-                    .to_owned(),
-            );
-            self.root_ended = Some(PROBES_LOST);
-        }
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
             if !self.recording.is_folded() || self.is_sample_due(tgid) {
@@ -63,7 +55,7 @@ impl Session {
         let verdict = governor.look(seen);
         let limit = governor.limit() * 100.0;
         self.governor = Some(governor);
-        let at = crate::report::time::offset(Nanos(self.started.elapsed().as_nanos() as u64));
+        let at = crate::units::time::offset(self.started.elapsed().as_nanos() as u64);
         match verdict {
             Verdict::GoOn => None,
             Verdict::Sample { sampling, slowdown } => {
@@ -74,7 +66,7 @@ impl Session {
                 self.quality.note(format!(
                     "at {at} tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed: from then on one allocation in {} was followed",
                     slowdown * 100.0,
-                    crate::report::size::short(1 << sampling.exponent),
+                    crate::units::size::short(1 << sampling.exponent),
                 ));
                 None
             }

@@ -13,11 +13,7 @@ use super::{
     clock,
     follow::{Followed, Stage},
 };
-use crate::{
-    event::{Nanos, ring::Batch},
-    record::Pause,
-    target::allocator,
-};
+use crate::{event::Nanos, probe::drain::Batch, record::Pause, target::allocator};
 use highwater_common::process::PROCESS_HELD;
 
 /// So long after the stop there is nothing left in the rings of what came in it.
@@ -29,7 +25,7 @@ impl Session {
     /// Takes the probes out, stops until SIGCONT, and puts them in again.
     pub(super) async fn pause(&mut self, batches: &mut mpsc::Receiver<Batch>) {
         let from = clock::monotonic();
-        let paused = self.take_probes_out();
+        let paused = self.pause_probes();
         self.flush();
         // SAFETY: it stops this process, and returns when that goes on.
         unsafe { libc::raise(libc::SIGSTOP) };
@@ -50,7 +46,7 @@ impl Session {
     }
 
     /// Gives the processes that had probes.
-    fn take_probes_out(&mut self) -> Vec<u32> {
+    fn pause_probes(&mut self) -> Vec<u32> {
         let tgids: Vec<u32> = self.processes.keys().copied().collect();
         let mut paused = Vec::new();
         // One cut for all functions and processes: the probes themselves go one after another.
@@ -66,9 +62,7 @@ impl Session {
             }
             self.processes.insert(tgid, followed);
         }
-        for followed in self.processes.values_mut() {
-            followed.unlink();
-        }
+        self.take_probes_out();
         self.kernel.unfollow_mappings();
         paused
     }
@@ -107,9 +101,9 @@ impl Session {
     pub(super) fn relink(&mut self, followed: &mut Followed) -> Result<(), SessionError> {
         followed.target = followed.target.refreshed()?;
         let findings = examine(followed.target.pid)?.1;
-        let allocator = allocator::find(&followed.target)?;
+        let mut allocator = allocator::find_probed(&followed.target)?;
         let kind = self.kind_for(&followed.target, &findings)?;
-        Ok(self.place_held(followed, kind, &allocator)?)
+        self.place_held(followed, kind, &mut allocator)
     }
 
     fn write_down(&mut self, Nanos(from_ns): Nanos) {
@@ -122,7 +116,7 @@ impl Session {
         }
         log::warn!(
             "stopped for {}: nothing was seen in that time",
-            crate::report::time::duration(to_ns.saturating_sub(from_ns))
+            crate::units::time::duration(to_ns.saturating_sub(from_ns))
         );
     }
 }

@@ -22,20 +22,25 @@ use super::{
 };
 use crate::{
     probe::{
-        ProbeError, calibrate,
+        calibrate,
         calibrate::HitCost,
         kernel::{Kernel, Rings},
         link::{Link, LinkKind},
         selftest::Situation,
     },
-    report::size,
-    target::{self, Target, allocator},
+    target::{
+        self, Target, allocator,
+        probed_code::{self, ProbedCode},
+    },
+    units::size,
 };
 
 /// So many calls tell the rate well enough.
 const ENOUGH_CALLS: u64 = 200_000;
 /// How often the count is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The kernel takes the counting probes out within some 100 ms.
+const COUNTING_OUT_WITHIN: Duration = Duration::from_millis(300);
 /// Above this slowdown we ask first.
 const ASK_ABOVE: f64 = 0.20;
 
@@ -102,7 +107,7 @@ pub(super) async fn run(
     pid: u32,
     signals: &mut Signals,
 ) -> Result<Forecast, SessionError> {
-    let (target, findings) = attach::examine(pid)?;
+    let (target, findings) = attach::settled(|| attach::examine(pid))?;
     let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
     let cost = calibrate::measure(kernel, kind, rings)?;
     let mut targets = vec![(target, kind)];
@@ -136,9 +141,13 @@ pub(super) async fn count(
     signals: &mut Signals,
 ) -> Result<Counted, SessionError> {
     let mut links = Vec::with_capacity(targets.len());
+    let mut codes = Vec::with_capacity(targets.len());
     for (index, (target, kind)) in targets.iter().enumerate() {
         match link(kernel, target, *kind) {
-            Ok(link) => links.push(link),
+            Ok((link, code)) => {
+                links.push(link);
+                codes.extend(code);
+            }
             Err(error) if index == 0 => return Err(error),
             Err(error) => log::info!("process {} is not counted: {error}", target.pid),
         }
@@ -173,13 +182,22 @@ pub(super) async fn count(
             window: at - begun.3,
         };
         if counted.window >= window || counted.allocations + counted.frees >= ENOUGH_CALLS {
+            drop(links);
+            // Who looks for foreign breakpoints next is not to find these.
+            let ours: Vec<_> = codes.iter().filter(|code| !code.was_shared()).collect();
+            probed_code::await_probes_out(&ours, COUNTING_OUT_WITHIN);
             return Ok(counted);
         }
     }
 }
 
-fn link(kernel: &mut Kernel, target: &Target, kind: LinkKind) -> Result<Link, SessionError> {
-    let allocator = allocator::find(target)?;
+/// Has the calls of a process counted; what of its memory has the probes.
+fn link(
+    kernel: &mut Kernel,
+    target: &Target,
+    kind: LinkKind,
+) -> Result<(Link, Option<ProbedCode>), SessionError> {
+    let allocator = attach::settled(|| allocator::find(&target.refreshed()?))?;
     let thread = NonZeroU32::new(if target.leader_gone {
         target.live_tid
     } else {
@@ -187,8 +205,8 @@ fn link(kernel: &mut Kernel, target: &Target, kind: LinkKind) -> Result<Link, Se
     });
     let thread = thread.unwrap_or(NonZeroU32::MIN);
     let sites = attach::sites(&allocator);
-    Link::count(kernel, kind, &allocator.attach_path, &sites, thread)
-        .map_err(|error: ProbeError| error.into())
+    let link = Link::count(kernel, kind, allocator.library(), &sites, thread)?;
+    Ok((link, allocator.in_memory))
 }
 
 /// One line for people.

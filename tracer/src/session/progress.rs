@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::Session;
-use crate::report::size;
+use crate::units::size;
 
 /// How often the line is drawn.
 const EVERY: Duration = Duration::from_millis(250);

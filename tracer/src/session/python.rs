@@ -19,9 +19,7 @@ use highwater_common::{
 };
 use tokio::time::Instant;
 
-use super::{
-    Session, attach::identity_of, follow::Followed, ordinals::kernel_identity, unwind::Code,
-};
+use super::{Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity};
 use crate::{
     event::{
         Address,
@@ -29,7 +27,10 @@ use crate::{
         python::{self as sent, CodeDefinition},
     },
     record::{Entry, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality},
-    target::elf::{CodeSegment, Elf},
+    target::{
+        elf::{CodeSegment, Elf},
+        mapped_file::identity_of,
+    },
     unwind::python::{
         Image, Layout, Lines, Version,
         live::{self, Memory, Verdict},
@@ -524,7 +525,7 @@ fn supported(version: Option<Version>) -> bool {
 }
 
 /// What to add to a file's addresses where a stretch of its code is mapped.
-fn bias(code: &Code, segments: &[CodeSegment]) -> Option<u64> {
+fn bias(code: &MappedCode, segments: &[CodeSegment]) -> Option<u64> {
     let mapping = code.mapping()?;
     let size = mapping.end.checked_sub(mapping.start)?;
     let address = segments

@@ -17,6 +17,10 @@ pub(super) struct Tally {
     pub(super) malformed_events: u64,
     /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
+    /// Functions that were not probed because a process had patched them.
+    pub(super) patched_functions: u64,
+    /// Probes that somebody wrote over while they were in.
+    pub(super) lost_probes: u64,
     /// Marks beyond what each target and user may make.
     dropped_marks: u64,
     /// Connections for marks that were closed unanswered.
@@ -124,6 +128,8 @@ impl Tally {
             dropped_marks,
             refused_connections,
             pauses,
+            patched_functions,
+            lost_probes,
             notes,
             noted: _,
             more_notes,
@@ -165,6 +171,8 @@ impl Tally {
             dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks,
             refused_mark_connections: *refused_connections,
             pauses: pauses.clone(),
+            patched_functions: *patched_functions,
+            lost_probes: *lost_probes,
             python: PythonQuality {
                 state_unknown: kernel.counter(Counter::PythonStateUnknown),
                 unreadable: kernel.counter(Counter::PythonUnreadable),

@@ -27,7 +27,7 @@ use crate::{
         fold,
         writer::{WriteError, Writer},
     },
-    report::size,
+    units::size,
 };
 
 /// The live set is told at most this often.

@@ -17,16 +17,14 @@ use highwater_common::{
 };
 use tokio::sync::Notify;
 
-use super::{Session, follow::Followed, ordinals::kernel_identity, python::Python};
+use super::{
+    Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity, python::Python,
+};
 use crate::{
     priority,
     probe::{ProbeError, tables::Made},
     record::ModuleIndex,
-    symbol::CodeMapping,
-    target::{
-        elf::{CodeSegment, Elf},
-        maps::{Mapping, MappingName},
-    },
+    target::elf::{CodeSegment, Elf},
     unwind::{Draft, RuleBook, UnwindError},
 };
 
@@ -38,28 +36,6 @@ const MOST_WAITING: usize = 4096;
 const MOST_PUTTING: usize = 64;
 /// How long an attach waits for tables. Stacks through code whose table is later than this are cut until it is there.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Where code lies in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Code {
-    start: u64,
-    end: u64,
-    file_offset: u64,
-    /// `None`: no file, so it was compiled at run time.
-    module: Option<ModuleIndex>,
-}
-
-impl Code {
-    /// The same as the names of its addresses are found by; only what has a module has any.
-    pub(super) fn mapping(&self) -> Option<CodeMapping> {
-        Some(CodeMapping {
-            start: self.start,
-            end: self.end,
-            file_offset: self.file_offset,
-            module: self.module?,
-        })
-    }
-}
 
 /// A file's table.
 enum Known {
@@ -255,7 +231,7 @@ impl Unwinding {
     }
 
     /// The code range of a stretch of code, as far as its table is known.
-    fn range(&self, code: &Code) -> CodeRange {
+    fn range(&self, code: &MappedCode) -> CodeRange {
         let mut range = CodeRange {
             start: code.start,
             end: code.end,
@@ -310,33 +286,6 @@ fn build(job: &Job) -> Built {
         draft,
         segments,
     }
-}
-
-/// The stretches of a process's address space that hold code. `module` says which module a mapping belongs to.
-pub(super) fn code(
-    mappings: &[Mapping],
-    mut module: impl FnMut(&Mapping) -> Option<ModuleIndex>,
-) -> Vec<Code> {
-    let mut code: Vec<Code> = mappings
-        .iter()
-        .filter(|mapping| mapping.executable && mapping.start < mapping.end)
-        .filter(|mapping| {
-            // Nothing that is called from lies in these.
-            !matches!(&mapping.path, MappingName::Special(name) if matches!(name.as_str(), "[vsyscall]" | "[uprobes]"))
-        })
-        .map(|mapping| Code {
-            start: mapping.start,
-            end: mapping.end,
-            file_offset: mapping.offset,
-            module: module(mapping),
-        })
-        .collect();
-    code.sort_unstable_by_key(|code| code.start);
-    for at in 1..code.len() {
-        let next = code[at].start;
-        code[at - 1].end = code[at - 1].end.min(next);
-    }
-    code
 }
 
 impl Session {

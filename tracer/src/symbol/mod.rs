@@ -29,6 +29,7 @@ pub mod locate;
 mod module;
 mod named;
 pub mod perf_map;
+mod requests;
 pub mod resolver;
 pub mod thread;
 
@@ -38,4 +39,5 @@ pub use interner::{FrameInterner, Interned};
 pub use jit::PerfMapSource;
 pub use locate::{CodeMap, CodeMapping};
 pub use module::ModuleSource;
-pub use thread::{SymbolCounters, Symbols};
+pub use requests::SymbolCounters;
+pub use thread::Symbols;

@@ -12,8 +12,8 @@ use hashbrown::{HashMap, HashSet};
 use super::debuginfod::{self, Debuginfod, Wanted};
 use super::jit::{JitNames, Looked, MOST_MAP_BYTES};
 use super::perf_map::Counts;
+use super::requests::{New, Shared};
 use super::resolver::{Budget, Resolver};
-use super::thread::{New, Shared};
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Locations named in one go: between two such batches new modules are opened.

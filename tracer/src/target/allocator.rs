@@ -13,12 +13,13 @@ use highwater_common::cookie::Function;
 use super::{
     Target, TargetError,
     elf::{Elf, ElfError},
+    error::Privilege,
     mapped_file::{self, MappedFile},
     maps::{self, Mapping, MappingName},
-    safety::Refusal,
-    thunk,
+    placement::{self, Placement},
+    probed_code::{self, Changed, FirstInstructions, ProbedCode},
+    safety, thunk,
 };
-use crate::probe::placement::{self, Placement};
 
 /// Most files that are looked into. Large desktop programs map some five hundred.
 const FILE_LIMIT: usize = 8192;
@@ -26,10 +27,8 @@ const FILE_LIMIT: usize = 8192;
 /// The allocator that a process uses: its glibc.
 #[derive(Debug)]
 pub struct Allocator {
-    /// The library, as the process names it.
-    pub library: PathBuf,
-    /// A path that leads to it from here, for as long as the process maps it.
-    pub attach_path: PathBuf,
+    /// The library's path, as the process names it.
+    pub name: PathBuf,
     /// The library, held open.
     pub file: File,
     /// Its GNU build id, hexadecimal.
@@ -46,10 +45,33 @@ pub struct Allocator {
     pub interposed_by: Option<PathBuf>,
     /// Mapped files that could not be opened or understood: one of them may hold another allocator.
     pub unexamined: Vec<PathBuf>,
+    /// Functions that are not probed, because the process has patched them in memory.
+    pub patched: Vec<Changed>,
+    /// What of the process's memory is probed; none where the library is not mapped yet.
+    pub in_memory: Option<ProbedCode>,
+}
+
+/// A file with functions to be probed.
+#[derive(Clone, Copy, Debug)]
+pub struct Library<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// What it is called, for errors.
+    pub name: &'a Path,
+}
+
+impl Allocator {
+    /// The file that is probed.
+    pub fn library(&self) -> Library<'_> {
+        Library {
+            file: &self.file,
+            name: &self.name,
+        }
+    }
 }
 
 /// Where to probe one function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePoint {
     /// Which function.
     pub function: Function,
@@ -63,22 +85,33 @@ pub struct ProbePoint {
     pub past_null_check: bool,
     /// How far below the return address the stack pointer is there, bytes. 0 for all that return a block.
     pub pushed_bytes: u64,
+    /// The function's code in its file.
+    pub code: FirstInstructions,
 }
 
 /// Finds the glibc that a process maps.
 ///
 /// # Errors
 ///
-/// [`TargetError::Refused`] where there is none; `NotPermitted` or `Gone` where we could not look.
+/// [`TargetError::Refused`] where there is none; [`TargetError::Patched`] or [`TargetError::Patcher`] where probes could kill the process;
+/// `NotPermitted` or `Gone` where we could not look.
 pub fn find(target: &Target) -> Result<Allocator, TargetError> {
+    find_with(target, false)
+}
+
+/// The same in a process that has probes of ours in it already.
+///
+/// # Errors
+///
+/// As of [`find`].
+pub fn find_probed(target: &Target) -> Result<Allocator, TargetError> {
+    find_with(target, true)
+}
+
+fn find_with(target: &Target, has_our_probes: bool) -> Result<Allocator, TargetError> {
     let survey = survey(target)?;
     let Some(found) = survey.glibc else {
-        let refusal = if survey.musl {
-            Refusal::Musl
-        } else {
-            Refusal::NoLibc
-        };
-        return Err(refusal.of(target));
+        return Err(safety::without_glibc(&survey).of(target));
     };
     let elf_error = |source| TargetError::Elf {
         path: found.library.clone(),
@@ -100,9 +133,23 @@ pub fn find(target: &Target) -> Result<Allocator, TargetError> {
         _ => 0..0,
     };
     drop(elf);
+    if let Some(library) = survey.patcher {
+        return Err(TargetError::Patcher {
+            pid: target.pid,
+            command: target.command.clone(),
+            library,
+        });
+    }
+    let in_memory = ProbedCode::of(target, &survey.maps, &found.mapping, &probes)?;
+    let patched = patched(target, has_our_probes, &in_memory, &survey.maps)?;
+    let probes: Vec<ProbePoint> = probes
+        .into_iter()
+        .filter(|probe| patched.iter().all(|it| it.function != probe.function))
+        .collect();
     Ok(Allocator {
-        library: found.library,
-        attach_path: found.mapped.path,
+        // A patch may change without harm to what is not probed.
+        in_memory: Some(in_memory.without(&patched)),
+        name: found.library,
         file: found.mapped.file,
         build_id,
         text: found.text,
@@ -110,18 +157,55 @@ pub fn find(target: &Target) -> Result<Allocator, TargetError> {
         probes,
         interposed_by: survey.interposed_by,
         unexamined: survey.unexamined,
+        patched,
     })
 }
 
-/// Looks into a glibc that is not mapped yet; `path` is what the process will call it, `attach_path` how we reach it.
+/// The functions that must not be probed, because something else than their file's code is in memory. Without `malloc` or
+/// `free` there is nothing to be learned.
+fn patched(
+    target: &Target,
+    has_our_probes: bool,
+    code: &ProbedCode,
+    maps: &[Mapping],
+) -> Result<Vec<Changed>, TargetError> {
+    // A breakpoint is another uprobe's, which the kernel knows how to share, unless somebody is there who sets his own.
+    let others_breakpoints =
+        !has_our_probes && (target.debugger().is_some() || target.catches_breakpoints());
+    let changed = match code.changed(maps, others_breakpoints) {
+        Ok(changed) => changed,
+        Err(_) if !target.is_alive() => return Err(TargetError::Gone { pid: target.pid }),
+        Err(source) => {
+            let path = target.proc_dir().join("mem");
+            return Err(TargetError::reading(
+                target.pid,
+                &path,
+                Privilege::Inspect,
+                source,
+            ));
+        }
+    };
+    let needed = |change: &&Changed| matches!(change.function, Function::Malloc | Function::Free);
+    match changed.iter().find(needed) {
+        Some(change) => Err(TargetError::Patched {
+            pid: target.pid,
+            command: target.command.clone(),
+            debugger: target.debugger(),
+            change: change.clone(),
+        }),
+        None => Ok(changed),
+    }
+}
+
+/// Looks into a glibc that is not mapped yet, by its path.
 ///
 /// # Errors
 ///
 /// [`TargetError::Read`] or [`TargetError::Elf`]; their pid is our own.
-pub fn in_library(path: &Path, attach_path: PathBuf) -> Result<Allocator, TargetError> {
-    let file = File::open(&attach_path).map_err(|source| TargetError::Read {
+pub fn in_library(path: &Path) -> Result<Allocator, TargetError> {
+    let file = File::open(path).map_err(|source| TargetError::Read {
         pid: std::process::id(),
-        path: attach_path.clone(),
+        path: path.to_owned(),
         source,
     })?;
     let elf_error = |source| TargetError::Elf {
@@ -132,8 +216,7 @@ pub fn in_library(path: &Path, attach_path: PathBuf) -> Result<Allocator, Target
     let (build_id, probes) = (elf.build_id(), probe_points(&elf).map_err(elf_error)?);
     drop(elf);
     Ok(Allocator {
-        library: path.to_owned(),
-        attach_path,
+        name: path.to_owned(),
         file,
         build_id,
         text: 0..0,
@@ -141,7 +224,14 @@ pub fn in_library(path: &Path, attach_path: PathBuf) -> Result<Allocator, Target
         probes,
         interposed_by: None,
         unexamined: Vec::new(),
+        patched: Vec::new(),
+        in_memory: None,
     })
+}
+
+/// Where to probe the allocator functions of a file.
+pub(super) fn points_of(file: &File) -> Result<Vec<ProbePoint>, ElfError> {
+    probe_points(&Elf::open(file)?)
 }
 
 /// What a process maps that matters to us.
@@ -151,12 +241,18 @@ pub(super) struct Survey {
     pub(super) musl: bool,
     pub(super) interposed_by: Option<PathBuf>,
     pub(super) unexamined: Vec<PathBuf>,
+    /// A library that patches or copies code while the program runs.
+    pub(super) patcher: Option<PathBuf>,
+    /// Some part of a glibc is mapped, executable or not.
+    pub(super) has_part_of_glibc: bool,
+    pub(super) maps: Vec<Mapping>,
 }
 
 #[derive(Debug)]
 pub(super) struct Glibc {
     library: PathBuf,
     mapped: MappedFile,
+    mapping: Mapping,
     text: Range<u64>,
     /// Where in the file `text` begins.
     text_offset: u64,
@@ -172,6 +268,9 @@ pub(super) fn survey(target: &Target) -> Result<Survey, TargetError> {
             continue;
         };
         survey.musl |= is_musl(name);
+        if probed_code::is_patcher(name) {
+            survey.patcher.get_or_insert_with(|| name.clone());
+        }
         let mapped = match mapped_file::open(target, code) {
             Ok(mapped) => mapped,
             Err(gone @ TargetError::Gone { .. }) if !target.is_alive() => return Err(gone),
@@ -187,6 +286,7 @@ pub(super) fn survey(target: &Target) -> Result<Survey, TargetError> {
                     library: name.clone(),
                     text: text_range(&maps, code),
                     text_offset: code.offset,
+                    mapping: code.clone(),
                     mapped,
                 });
             }
@@ -198,6 +298,8 @@ pub(super) fn survey(target: &Target) -> Result<Survey, TargetError> {
             Err(_) => survey.unexamined.push(name.clone()),
         }
     }
+    survey.has_part_of_glibc = maps.iter().any(is_of_glibc);
+    survey.maps = maps;
     match denied {
         // What we look for is among the files that we could not open.
         Some(error) if survey.glibc.is_none() && !survey.musl => Err(error),
@@ -249,6 +351,10 @@ fn role(file: &File) -> Result<Role, ElfError> {
     } else {
         Role::Interposer
     })
+}
+
+fn is_of_glibc(mapping: &Mapping) -> bool {
+    matches!(&mapping.path, MappingName::File(name, _) if name.file_name().is_some_and(|name| name == "libc.so.6"))
 }
 
 fn is_musl(name: &Path) -> bool {
@@ -304,12 +410,13 @@ fn probe_points(elf: &Elf<'_>) -> Result<Vec<ProbePoint>, ElfError> {
             {
                 continue;
             }
+            let code = elf.code(&symbol)?;
             let Placement {
                 offset,
                 emulated,
                 past_null_check,
                 pushed_bytes,
-            } = placement::place(&elf.code(&symbol)?, symbol.address, function);
+            } = placement::place(&code, symbol.address, function);
             let outside = ElfError::Damaged("a function that lies outside of it");
             let address = symbol.address.checked_add(offset);
             points.push(ProbePoint {
@@ -321,6 +428,7 @@ fn probe_points(elf: &Elf<'_>) -> Result<Vec<ProbePoint>, ElfError> {
                 emulated,
                 past_null_check,
                 pushed_bytes,
+                code: FirstInstructions::of(&code, offset),
             });
         }
     }
@@ -354,9 +462,9 @@ mod tests {
         let cat = Running::cat();
         let target = cat.target();
         let allocator = find(&target).unwrap();
-        assert!(allocator.library.ends_with("libc.so.6"));
+        assert!(allocator.name.ends_with("libc.so.6"));
         assert_eq!(
-            std::fs::metadata(&allocator.attach_path).unwrap().ino(),
+            allocator.file.metadata().unwrap().ino(),
             std::fs::metadata(LIBC).unwrap().ino()
         );
         assert!(allocator.build_id.is_some());
@@ -364,7 +472,7 @@ mod tests {
         assert_eq!(allocator.unexamined, Vec::<PathBuf>::new());
         for map in maps::read(&target.proc_dir()).unwrap() {
             let is_its_code = map.executable
-                && matches!(&map.path, MappingName::File(path, _) if *path == allocator.library);
+                && matches!(&map.path, MappingName::File(path, _) if *path == allocator.name);
             assert_eq!(
                 is_its_code,
                 allocator.text.start <= map.start && map.end <= allocator.text.end
@@ -380,7 +488,7 @@ mod tests {
 
     #[test]
     fn aliases_are_probed_once() {
-        let allocator = in_library(Path::new(LIBC), PathBuf::from(LIBC)).unwrap();
+        let allocator = in_library(Path::new(LIBC)).unwrap();
         assert!(allocator.text.is_empty());
         let functions = functions(&allocator);
         for function in [
@@ -412,7 +520,7 @@ mod tests {
     #[test]
     fn a_sized_free_that_only_calls_free_is_not_probed() {
         let (_dir, library) = compile(SIZED, &["-shared", "-fPIC", "-O2"]);
-        let allocator = in_library(&library, library.clone()).unwrap();
+        let allocator = in_library(&library).unwrap();
         assert_eq!(
             functions(&allocator),
             [Function::Malloc, Function::Free, Function::FreeAlignedSized]
@@ -422,10 +530,7 @@ mod tests {
     #[test]
     fn an_offset_leads_to_the_instruction_that_was_chosen() {
         let content = std::fs::read(LIBC).unwrap();
-        for probe in in_library(Path::new(LIBC), PathBuf::from(LIBC))
-            .unwrap()
-            .probes
-        {
+        for probe in in_library(Path::new(LIBC)).unwrap().probes {
             let at = usize::try_from(probe.offset).unwrap();
             let place = placement::place(&content[at..at + 16], 0, probe.function);
             if probe.emulated {
@@ -459,7 +564,7 @@ mod tests {
             allocator.interposed_by,
             Some(library.canonicalize().unwrap())
         );
-        assert!(allocator.library.ends_with("libc.so.6"));
+        assert!(allocator.name.ends_with("libc.so.6"));
     }
 
     #[test]
@@ -483,12 +588,12 @@ mod tests {
     #[test]
     fn a_library_that_is_no_allocator_is_an_error() {
         let program = Path::new("/bin/cat");
-        let error = in_library(program, program.to_owned()).unwrap_err();
+        let error = in_library(program).unwrap_err();
         assert!(
             error.to_string().contains("no allocator function"),
             "{error}"
         );
-        assert!(in_library(Path::new("/none"), PathBuf::from("/none")).is_err());
-        assert!(in_library(Path::new("/etc/passwd"), PathBuf::from("/etc/passwd")).is_err());
+        assert!(in_library(Path::new("/none")).is_err());
+        assert!(in_library(Path::new("/etc/passwd")).is_err());
     }
 }

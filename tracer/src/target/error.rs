@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{elf::ElfError, safety::Refusal};
+use super::{
+    elf::ElfError,
+    probed_code::{Changed, InMemory},
+    refusal::Refusal,
+};
 
 /// Why something could not be learned of a process.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,55 @@ pub enum TargetError {
         /// Why.
         refusal: Refusal,
     },
+    /// The process has other code in memory than its file has, and a probe there would kill it.
+    #[error("process {pid} ({command}) cannot be traced: {}", patched(change, *debugger))]
+    Patched {
+        /// Which process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+        /// Who debugs it.
+        debugger: Option<u32>,
+        /// What was found.
+        change: Changed,
+    },
+    /// The process has a library that patches or copies code, our breakpoints included.
+    #[error(
+        "process {pid} ({command}) cannot be traced: it has loaded {}, which patches or copies code while the program runs; a \
+         breakpoint that is copied with it kills the program (SIGTRAP). Trace it without that library",
+        library.display()
+    )]
+    Patcher {
+        /// Which process.
+        pid: u32,
+        /// Its command line.
+        command: String,
+        /// The library.
+        library: PathBuf,
+    },
+    /// It became another program while probes were being placed.
+    #[error(
+        "process {pid} became another program (exec) while it was being examined, again and again; try again"
+    )]
+    Executed {
+        /// Which process.
+        pid: u32,
+    },
+}
+
+/// What was found in place of a function's code, and what to do about it.
+fn patched(change: &Changed, debugger: Option<u32>) -> String {
+    let function = change.function.symbol();
+    match (&change.found, debugger) {
+        (InMemory::Breakpoints { .. }, Some(debugger)) => format!(
+            "process {debugger} debugs it and has a breakpoint at {function}, where a probe would go; when either of the two \
+             is removed, the other one is lost or left behind. Delete that breakpoint, or end the debugger, and try again"
+        ),
+        _ => format!(
+            "its {function} was patched in memory: {change}. A probe there would kill it. Trace it without what patches it (an \
+             agent that hooks malloc, a live patch)"
+        ),
+    }
 }
 
 /// What the kernel asks of whoever reads something of another process.

@@ -13,7 +13,8 @@ use rustix::fs::{Access, access};
 
 use super::{
     elf::{Elf, ElfError},
-    safety::{self, Refusal},
+    refusal::Refusal,
+    safety,
 };
 
 /// What `execvp(3)` searches without a `PATH`.

@@ -167,6 +167,12 @@ fn is_mapped_inode(file: &File, mapping: &Mapping) -> bool {
         || rustix::fs::fstatfs(file).is_ok_and(|system| matches!(system.f_type, OVERLAYFS | BTRFS))
 }
 
+/// Device and inode: which file it is, whatever it is called.
+pub fn identity_of(file: &File) -> Option<(u64, u64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io::Read, process::Command};

@@ -42,6 +42,8 @@ pub struct Target {
     pub leader_gone: bool,
     /// A thread that runs: the leader (so, the pid) unless that is gone.
     pub live_tid: u32,
+    /// Where its stack began: tells the program from the one that it becomes by exec.
+    stack_start: u64,
 }
 
 impl Target {
@@ -91,6 +93,7 @@ impl Target {
             command: shown(command(&dir, &status)),
             leader_gone,
             live_tid,
+            stack_start: stat.stack_start,
         };
         if read_stat(pid, &dir)?.start_ticks != stat.start_ticks {
             return Err(TargetError::Gone { pid });
@@ -105,6 +108,41 @@ impl Target {
         read_stat(self.pid, &process_dir(self.pid)).is_ok_and(|stat| {
             stat.start_ticks == self.start_ticks && live_thread(self.pid, stat).is_some()
         })
+    }
+
+    /// Whether it is still the program that was looked up: it has not called exec since.
+    pub fn is_same_program(&self) -> bool {
+        // A leader that has exited has no stack to compare; its process cannot call exec without replacing it.
+        self.leader_gone
+            || self
+                .stat()
+                .is_ok_and(|stat| stat.stack_start == self.stack_start)
+    }
+
+    /// The process that debugs it, by ptrace.
+    pub fn debugger(&self) -> Option<u32> {
+        let tracer = self.status_number("TracerPid")?;
+        u32::try_from(tracer).ok().filter(|tracer| *tracer != 0)
+    }
+
+    /// The process that made it, or took it over.
+    pub(super) fn parent(&self) -> Option<u32> {
+        self.stat().ok().map(|stat| stat.parent)
+    }
+
+    /// Whether it handles SIGTRAP, as who sets breakpoints in himself does.
+    pub(super) fn catches_breakpoints(&self) -> bool {
+        let status = procfs::read(&self.proc_dir().join("status"), STATUS_LIMIT);
+        let caught = status.ok().and_then(|status| {
+            let mask = procfs::status_field(&status, "SigCgt")?;
+            u64::from_str_radix(str::from_utf8(mask).ok()?, 16).ok()
+        });
+        caught.is_some_and(|mask| mask >> (libc::SIGTRAP - 1) & 1 == 1)
+    }
+
+    fn status_number(&self, name: &str) -> Option<u64> {
+        let status = procfs::read(&self.proc_dir().join("status"), STATUS_LIMIT).ok()?;
+        procfs::status_number(&status, name)
     }
 
     /// The directory of a thread that runs, `/proc/PID/task/TID`: of a leader that has exited the kernel shows no

@@ -30,6 +30,8 @@ pub(super) struct Stat {
     pub(super) flags: u64,
     /// Clock ticks after boot.
     pub(super) start_ticks: u64,
+    /// Where its stack began: with randomised addresses another one after each exec. 0 where we may not know.
+    pub(super) stack_start: u64,
 }
 
 impl Stat {
@@ -55,11 +57,13 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let flags = fields.nth(4)?.parse().ok()?;
     let start_ticks = fields.nth(12)?.parse().ok()?;
+    let stack_start = fields.nth(5).and_then(|field| field.parse().ok());
     Some(Stat {
         state,
         parent,
         flags,
         start_ticks,
+        stack_start: stack_start.unwrap_or(0),
     })
 }
 
@@ -95,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    const STAT: &[u8] = b"4242 (a) R (b c)) S 17 4242 4242 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 3133440 447 1\n";
+    const STAT: &[u8] = b"4242 (a) R (b c)) S 17 4242 4242 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 3133440 447 1 94 95 140 0\n";
 
     #[test]
     fn a_name_full_of_parentheses_does_not_shift_the_fields() {
@@ -106,7 +110,8 @@ mod tests {
                 state: b'S',
                 parent: 17,
                 flags: 4_194_560,
-                start_ticks: 987_654
+                start_ticks: 987_654,
+                stack_start: 140,
             }
         );
         assert!(!stat.is_kernel_thread());

@@ -3,7 +3,7 @@
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::elf::{Elf, Symbol};
-use crate::probe::placement::is_null_test;
+use super::placement::is_null_test;
 
 /// Longest way to the call that we follow, instructions.
 const STEPS: usize = 16;

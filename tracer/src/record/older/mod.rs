@@ -1,7 +1,7 @@
 //! What versions 1 and 2 held in their chunks: entries and events in one, with addresses and nanoseconds.
 
-use super::content::spans;
 use super::damage::Damage;
+use super::varint::spans;
 
 mod events;
 mod guesses;

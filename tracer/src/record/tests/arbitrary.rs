@@ -189,6 +189,8 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 lost_frees: numbers[0],
                 no_walk_buffer: numbers[1],
                 unfollowed_children: numbers[2],
+                patched_functions: numbers[2],
+                lost_probes: numbers[2],
                 notes,
                 ..Quality::default()
             })

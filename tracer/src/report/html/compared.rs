@@ -10,11 +10,11 @@ use super::super::answer::{Answer, Unit, kind_name};
 use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::text;
-use super::super::time;
 use super::data::{Data, Holders, View, title};
 use super::drafts::{MOST_HOLDERS, MOST_NODES};
 use super::trie::Trie;
 use crate::live::{Holder, Kind};
+use crate::units::time;
 
 /// Bytes and blocks.
 type Amount = (u64, u64);

@@ -18,14 +18,13 @@ use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::name;
 use super::super::question::{Question, When};
-use super::super::size;
 use super::super::text;
-use super::super::time;
 use super::super::view::View as Looked;
 use super::curves;
 use super::drafts::{drafts, flat, prune, step};
 use super::trie::{Trie, process_name};
 use crate::live::{Kind, Kinds};
+use crate::units::{size, time};
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Data {
@@ -283,7 +282,7 @@ const SMALL: u64 = 16 << 20;
 fn trust(profile: &Profile, question: &Question) -> Vec<(bool, String)> {
     let mut said = Vec::new();
     if let Some(reason) = profile.completion.cut_reason() {
-        let at = time::offset(profile.since_start(profile.ended));
+        let at = time::offset(profile.since_start(profile.ended).0);
         said.push((
             true,
             format!("This recording stops early, at {at}: {reason}."),

@@ -5,11 +5,13 @@ use std::io;
 use super::super::memory::Memory;
 use super::super::model::Profile;
 use super::super::name::printable;
-use super::super::size::ColumnUnit;
-use super::super::{size, time};
 use super::page::{Page, Style};
 use crate::live::Kind;
 use crate::record::Origin;
+use crate::units::{
+    size::{self, ColumnUnit},
+    time,
+};
 
 /// A peak sample further than this from the peak is said to be so, nanoseconds.
 const FAR: u64 = 1_000_000_000;

@@ -4,10 +4,13 @@ use std::io;
 
 use super::super::model::Profile;
 use super::super::name::printable;
-use super::super::{size, time};
 use super::closing_reason;
 use super::page::{Page, Style};
 use crate::record::EndReason;
+use crate::units::{size, time};
+
+/// What a breakpoint that nobody expects is.
+const SIGTRAP: u8 = 5;
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let Some(main) = profile.main_process() else {
@@ -19,6 +22,11 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let text = match ended.reason {
         EndReason::OomKilled => return oom(page, profile),
         EndReason::Exited { code } => format!("It exited with code {code}."),
+        EndReason::Signal { signal: SIGTRAP } => format!(
+            "It was killed by {}. highwater's probes are breakpoints: if the program's code was copied, patched or debugged \
+             while they were in, they are the likely cause.",
+            signal_name(SIGTRAP)
+        ),
         EndReason::Signal { signal } => format!("It was killed by {}.", signal_name(signal)),
         EndReason::Executed => "It became another program, which was not followed.".to_owned(),
         EndReason::Vanished => "It is gone; how it ended was not seen.".to_owned(),
@@ -27,7 +35,7 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             None => "It runs on: tracing ended here.".to_owned(),
         },
     };
-    page.line(&[(Style::Plain, &text)])
+    page.prose(Style::Plain, (0, 0), &text)
 }
 
 /// The kill that people come here for: when, how long after the peak, and at which limit.

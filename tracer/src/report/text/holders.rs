@@ -7,11 +7,11 @@ use super::super::model::{ProcessProfile, Profile};
 use super::super::name::{UNKNOWN_STACK, most_telling, printable};
 use super::super::question::{Question, When};
 use super::super::rows::callers;
-use super::super::{size, time};
 use super::page::{Page, Style, cut};
 use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
 use crate::record::FrameKind;
+use crate::units::{size, time};
 
 /// Lines for one stack at the peak.
 const STACK_LINES: usize = 4;
@@ -44,7 +44,7 @@ pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> 
             "Live at the end: {} in {}, at {}",
             size::headline(end.bytes),
             held_in(end),
-            time::offset(profile.since_start(end.at))
+            time::offset(profile.since_start(end.at).0)
         );
         page.heading(&text)?;
         // Where the peak was what was there before attach, this is the only list there is.
@@ -257,7 +257,7 @@ pub(super) fn of_each_process(page: &mut Page<'_>, profile: &Profile) -> io::Res
         let when = if process.peak.blocks == 0 {
             String::new()
         } else {
-            format!("at {}", time::offset(at))
+            format!("at {}", time::offset(at.0))
         };
         (size::short(process.peak.bytes), when, &process.process)
     });

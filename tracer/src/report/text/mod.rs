@@ -20,9 +20,9 @@ pub(super) use self::trust::said as trust;
 use super::answer::{Answer, Unit};
 use super::model::{Completion, Profile};
 use super::name::printable;
-use super::{size, time};
 use crate::live::{Kind, Snapshot};
 use crate::record::Origin;
+use crate::units::{size, time};
 
 /// The table of the books does not get narrower.
 const NARROWEST: usize = 72;
@@ -66,7 +66,7 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
     if let Some(reason) = profile.completion.cut_reason() {
         let text = format!(
             "This recording stops early, at {}: {reason}. Everything up to there is below.",
-            time::offset(profile.since_start(profile.ended))
+            time::offset(profile.since_start(profile.ended).0)
         );
         page.prose(Style::Warning, (0, 0), &text)?;
     }
@@ -241,7 +241,7 @@ fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
 
 /// `at +12.5s (2026-01-02T03:04:17Z)`
 fn moment(profile: &Profile, at: crate::event::Nanos) -> String {
-    let offset = time::offset(profile.since_start(at));
+    let offset = time::offset(profile.since_start(at).0);
     match time::rfc3339_seconds(profile.unix_ns(at)) {
         Some(clock) => format!("at {offset} ({clock})"),
         None => format!("at {offset}"),

@@ -7,9 +7,9 @@ use super::super::model::Profile;
 use super::super::name::printable;
 use super::super::rows::{By, Row, rows};
 use super::super::statistics::{Count, Statistics};
-use super::super::{size, time};
 use super::page::{Page, Style, cut};
 use super::{NARROWEST, TextOptions};
+use crate::units::{size, time};
 
 /// How wide the longest bar is.
 const BAR: usize = 24;

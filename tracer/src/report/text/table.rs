@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use super::super::answer::Answer;
 use super::super::model::Profile;
 use super::super::rows::{By, Row};
-use super::super::size;
 use super::page::{Page, Style, cut};
 use super::{NARROWEST, TextOptions};
+use crate::units::size;
 
 /// Writes the table.
 ///

@@ -369,6 +369,8 @@ fn every_counter_has_words() {
             from_ns: 5_001_000_000,
             to_ns: 5_003_000_000,
         }],
+        patched_functions: 1,
+        lost_probes: 1,
         python: PythonQuality {
             state_unknown: 1,
             unreadable: 1,
@@ -388,7 +390,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 30, "{text}");
+    assert_eq!(counted, 32, "{text}");
     assert!(
         text.contains("Nothing was seen from +0.001s to +0.003s"),
         "{text}"

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use super::super::answer::Answer;
 use super::super::model::Profile;
-use super::super::size;
 use super::super::tree::{Node, Tree};
 use super::page::{Page, Style, cut};
 use super::{NARROWEST, TextOptions};
+use crate::units::size;
 
 /// Writes the tree without what is smaller than `least`. A call without an alternative stands below its caller, not
 /// beside it, so that only branches move to the right.

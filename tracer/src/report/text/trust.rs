@@ -5,11 +5,11 @@ use std::io;
 
 use super::super::model::{Completion, Profile};
 use super::super::name::printable;
-use super::super::{size, time};
 use super::page::{Page, Style};
 use crate::event::{Nanos, ProcessId};
 use crate::live::Totals;
 use crate::record::{Origin, Pause, ProcessLosses, PythonQuality, Quality};
+use crate::units::{size, time};
 
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.is_empty() {
@@ -68,6 +68,8 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         dropped_marks,
         refused_mark_connections,
         pauses,
+        patched_functions,
+        lost_probes,
         losses,
         notes,
     } = &profile.quality;
@@ -155,6 +157,18 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "not followed, or not from the beginning: no probes could be placed in time",
     );
     of_pauses(pauses, profile, &mut said);
+    said.warn(
+        *patched_functions,
+        "function was",
+        "functions were",
+        "not probed, because the process has patched them in memory: their calls are missing",
+    );
+    said.warn(
+        *lost_probes,
+        "probe was",
+        "probes were",
+        "overwritten while it recorded: calls since then are missing",
+    );
     for process in &profile.processes {
         if let Origin::Forked {
             missed_ns: missed @ 1..,
@@ -406,8 +420,8 @@ fn of_pauses(pauses: &[Pause], profile: &Profile, said: &mut Sentences) {
     for pause in pauses.iter().take(PAUSES_TOLD) {
         let text = format!(
             "Nothing was seen from {} to {}: the recorder was stopped, and its probes were out. Blocks from that time are missing, and              blocks freed in it count as live.",
-            time::offset(profile.since_start(Nanos(pause.from_ns))),
-            time::offset(profile.since_start(Nanos(pause.to_ns))),
+            time::offset(profile.since_start(Nanos(pause.from_ns)).0),
+            time::offset(profile.since_start(Nanos(pause.to_ns)).0),
         );
         said.0.push((Style::Warning, text));
     }

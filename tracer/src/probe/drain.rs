@@ -20,9 +20,11 @@ use highwater_common::event::RawEvent;
 use rustix::event::epoll;
 use tokio::sync::mpsc::Sender;
 
-use super::decode::{self, StackDefinition};
-use super::python::{self, CodeDefinition};
-use crate::probe::kernel::Rings;
+use super::kernel::Rings;
+use crate::event::{
+    decode::{self, StackDefinition},
+    python::{self, CodeDefinition},
+};
 
 /// How long it waits while events keep coming.
 const BUSY: Duration = Duration::from_millis(4);

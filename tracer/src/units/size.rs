@@ -3,6 +3,8 @@
 //! `MB` is 10⁶ bytes and `MiB` is 2²⁰, always. A headline prints both, because a limit may be set in either; elsewhere
 //! sizes are binary, because that is what the kernel, cgroups and Kubernetes limits count in.
 
+use std::str::FromStr;
+
 use thiserror::Error;
 
 const DECIMAL: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -75,14 +77,14 @@ fn thousands_wide(number: u128) -> String {
 
 /// One unit for a column of sizes, so that the eye can add them up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ColumnUnit {
+pub struct ColumnUnit {
     name: &'static str,
     scale: u128,
 }
 
 impl ColumnUnit {
     /// The unit for a column whose largest size is this: MiB from 1 MiB on, GiB only from 1 TiB on.
-    pub(super) fn for_largest(bytes: u64) -> Self {
+    pub fn for_largest(bytes: u64) -> Self {
         let unit = match bytes {
             0..1024 => 0,
             1024..0x10_0000 => 1,
@@ -96,7 +98,7 @@ impl ColumnUnit {
     }
 
     /// A size, which may be negative, in this unit: `-2.5 MiB`. Nothing at all is a bare `0`.
-    pub(super) fn format(self, bytes: i128) -> String {
+    pub fn format(self, bytes: i128) -> String {
         if bytes == 0 {
             return "0".to_owned();
         }
@@ -143,6 +145,18 @@ pub enum SizeError {
     /// More than fits in 64 bits.
     #[error("`{0}` is more than 16 EiB, the most that can be said")]
     TooLarge(String),
+}
+
+/// A number of bytes, read as [`parse`] does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        parse(text).map(Self)
+    }
 }
 
 /// Reads a size: plain bytes (`1048576`), `250MB` = 250·10⁶, `250MiB` = 250·2²⁰, Kubernetes' `512Mi` and `512M`, and

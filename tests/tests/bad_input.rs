@@ -203,6 +203,44 @@ fn a_full_disk_ends_the_recording_which_stays_readable_up_to_there() {
     victim.quit();
 }
 
+#[test]
+fn a_disk_that_was_full_before_leaves_no_file_and_promises_none() {
+    privileged!();
+    let disk = SmallDisk::mount();
+    let filler = disk.0.path().join("filler");
+    let filled = run(Command::new("dd")
+        .arg("if=/dev/zero")
+        .arg(format!("of={}", filler.display()))
+        .args(["bs=4096", "count=1000"]));
+    assert!(filled.stderr.contains("No space left"), "{filled:#?}");
+    let file = disk.0.path().join("recording.hwm");
+    let mut victim = Victim::start("steady");
+    let outcome = run(&mut Recorder::command(
+        victim.pid(),
+        &file,
+        &["--duration", "2s"],
+    ));
+    outcome.assert_says(1, &["no space left", "the file was removed"]);
+    assert!(!outcome.stderr.contains("readable"), "{}", outcome.stderr);
+    assert!(!file.exists());
+    victim.tell("work 10");
+    victim.quit();
+}
+
+#[test]
+fn a_duration_that_no_clock_can_hold_is_refused_before_anything_is_done() {
+    let outcome = run(highwater().args([
+        "record",
+        "--duration",
+        "18000000000000000000s",
+        "-p",
+        "1",
+        "-o",
+        "/nonexistent/recording.hwm",
+    ]));
+    outcome.assert_says(2, &["a year"]);
+}
+
 /// A good recording of some size.
 fn good_recording(directory: &Path) -> PathBuf {
     let file = directory.join("good.hwm");

@@ -19,6 +19,27 @@ fn record_eight_sites(directory: &Path, name: &str, commands: &[&str]) -> (PathB
 }
 
 #[test]
+fn what_an_earlier_check_left_behind_does_not_keep_a_command_from_being_checked() {
+    privileged!();
+    let temporary = scratch();
+    let mut check = highwater();
+    check
+        .args(["check", "--max-peak", "1GiB", "--", "true"])
+        .env("TMPDIR", temporary.path());
+    // Its own pid is not known before it runs; the shell's is, and exec keeps it.
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(r#"mkdir "$TMPDIR/highwater-check-$$" && exec "$0" "$@""#)
+        .arg(check.get_program())
+        .args(check.get_args())
+        .env("TMPDIR", temporary.path());
+    run(&mut shell).assert_says(0, &[]);
+    let left = std::fs::read_dir(temporary.path()).expect("it can be read");
+    assert_eq!(left.count(), 1, "its own directory is gone");
+}
+
+#[test]
 fn a_budget_holds_to_the_byte() {
     privileged!();
     let scratch = scratch();

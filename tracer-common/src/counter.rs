@@ -61,9 +61,11 @@ pub enum Counter {
     LostPythonCode = 26,
     /// Python frames read.
     PythonFrames = 27,
+    /// Moments that a process named, beyond those it may name, or with no room in the event ring: left out.
+    DroppedMarks = 28,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 28;
+    pub const COUNT: u32 = 29;
 }

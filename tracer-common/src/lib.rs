@@ -10,6 +10,7 @@ pub mod counter;
 pub mod event;
 pub mod hash;
 pub mod loss;
+pub mod mark;
 pub mod process;
 pub mod python;
 pub mod sampling;

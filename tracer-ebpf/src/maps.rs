@@ -10,6 +10,7 @@ use highwater_common::{
     cookie::Function,
     counter::Counter,
     loss::Losses,
+    mark::{MAX_MARKING, Marking},
     process::{MAX_PROCESSES, TracedProcess},
     python::{CodeKey, Interpreter, MAX_INTERPRETERS},
     sampling::{QUANTILES, Sampling},
@@ -35,6 +36,10 @@ pub static PRESSURE: Array<u64> = Array::with_max_entries(1, 0);
 /// What processes lost, by identity, and their shares of a ring that is more than half full.
 #[map]
 pub static LOSSES: HashMap<u32, Losses> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+
+/// How many moments processes have named of late, by tgid. May forget: a process that makes no marks is forgotten first.
+#[map]
+pub static MARKING: LruHashMap<u32, Marking> = LruHashMap::with_max_entries(MAX_MARKING, 0);
 
 /// How calls are sampled; the user side may change it at any time.
 #[map]

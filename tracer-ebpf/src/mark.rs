@@ -11,10 +11,11 @@ use aya_ebpf::{
 use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_LAST_PART, MARK_PART, MARK_PARTS, MARK_PREFIX, RawEvent},
-    process::TracedProcess,
+    mark::{MARKS_IN_A_SLICE, Marking, SLICE_SHIFT},
+    process::{GENERATION_BITS, TracedProcess},
 };
 
-use crate::emit;
+use crate::{atomic, emit, maps::MARKING};
 
 /// `write` of x86-64.
 pub const WRITE: u64 = 1;
@@ -41,6 +42,11 @@ pub fn tell(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> u32 {
     if start != MARK_PREFIX || length <= MARK_PREFIX.len() as u64 {
         return 0;
     }
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    if !may_mark(process.identity >> GENERATION_BITS, at_ns >> SLICE_SHIFT) {
+        emit::count(Counter::DroppedMarks);
+        return 0;
+    }
     let length = (length - MARK_PREFIX.len() as u64).min(MOST as u64) as u32;
     let mut name = [0u64; MOST / 8];
     let from = text + MARK_PREFIX.len() as u64;
@@ -49,7 +55,6 @@ pub fn tell(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> u32 {
     if read != 0 {
         return 0;
     }
-    let at_ns = unsafe { bpf_ktime_get_ns() };
     let parts = length.div_ceil(MARK_PART as u32);
     for number in 0..MARK_PARTS as u32 {
         if number >= parts {
@@ -73,7 +78,30 @@ pub fn tell(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> u32 {
             function: 0,
             slot: number as u8,
         };
-        emit::send(&event, Counter::LostProcessEvents, false);
+        if !emit::send(&event, Counter::DroppedMarks, false) {
+            break;
+        }
     }
     0
+}
+
+/// Whether the process may name one more moment, which counts if so: a target that does nothing else would fill the ring, and
+/// the recording.
+#[inline(always)]
+fn may_mark(tgid: u32, slice: u64) -> bool {
+    let Some(marking) = MARKING.get_ptr_mut(tgid) else {
+        let first = Marking { slice, count: 1 };
+        return MARKING.insert(tgid, first, 0).is_ok();
+    };
+    let marking = unsafe { &mut *marking };
+    if marking.slice != slice {
+        // Threads that do this at once may lose a few of each other's counts.
+        marking.slice = slice;
+        marking.count = 0;
+    }
+    if marking.count >= MARKS_IN_A_SLICE as u64 {
+        return false;
+    }
+    atomic::increment(&raw mut marking.count);
+    true
 }

@@ -9,6 +9,7 @@ mod checkup;
 mod clock;
 mod code;
 mod company;
+pub(crate) mod descriptors;
 mod epochs;
 mod first_to_die;
 mod follow;
@@ -20,6 +21,7 @@ mod mapped_code;
 pub mod marks;
 mod memory;
 mod ordinals;
+mod pause;
 mod preflight;
 mod probes;
 mod progress;
@@ -27,6 +29,7 @@ mod python;
 mod quality;
 pub mod rate;
 mod recording;
+mod signals;
 mod stacks;
 mod threads;
 mod unwind;
@@ -42,7 +45,6 @@ use std::{
 use highwater_common::{event::RawEvent, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
@@ -60,6 +62,7 @@ pub use preflight::{Declined, Forecast, Preflight};
 
 use governor::{Governor, ProcessorTime};
 use recording::Recording;
+use signals::{Asked, Signals};
 
 use crate::words::say;
 use crate::{
@@ -223,8 +226,8 @@ pub enum SessionError {
     Launch(#[from] LaunchError),
     /// The recording could not be written.
     #[error(
-        "cannot write the recording {}: {source}\nthe probes are out and the target runs on; what was written before is readable: highwater report {}",
-        path.display(), path.display()
+        "cannot write the recording {}: {source}\nthe probes are out and the target runs on",
+        path.display()
     )]
     Write {
         /// Where.
@@ -311,6 +314,7 @@ pub async fn record(
     output: File,
     mut opening: Opening,
 ) -> Result<Outcome, SessionError> {
+    descriptors::raise();
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
         source,
@@ -445,12 +449,18 @@ pub async fn record(
         size::short(memory_at_start),
         size::short(u64::from(sizes.ring()))
     );
+    // Before it is said that anything is traced: from then on it can be marked.
+    let mut marks = marks::Listener::start(&session.options.output);
     let mut launched = session.begin(opening)?;
     own_memory::give_back();
     let reason = session
-        .run(&mut batches, &mut signals, launched.as_mut())
+        .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;
     session.let_go();
+    session.quality.refuse_marks(marks.refused());
+    drop(marks);
+    // From here on there is nothing to take out: a second Ctrl-C ends us at once.
+    signals::restore();
     drain.stop();
     while let Some(batch) = batches.recv().await {
         session.take(batch);
@@ -467,31 +477,6 @@ pub async fn record(
     session.finish(reason)?;
     let status = launched.and_then(|launched| launched.wait(reason != INTERRUPTED));
     Ok(Outcome { reason, status })
-}
-
-/// Signals that end or steer a session.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-        }
-    }
 }
 
 impl Session {
@@ -536,6 +521,7 @@ impl Session {
         &mut self,
         batches: &mut mpsc::Receiver<Batch>,
         signals: &mut Signals,
+        marks: &mut marks::Listener,
         mut launched: Option<&mut launch::Launched>,
     ) -> &'static str {
         let deadline = self
@@ -550,7 +536,7 @@ impl Session {
         let mut flushed = Instant::now();
         let mut events_before = self.events;
         let mut interrupted = false;
-        let mut marks = marks::Listener::start(&self.options.output);
+        marks.know_processes(self.processes.keys().copied());
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
         let new_code = self
             .sideband
@@ -577,6 +563,7 @@ impl Session {
                     progress.draw(self);
                     if flushed.elapsed() > Duration::from_secs(1) {
                         self.name_young_threads();
+                        marks.know_processes(self.processes.keys().copied());
                         self.flush();
                         self.fold();
                         flushed = Instant::now();
@@ -595,16 +582,29 @@ impl Session {
                     progress.end();
                     return "duration";
                 }
-                number = signals.next() => match launched.as_mut() {
+                asked = signals.next() => match (asked, launched.as_mut()) {
                     // The command decides what the signal means; a second one is for us.
-                    Some(launched) if !interrupted => {
+                    (Asked::End(number), Some(launched)) if !interrupted => {
                         interrupted = true;
                         launched.forward(number);
                     }
-                    _ => {
+                    (Asked::End(_), _) => {
                         progress.end();
                         return INTERRUPTED;
                     }
+                    (Asked::Stop, launched) => {
+                        progress.end();
+                        if let Some(launched) = &launched {
+                            launched.forward(libc::SIGTSTP);
+                        }
+                        self.pause(batches).await;
+                        if let Some(launched) = &launched {
+                            launched.forward(libc::SIGCONT);
+                        }
+                    }
+                    (Asked::Tell(number), Some(launched)) => launched.forward(number),
+                    (Asked::Tell(libc::SIGUSR1), None) => progress.say(self),
+                    (Asked::Tell(_), None) => {}
                 },
             }
             if let Some(reason) = self.root_ended {
@@ -827,10 +827,18 @@ impl Session {
             }
             self.quality.note_symbols(&counters);
         }
+        if self.modules.beyond_limit > 0 {
+            self.quality.note(format!(
+                "{} mapped files were not opened, so that their functions have no names: {}",
+                self.modules.beyond_limit,
+                descriptors::advice()
+            ));
+        }
         self.note_tables();
         if self.recording.is_folded() {
             self.recording.fold(&mut self.live, self.seen, true);
         }
+        self.quality.drop_marks(self.named.dropped());
         let losses = self.losses();
         let quality = self.quality.sum(
             &self.kernel,

@@ -57,11 +57,14 @@ pub fn is_unprintable(c: char) -> bool {
         )
 }
 
-/// Says a line on standard error, after our name. Whatever words stand in it, it stays one line.
+/// Says a line on standard error, after our name. Whatever words stand in it, it stays one line. Nobody may be listening there
+/// (`2>&1 | head -1`), which must not end a session with its probes in.
 macro_rules! say {
-    ($($words:tt)*) => {
-        eprintln!("highwater: {}", $crate::words::printable(&format!($($words)*)))
-    };
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let words = format!($($words)*);
+        let _ = writeln!(std::io::stderr(), "highwater: {}", $crate::words::printable(&words));
+    }};
 }
 pub(crate) use say;
 

@@ -95,8 +95,12 @@ fn run_command(arguments: &Arguments) -> anyhow::Result<u8> {
     let file = match &arguments.output {
         Some(file) => file.clone(),
         None => {
-            scratch = Scratch::new()?;
-            scratch.0.join("check.hwm")
+            // Ours alone, and new: nobody can have put anything there.
+            scratch = tempfile::Builder::new()
+                .prefix("highwater-check-")
+                .tempdir()
+                .context("cannot make a directory for the recording (set TMPDIR, or use -o)")?;
+            scratch.path().join("check.hwm")
         }
     };
     let this = std::env::current_exe().context("cannot find highwater's own program")?;
@@ -114,30 +118,6 @@ fn run_command(arguments: &Arguments) -> anyhow::Result<u8> {
             .unwrap_or(FAILED));
     }
     check(arguments, &file)
-}
-
-/// A directory that goes when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::temp_dir().join(format!("highwater-check-{}", std::process::id()));
-        // Ours alone, and new: nobody can have put anything there.
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make {} (set TMPDIR, or use -o)", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
 
 fn check(arguments: &Arguments, file: &Path) -> anyhow::Result<u8> {
@@ -239,7 +219,10 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
             profile.completion.cut_reason().unwrap_or_default()
         ),
         None if unsure.iter().any(|(_, _, figures)| figures.overlooks) => {
-            ": too many spans of that name were under way at once to look at all of them".to_owned()
+            ": not all spans of that name could be looked at: too many were under way at once, or marks were left out".to_owned()
+        }
+        None if unsure.iter().any(|(_, _, figures)| figures.paused) => {
+            ": the recorder was stopped for a time (Ctrl-Z), and nothing was seen then; record again".to_owned()
         }
         None => ": events were lost, and with them it may be over or not; record again, with a larger --ring or --sample".to_owned(),
     };

@@ -133,6 +133,9 @@ pub fn run() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
             say!("{}", told_once(&error));
+            if session::descriptors::are_used_up(error.as_ref()) {
+                say!("{}", session::descriptors::advice());
+            }
             ExitCode::from(code_of(&error, launches))
         }
     }

@@ -95,6 +95,8 @@ pub(super) struct Arguments {
     command: Vec<String>,
 }
 
+/// The longest recording that ends by itself.
+const MOST_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The longest count beforehand.
 const MOST_PREFLIGHT: Duration = Duration::from_secs(60);
 
@@ -121,6 +123,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(|error: LengthError| error.to_string())?;
     if duration.is_zero() {
         return Err("must be longer than 0; leave it out to trace until Ctrl-C".to_owned());
+    }
+    if duration > MOST_DURATION {
+        return Err("at most 8760h, a year; leave it out to trace until Ctrl-C".to_owned());
     }
     Ok(duration)
 }
@@ -240,10 +245,20 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let Outcome { reason, status } = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            if !to_stdout {
-                forget_if_empty(&path);
+            if to_stdout {
+                return Err(error.into());
             }
-            return Err(error.into());
+            let wrote = matches!(error, session::SessionError::Write { .. });
+            return Err(match (forget_if_empty(&path), wrote) {
+                (true, true) => {
+                    anyhow::anyhow!("{error}; nothing of use was written, and the file was removed")
+                }
+                (false, true) => anyhow::anyhow!(
+                    "{error}; what was written before is readable: highwater report {}",
+                    path.display()
+                ),
+                (_, false) => error.into(),
+            });
         }
     };
     log::debug!("recording ended: {reason}");
@@ -277,14 +292,15 @@ fn check_stdout(launches: bool) -> Result<(), Usage> {
     Ok(())
 }
 
-/// A recording that never began is no use to anyone.
-fn forget_if_empty(path: &std::path::Path) {
+/// A recording that never began is no use to anyone: it is removed. Says whether it was.
+fn forget_if_empty(path: &std::path::Path) -> bool {
     let began = crate::record::reader::open(path)
         .is_ok_and(|mut reader| matches!(reader.next(), Some(Ok(_))));
     if !began {
         // It may be gone already.
         let _ = std::fs::remove_file(path);
     }
+    !began
 }
 
 /// How this recording came to be; the session adds the kind of link.
@@ -335,7 +351,19 @@ mod tests {
 
     #[test]
     fn no_time_at_all_is_refused_and_so_is_nonsense() {
-        for text in ["0", "0s", "", "-1", "x", "3 weeks", "1e300h", "nan"] {
+        assert_eq!(parse_duration("8760h"), Ok(MOST_DURATION));
+        for text in [
+            "0",
+            "0s",
+            "",
+            "-1",
+            "x",
+            "3 weeks",
+            "1e300h",
+            "nan",
+            "8761h",
+            "18000000000000000000s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

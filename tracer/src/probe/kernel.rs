@@ -337,6 +337,11 @@ impl Kernel {
         self.link_tracepoint("hw_call_ends", c"sys_exit")
     }
 
+    /// Ends what [`follow_mappings`](Self::follow_mappings) and [`follow_remapping`](Self::follow_remapping) began.
+    pub fn unfollow_mappings(&mut self) {
+        self.links.clear();
+    }
+
     /// Not by aya: its programs have no callbacks.
     fn link_tracepoint(
         &mut self,

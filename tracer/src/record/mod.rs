@@ -363,6 +363,12 @@ pub struct Quality {
     pub dropped_samples: u64,
     /// Children whose probes could not be placed.
     pub unfollowed_children: u64,
+    /// Marks left out: more than one process or user may make, or no room for them in the event ring.
+    pub dropped_marks: u64,
+    /// Connections to the recorder's socket that were closed unanswered: of other users, or too many at once.
+    pub refused_mark_connections: u64,
+    /// Times at which the recorder was stopped (Ctrl-Z) and its probes were out.
+    pub pauses: Vec<Pause>,
     /// Functions that were not probed, because a process had patched them in memory.
     pub patched_functions: u64,
     /// Probes that somebody wrote over while they were in.
@@ -373,6 +379,15 @@ pub struct Quality {
     pub losses: Vec<ProcessLosses>,
     /// Notes for the reader, such as an interposed allocator.
     pub notes: Vec<String>,
+}
+
+/// A time at which nothing of the target was seen, nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// When the probes were taken out.
+    pub from_ns: u64,
+    /// When they were in again; the end of the recording, if they never were.
+    pub to_ns: u64,
 }
 
 /// What could not be seen of Python: where it could not, stacks have native frames.

@@ -1,5 +1,7 @@
 //! What a question needs beside the peak and the end, gathered as the recording is replayed.
 
+use std::collections::HashSet;
+
 use super::error::{ReplayError, folded};
 use super::mark::Mark;
 use super::question::{Point, When, Window};
@@ -261,11 +263,21 @@ fn missing(edge: &Edge, marks: &[Mark]) -> Result<(), ReplayError> {
     match edge {
         Edge::Marked(Wanted::Begin, name) => Err(ReplayError::NoMark {
             name: name.clone(),
-            marks: marks.iter().map(|mark| mark.name.clone()).collect(),
+            marks: different_names(marks),
         }),
         // A span that never ended goes on to the end.
         _ => Ok(()),
     }
+}
+
+/// The names of the marks, each once, in the order of their first use.
+fn different_names(marks: &[Mark]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let names = marks.iter().map(|mark| mark.name.as_str());
+    names
+        .filter(|name| seen.insert(*name))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn taken_at(live: &LiveSet, at: Nanos) -> Snapshot {

@@ -65,6 +65,8 @@ pub struct Figures {
     pub stops_early: bool,
     /// Not all spans were looked at.
     pub overlooks: bool,
+    /// The probes were out for some time.
+    pub paused: bool,
     /// The most that was held, bytes.
     pub peak: Known,
     /// What was live at the end, bytes.
@@ -99,7 +101,11 @@ impl Figures {
         let unseen = quality
             .patched_functions
             .saturating_add(quality.lost_probes);
-        let all_seen = !stops_early && !overlooks && unseen == 0;
+        // While the probes were out, anything may have been allocated, or freed of what counts as live.
+        let paused = !quality.pauses.is_empty();
+        let overlooks = overlooks || profile.spans.is_some() && quality.dropped_marks > 0;
+        let all_seen = !stops_early && !overlooks && !paused && unseen == 0;
+        let less = if paused { u64::MAX } else { less };
         let known = |is: u64, more: u64, less: u64| Known {
             is,
             least: is.saturating_sub(less),
@@ -110,6 +116,7 @@ impl Figures {
         Self {
             stops_early,
             overlooks,
+            paused,
             peak: known(peak, more, less),
             end: known(end, more, if has_end { less } else { u64::MAX }),
             allocations: known(allocations, profile.quality.lost_allocations, 0),
@@ -200,6 +207,51 @@ mod tests {
         assert_eq!(range(figures.peak), (140, 150, Some(180)));
         assert_eq!(range(figures.end), (60, 70, Some(100)));
         assert_eq!(range(figures.allocations), (3, 3, Some(5)));
+    }
+
+    #[test]
+    fn where_the_probes_were_out_nothing_is_certain_but_what_was_asked_for() {
+        let mut script = script();
+        script.quality(Quality {
+            pauses: vec![crate::record::Pause {
+                from_ns: 5_001_500_000,
+                to_ns: 5_002_500_000,
+            }],
+            ..Quality::default()
+        });
+        let profile = script.closed();
+        assert!(!profile.is_complete());
+        let figures = Figures::of(&profile);
+        assert!(figures.paused);
+        for limit in [1, 10_000].map(Known::exactly) {
+            assert_eq!(figures.peak.against(limit), Verdict::Unknown);
+            assert_eq!(figures.end.against(limit), Verdict::Unknown);
+        }
+        assert_eq!(
+            figures.allocations.against(Known::exactly(2)),
+            Verdict::Over
+        );
+        assert_eq!(
+            figures.allocations.against(Known::exactly(10_000)),
+            Verdict::Unknown
+        );
+    }
+
+    #[test]
+    fn where_marks_were_left_out_no_span_keeps_a_budget() {
+        let mut script = script();
+        script.quality(Quality {
+            dropped_marks: 1,
+            ..Quality::default()
+        });
+        let figures = Figures::of(&script.closed());
+        assert!(!figures.overlooks, "the whole is not concerned");
+        let mut script = self::script();
+        script.quality(Quality {
+            dropped_marks: 1,
+            ..Quality::default()
+        });
+        assert!(of_span(script, true, true).overlooks);
     }
 
     /// The figures of a span that begins after the first allocation.

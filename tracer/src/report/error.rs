@@ -40,11 +40,19 @@ pub(super) fn folded(what: &'static str) -> ReplayError {
     ReplayError::Folded { what }
 }
 
+/// The first few names are enough of an error: a program may have named a hundred thousand moments.
+const NAMES_IN_AN_ERROR: usize = 12;
+
 fn told(marks: &[String]) -> String {
     match marks {
         [] => {
             "; it has none: `highwater mark NAME` names a moment while one is recorded".to_owned()
         }
+        marks if marks.len() > NAMES_IN_AN_ERROR => format!(
+            "; it has {} and {} more",
+            marks[..NAMES_IN_AN_ERROR].join(", "),
+            marks.len() - NAMES_IN_AN_ERROR
+        ),
         marks => format!("; it has {}", marks.join(", ")),
     }
 }

@@ -337,6 +337,9 @@ struct JsonQuality<'a> {
     dropped_samples: u64,
     python: PythonQuality,
     unfollowed_children: u64,
+    dropped_marks: u64,
+    refused_mark_connections: u64,
+    pauses: Vec<JsonPause>,
     patched_functions: u64,
     lost_probes: u64,
     losses: &'a [ProcessLosses],
@@ -345,6 +348,13 @@ struct JsonQuality<'a> {
     replaced_blocks: u64,
     unpaired_resizes: u64,
     notes: &'a [String],
+}
+
+/// When nothing was seen, since the recording began.
+#[derive(Serialize)]
+struct JsonPause {
+    from_ns: u64,
+    to_ns: u64,
 }
 
 /// Frames and stacks as the report numbers them: in the order of their first use, each once.
@@ -620,6 +630,16 @@ impl<'a> JsonQuality<'a> {
             dropped_samples: quality.dropped_samples,
             python: quality.python,
             unfollowed_children: quality.unfollowed_children,
+            dropped_marks: quality.dropped_marks,
+            refused_mark_connections: quality.refused_mark_connections,
+            pauses: quality
+                .pauses
+                .iter()
+                .map(|pause| JsonPause {
+                    from_ns: profile.since_start(Nanos(pause.from_ns)).0,
+                    to_ns: profile.since_start(Nanos(pause.to_ns)).0,
+                })
+                .collect(),
             patched_functions: quality.patched_functions,
             lost_probes: quality.lost_probes,
             losses: &quality.losses,

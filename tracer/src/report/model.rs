@@ -321,6 +321,10 @@ impl Profile {
             unpaired_returns: _,
             stack_collisions: _,
             dropped_samples,
+            pauses,
+            // A missing name of a moment changes no size.
+            dropped_marks: _,
+            refused_mark_connections: _,
             python: _,
             losses: _,
             notes: _,
@@ -340,7 +344,9 @@ impl Profile {
             lost_probes,
             dropped_samples,
         ];
-        matches!(self.completion, Completion::Closed(_)) && missed.iter().all(|count| **count == 0)
+        matches!(self.completion, Completion::Closed(_))
+            && missed.iter().all(|count| **count == 0)
+            && pauses.is_empty()
     }
 }
 

@@ -129,6 +129,8 @@ struct Replay {
     asked: Asked,
     statistics: Option<Statistics>,
     marks: Vec<Mark>,
+    /// Spans that have not ended, by name: their places in `marks`, the last begun last.
+    open_spans: HashMap<String, Vec<usize>>,
     threads: HashMap<(ProcessId, Tid), String>,
 }
 
@@ -141,6 +143,7 @@ impl Replay {
             asked: Asked::new(&question.when, &opening, apart),
             statistics: None,
             marks: Vec::new(),
+            open_spans: HashMap::new(),
             threads: HashMap::new(),
             opening,
             live: if apart { live.by_thread() } else { live },
@@ -205,25 +208,36 @@ impl Replay {
     /// A span is known from its beginning on; an end without one is a moment.
     fn mark(&mut self, mark: &record::Mark) {
         self.latest = self.latest.max(mark.at);
-        let open = self.marks.iter_mut().rev().find(|open| {
-            open.name == mark.name && open.kind == MarkKind::Begin && open.ended.is_none()
-        });
-        match (mark.kind, open) {
-            (MarkKind::End, Some(open)) => {
-                open.ended = Some(mark.at);
-                self.asked.mark(open);
-            }
-            (kind, _) => {
-                let mark = Mark {
-                    name: mark.name.clone(),
-                    kind,
-                    at: mark.at,
-                    ended: None,
-                };
-                self.asked.mark(&mark);
-                self.marks.push(mark);
-            }
+        if mark.kind == MarkKind::End
+            && let Some(open) = self.close_span(&mark.name)
+        {
+            let open = &mut self.marks[open];
+            open.ended = Some(mark.at);
+            self.asked.mark(open);
+            return;
         }
+        let mark = Mark {
+            name: mark.name.clone(),
+            kind: mark.kind,
+            at: mark.at,
+            ended: None,
+        };
+        self.asked.mark(&mark);
+        if mark.kind == MarkKind::Begin {
+            let open = self.open_spans.entry(mark.name.clone()).or_default();
+            open.push(self.marks.len());
+        }
+        self.marks.push(mark);
+    }
+
+    /// The place of the span of this name that was begun last and has not ended; it counts as ended from here on.
+    fn close_span(&mut self, name: &str) -> Option<usize> {
+        let open = self.open_spans.get_mut(name)?;
+        let last = open.pop();
+        if open.is_empty() {
+            self.open_spans.remove(name);
+        }
+        last
     }
 
     /// What was seen so far is what the fold says, whatever was replayed of it.

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Forecast, SessionError, Signals, afford, attach, company::Company, preflight, rate::Rate,
+    Forecast, SessionError, afford, attach, company::Company, descriptors, preflight, rate::Rate,
+    signals::Signals,
 };
 use crate::{
     probe::{
@@ -67,6 +68,7 @@ pub(super) fn processors() -> u32 {
 ///
 /// What would keep a session from tracing.
 pub async fn checkup(pid: Option<u32>, window: Duration) -> Result<Checkup, SessionError> {
+    descriptors::raise();
     let mut signals = Signals::new().map_err(|source| SessionError::Start {
         what: "await signals",
         source,

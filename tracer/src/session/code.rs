@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use tokio::time::Instant;
 
 use super::{
-    Session,
+    Session, descriptors,
     follow::{Followed, perf_map_of},
     mapped_code::{self, MappedCode},
     python::Pythons,
@@ -30,6 +30,8 @@ pub(super) struct Modules {
     known: HashMap<(u32, u32, u64, String), Option<ModuleIndex>>,
     /// What is in no file, of each process: the same address means something else in another one.
     anonymous: HashMap<ProcessId, ModuleIndex>,
+    /// Mapped files that could not be opened because we have as many open as we may.
+    pub(super) beyond_limit: u64,
     count: u32,
 }
 
@@ -68,6 +70,7 @@ impl Modules {
                 }
                 Err(error) => {
                     log::debug!("no names for {}: {error}", path.display());
+                    self.beyond_limit += u64::from(descriptors::are_used_up(&error));
                     (None, None)
                 }
             },

@@ -87,7 +87,7 @@ impl Sweep {
             .extract_if(.., |(at, _)| at.elapsed() > LOOKED_AT_AFTER)
         {
             if left.code.breakpoints().is_empty() {
-                say!("highwater: {}", Healed::of(&left, None).sentence());
+                say!("{}", Healed::of(&left, None).sentence());
             }
         }
     }
@@ -99,7 +99,7 @@ impl Sweep {
         }
         for (_, left) in self.tried.drain(..) {
             if probed_code::await_probes_out(&[&left.code], LOOKED_AT_AFTER) {
-                say!("highwater: {}", Healed::of(&left, None).sentence());
+                say!("{}", Healed::of(&left, None).sentence());
             }
         }
     }

@@ -23,7 +23,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::first_to_die;
+use super::{descriptors, first_to_die};
 use crate::target::launch;
 use crate::words::say;
 
@@ -175,8 +175,9 @@ impl Launched {
 
     /// Passes a signal on.
     pub(super) fn forward(&self, number: i32) {
-        // On a terminal, Ctrl-C went to the whole foreground group already.
-        if number == libc::SIGINT && io::IsTerminal::is_terminal(&io::stdin()) {
+        // On a terminal, Ctrl-C, Ctrl-\ and Ctrl-Z went to the whole foreground group already.
+        let by_terminal = matches!(number, libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP);
+        if by_terminal && io::IsTerminal::is_terminal(&io::stdin()) {
             return;
         }
         if let (Some(pid), Some(signal)) = (
@@ -198,17 +199,23 @@ impl Launched {
     }
 }
 
-/// Lets the child keep its end of the connection over exec.
+/// Lets the child keep its end of the connection over exec, and gives it the limits and signals that we were started with.
 fn inherit<'a>(command: &'a mut Command, theirs: &UnixStream) -> &'a mut Command {
     let fd = theirs.as_raw_fd();
+    let files = descriptors::before();
     let keep = move || {
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
+        for ignored in [libc::SIGTTOU, libc::SIGXFSZ] {
+            // SAFETY: no handler is set.
+            unsafe { libc::signal(ignored, libc::SIG_DFL) };
+        }
         // SAFETY: fcntl on an open descriptor is async-signal-safe, and `theirs` is open until after spawn.
         match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     };
-    // SAFETY: `keep` calls nothing but fcntl between fork and exec.
+    // SAFETY: `keep` makes nothing but system calls between fork and exec.
     unsafe { command.pre_exec(keep) }
 }
 
@@ -286,8 +293,8 @@ pub fn become_command(arguments: &[OsString]) -> u8 {
     if let Some(original) = text(1).and_then(|value| value.parse().ok())
         && let Err(error) = first_to_die::restore(original)
     {
-        eprintln!(
-            "highwater: {} is killed first where memory runs out, as the recorder is: its oom_score_adj cannot be set to {original}: {error}",
+        say!(
+            "{} is killed first where memory runs out, as the recorder is: its oom_score_adj cannot be set to {original}: {error}",
             program.display()
         );
     }

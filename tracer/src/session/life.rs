@@ -277,17 +277,7 @@ impl Session {
             return;
         };
         followed.unlink();
-        let relinked = followed
-            .target
-            .refreshed()
-            .map_err(SessionError::from)
-            .and_then(|target| {
-                followed.target = target;
-                let findings = examine(tgid)?.1;
-                let mut allocator = allocator::find_probed(&followed.target)?;
-                let kind = self.kind_for(&followed.target, &findings)?;
-                self.place_held(&mut followed, kind, &mut allocator)
-            });
+        let relinked = self.relink(&mut followed);
         let then = match relinked {
             Ok(()) => {
                 "another one carries them since; what was called in between was not seen".to_owned()

@@ -1,46 +1,38 @@
 //! Moments and spans that are named while a recording is made: by `highwater mark`, which finds the recorders of the machine by
 //! their sockets, and by a target that writes `highwater:NAME` to file descriptor -1.
 
+mod allowance;
+mod listener;
+mod sockets;
+
 use std::{
     collections::HashMap,
-    fs::{self, DirBuilder},
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
-        net::UnixStream,
-    },
-    path::{Path, PathBuf},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    path::Path,
     time::Duration,
 };
 
 use highwater_common::event::{FLAG_LAST_PART, MARK_PARTS, RawEvent};
 use thiserror::Error;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixListener,
-    sync::mpsc,
-};
 
-use super::{Identity, Session, clock::monotonic};
+pub(super) use listener::Listener;
+
+use super::{Session, clock::monotonic};
 use crate::{
     event::{Nanos, ProcessId},
     record::{Entry, Mark, MarkKind},
 };
 
-/// Where root's recorders have their sockets.
-const OF_ROOT: &str = "/run/highwater";
 /// A name has so many bytes at most.
 pub const LONGEST_NAME: usize = 64;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Marks on their way to the session.
-const IN_FLIGHT: usize = 64;
-
-/// Where recorders have their sockets, root's first.
-fn directories() -> Vec<PathBuf> {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(|of| PathBuf::from(of).join("highwater"));
-    std::iter::once(PathBuf::from(OF_ROOT)).chain(own).collect()
-}
+/// The longest answer that is read, bytes: a path and a word.
+const LONGEST_ANSWER: u64 = 8192;
+/// A moment may have been named so long ago, nanoseconds: it is on its way for no longer.
+const ON_ITS_WAY: u64 = 10_000_000_000;
+/// Threads of which a part of a name has come, at most.
+const MOST_PARTS: usize = 4096;
 
 /// Why a moment could not be named.
 #[derive(Debug, Error)]
@@ -72,23 +64,22 @@ pub fn send(kind: MarkKind, name: &str) -> Result<Vec<String>, MarkError> {
     }
     let Nanos(at) = monotonic();
     let (mut took, mut refused) = (Vec::new(), Vec::new());
-    for directory in directories() {
-        let Ok(sockets) = fs::read_dir(directory) else {
-            continue;
-        };
-        for socket in sockets.flatten() {
-            match tell(&socket.path(), kind, at, name) {
+    for directory in sockets::directories() {
+        for socket in sockets::sockets_in(&directory) {
+            match tell(&socket, kind, at, name) {
                 Ok(reply) => match reply.split_once(' ') {
                     Some(("ok", path)) => took.push(path.to_owned()),
+                    _ if reply.is_empty() => {
+                        refused.push("this recorder is another user's, or busy".to_owned());
+                    }
                     _ => refused.push(reply),
                 },
                 // Its recorder was killed.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    let _ = fs::remove_file(socket.path());
-                }
-                Err(error) => refused.push(format!("{}: {error}", socket.path().display())),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => refused.push(format!("{}: {error}", socket.display())),
             }
         }
+        sockets::sweep(&directory);
     }
     match (took.is_empty(), refused.first()) {
         (false, _) => Ok(took),
@@ -100,17 +91,20 @@ pub fn send(kind: MarkKind, name: &str) -> Result<Vec<String>, MarkError> {
 }
 
 fn tell(socket: &Path, kind: MarkKind, at: u64, name: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = sockets::connect(socket, PATIENCE)?;
     let word = match kind {
         MarkKind::Moment => "moment",
         MarkKind::Begin => "begin",
         MarkKind::End => "end",
     };
-    writeln!(stream, "{word} {at} {name}")?;
     let mut reply = String::new();
-    BufReader::new(stream).read_line(&mut reply)?;
+    let asked = writeln!(stream, "{word} {at} {name}")
+        .and_then(|()| BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut reply));
+    match asked.map_err(|error| error.kind()) {
+        // It closed the connection without a word.
+        Ok(_) | Err(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+        Err(kind) => return Err(kind.into()),
+    }
     Ok(reply.trim_end().to_owned())
 }
 
@@ -122,112 +116,6 @@ fn is_name(name: &str) -> bool {
     plain && !taken && !is_time && !name.contains("..")
 }
 
-/// The socket by which this recorder hears of marks; gone when this is dropped.
-pub(super) struct Listener {
-    heard: mpsc::Receiver<Mark>,
-    socket: Option<PathBuf>,
-    /// Keeps `heard` open where there is no socket.
-    _sender: mpsc::Sender<Mark>,
-}
-
-impl Listener {
-    /// Listens, if that is possible. Must be called within the event loop.
-    pub(super) fn start(output: &Path) -> Self {
-        let (sender, heard) = mpsc::channel(IN_FLIGHT);
-        let socket = match bind() {
-            Ok((listener, socket)) => {
-                let output = output.display().to_string();
-                tokio::spawn(listen(listener, sender.clone(), output));
-                Some(socket)
-            }
-            Err(error) => {
-                log::info!("`highwater mark` will not reach this recorder: {error}");
-                None
-            }
-        };
-        Self {
-            heard,
-            socket,
-            _sender: sender,
-        }
-    }
-
-    pub(super) async fn next(&mut self) -> Mark {
-        match self.heard.recv().await {
-            Some(mark) => mark,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(socket) = &self.socket {
-            let _ = fs::remove_file(socket);
-        }
-    }
-}
-
-fn bind() -> io::Result<(UnixListener, PathBuf)> {
-    let mut last = io::Error::other("there is no directory for it");
-    for directory in directories() {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&directory);
-        let socket = directory.join(format!("{}.sock", std::process::id()));
-        let _ = fs::remove_file(&socket);
-        match made.and_then(|()| UnixListener::bind(&socket)) {
-            Ok(listener) => {
-                // Everyone may ask; `may_mark` decides.
-                fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
-                return Ok((listener, socket));
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn listen(listener: UnixListener, to: mpsc::Sender<Mark>, output: String) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let (to, output) = (to.clone(), output.clone());
-        tokio::spawn(async move {
-            let answered = answer(stream, &to, &output);
-            if tokio::time::timeout(PATIENCE, answered).await.is_err() {
-                log::debug!("somebody asked for a mark and did not say which");
-            }
-        });
-    }
-}
-
-async fn answer(mut stream: tokio::net::UnixStream, to: &mpsc::Sender<Mark>, output: &str) {
-    let allowed = stream.peer_cred().is_ok_and(|who| may_mark(who.uid()));
-    let mut line = String::new();
-    let (read, mut write) = stream.split();
-    let longest = (LONGEST_NAME + 64) as u64;
-    let mut read = tokio::io::BufReader::new(read.take(longest));
-    let reply = match read.read_line(&mut line).await {
-        _ if !allowed => "this recorder is another user's".to_owned(),
-        Ok(_) => match parse(line.trim_end_matches('\n')) {
-            Some(mark) => match to.send(mark).await {
-                Ok(()) => format!("ok {output}"),
-                Err(_) => "the recording has ended".to_owned(),
-            },
-            None => "that is no mark".to_owned(),
-        },
-        Err(error) => error.to_string(),
-    };
-    // Whoever does not wait for the answer has its mark all the same.
-    let _ = write.write_all(format!("{reply}\n").as_bytes()).await;
-}
-
-/// Root may, the recorder's own user, and who called sudo for it.
-fn may_mark(uid: u32) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    uid == 0 || uid == own || Identity::invoking().is_some_and(|invoking| invoking.uid == uid)
-}
-
 fn parse(line: &str) -> Option<Mark> {
     let mut words = line.splitn(3, ' ');
     let kind = match words.next()? {
@@ -236,11 +124,12 @@ fn parse(line: &str) -> Option<Mark> {
         "end" => MarkKind::End,
         _ => return None,
     };
-    let at = words.next()?.parse().ok()?;
+    let at: u64 = words.next()?.parse().ok()?;
+    let now = monotonic();
     let name = words.next().filter(|name| is_name(name))?;
     Some(Mark {
-        // Nothing can be named before it happens.
-        at: monotonic().min(Nanos(at)),
+        // Nothing can be named before it happens, nor long afterwards.
+        at: Nanos(at.clamp(now.0.saturating_sub(ON_ITS_WAY), now.0)),
         process: None,
         kind,
         name: name.to_owned(),
@@ -251,11 +140,22 @@ fn parse(line: &str) -> Option<Mark> {
 #[derive(Debug, Default)]
 pub(super) struct Named {
     parts: HashMap<u32, Vec<u8>>,
+    allowances: allowance::Allowances<ProcessId>,
+    dropped: u64,
 }
 
 impl Named {
-    /// Takes a part in; the whole, when it was the last.
+    /// Marks that were too many.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Takes a part in; the whole, when it was the last and the process may name one more.
     pub(super) fn take(&mut self, raw: &RawEvent, process: ProcessId) -> Option<Mark> {
+        if self.parts.len() >= MOST_PARTS && !self.parts.contains_key(&raw.tid) {
+            // Beginnings whose ends were lost.
+            self.parts.clear();
+        }
         let text = self.parts.entry(raw.tid).or_default();
         if raw.slot == 0 {
             text.clear();
@@ -277,12 +177,15 @@ impl Named {
             Some(("end", name)) => (MarkKind::End, name),
             _ => (MarkKind::Moment, text),
         };
-        is_name(name).then(|| Mark {
+        let mark = is_name(name).then(|| Mark {
             at: Nanos(raw.at_ns),
             process: Some(process),
             kind,
             name: name.to_owned(),
-        })
+        })?;
+        let allowed = self.allowances.take(process, mark.at);
+        self.dropped += u64::from(!allowed);
+        allowed.then_some(mark)
     }
 }
 
@@ -351,8 +254,10 @@ mod tests {
     #[test]
     fn a_line_is_a_kind_a_time_and_a_name() {
         let mark = parse("begin 5 request 17").expect("a mark");
-        assert_eq!((mark.at, mark.kind), (Nanos(5), MarkKind::Begin));
+        assert_eq!(mark.kind, MarkKind::Begin);
         assert_eq!(mark.name, "request 17");
+        // Not before what is being recorded.
+        assert!(mark.at.0 >= monotonic().0.saturating_sub(2 * ON_ITS_WAY));
         let later = parse(&format!("moment {} warm", u64::MAX)).expect("a mark");
         assert!(later.at <= monotonic());
         for line in [

@@ -203,7 +203,7 @@ pub(super) async fn count(
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = signals.next() => return Err(Declined::Interrupted.into()),
+            () = signals.next_end() => return Err(Declined::Interrupted.into()),
         }
         let (allocations, frees, cpu_ns, at) = now(kernel);
         let counted = Counted {
@@ -301,8 +301,9 @@ async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = signals.next() => {
-                eprintln!();
+            () = signals.next_end() => {
+                // Nobody may be listening: there is nothing to do about that.
+                let _ = writeln!(io::stderr());
                 return Err(Declined::Interrupted);
             }
         }

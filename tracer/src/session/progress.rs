@@ -40,26 +40,17 @@ impl Progress {
         let rate = (session.events - self.events) as f64 / seconds;
         self.events = session.events;
         self.drawn = Some(now);
-        let rss = session
-            .root_rss()
-            .map_or_else(|| "?".to_owned(), size::short);
-        let lost = session.lost();
-        let lost = if lost == 0 {
-            String::new()
-        } else {
-            format!(" · {lost} LOST")
-        };
-        let elapsed = session.started.elapsed().as_secs();
         // A terminal that went away is no reason to stop recording.
-        let _ = write!(
-            io::stderr(),
-            "\r\x1b[K{:02}:{:02} · {:.0} events/s · live {} · peak {} · RSS {rss}{lost}",
-            elapsed / 60,
-            elapsed % 60,
-            rate,
-            size::short(session.live.live_bytes()),
-            size::short(session.live.peak_bytes()),
-        );
+        let _ = write!(io::stderr(), "\r\x1b[K{}", line(session, rate));
+    }
+
+    /// Says once how far it is, wherever that goes.
+    pub(super) fn say(&mut self, session: &Session) {
+        self.end();
+        let seconds = session.started.elapsed().as_secs_f64().max(0.001);
+        let rate = session.events as f64 / seconds;
+        // As above.
+        let _ = writeln!(io::stderr(), "highwater: {}", line(session, rate));
     }
 
     /// Clears the line: what follows starts at the margin.
@@ -68,4 +59,24 @@ impl Progress {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
+}
+
+fn line(session: &Session, rate: f64) -> String {
+    let rss = session
+        .root_rss()
+        .map_or_else(|| "?".to_owned(), size::short);
+    let lost = session.lost();
+    let lost = if lost == 0 {
+        String::new()
+    } else {
+        format!(" · {lost} LOST")
+    };
+    let elapsed = session.started.elapsed().as_secs();
+    format!(
+        "{:02}:{:02} · {rate:.0} events/s · live {} · peak {} · RSS {rss}{lost}",
+        elapsed / 60,
+        elapsed % 60,
+        size::short(session.live.live_bytes()),
+        size::short(session.live.peak_bytes()),
+    )
 }

@@ -2,10 +2,12 @@
 
 use highwater_common::counter::Counter;
 
+use std::collections::HashSet;
+
 use super::stacks::Stacks;
 use crate::{
     probe::kernel::Kernel,
-    record::{ProcessLosses, PythonQuality, Quality},
+    record::{Pause, ProcessLosses, PythonQuality, Quality},
     symbol::SymbolCounters,
 };
 
@@ -19,21 +21,53 @@ pub(super) struct Tally {
     pub(super) patched_functions: u64,
     /// Probes that somebody wrote over while they were in.
     pub(super) lost_probes: u64,
-    pub(super) notes: Vec<String>,
+    /// Marks beyond what each target and user may make.
+    dropped_marks: u64,
+    /// Connections for marks that were closed unanswered.
+    refused_connections: u64,
+    /// When the probes were out.
+    pub(super) pauses: Vec<Pause>,
+    notes: Vec<String>,
+    /// The same: a target may give cause for many.
+    noted: HashSet<String>,
+    /// Notes beyond the most that are kept.
+    more_notes: u64,
 }
 
+/// Notes that are kept.
+const MOST_NOTES: usize = 256;
+
 impl Tally {
-    /// Says something to the reader of the recording, once.
-    pub(super) fn note(&mut self, note: String) {
-        log::warn!("{note}");
-        self.remark(note);
+    /// Counts marks that were too many.
+    pub(super) fn drop_marks(&mut self, count: u64) {
+        self.dropped_marks += count;
     }
 
-    /// The same, where it does not matter enough to say it while tracing.
-    pub(super) fn remark(&mut self, note: String) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
+    /// Counts what the socket for marks did not take: connections, and marks that were too many.
+    pub(super) fn refuse_marks(&mut self, (connections, marks): (u64, u64)) {
+        self.refused_connections += connections;
+        self.dropped_marks += marks;
+    }
+
+    /// Says something to the reader of the recording, once.
+    pub(super) fn note(&mut self, note: String) {
+        if self.remark(note.clone()) {
+            log::warn!("{note}");
         }
+    }
+
+    /// The same, where it does not matter enough to say it while tracing. Whether it is new, and there was room for it.
+    pub(super) fn remark(&mut self, note: String) -> bool {
+        if self.noted.contains(&note) {
+            return false;
+        }
+        if self.notes.len() >= MOST_NOTES {
+            self.more_notes += 1;
+            return false;
+        }
+        self.noted.insert(note.clone());
+        self.notes.push(note);
+        true
     }
 
     /// Says what kept names from being found.
@@ -91,11 +125,21 @@ impl Tally {
         let Self {
             malformed_events,
             unfollowed_children,
+            dropped_marks,
+            refused_connections,
+            pauses,
             patched_functions,
             lost_probes,
             notes,
+            noted: _,
+            more_notes,
         } = self;
         let mut notes = notes.clone();
+        if *more_notes > 0 {
+            notes.push(format!(
+                "{more_notes} more notes such as these were left out"
+            ));
+        }
         if folded_frames > 0 {
             notes.push(format!(
                 "{folded_frames} code locations beyond the most that are told apart were folded into one per file"
@@ -124,6 +168,9 @@ impl Tally {
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
             unfollowed_children: *unfollowed_children,
+            dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks,
+            refused_mark_connections: *refused_connections,
+            pauses: pauses.clone(),
             patched_functions: *patched_functions,
             lost_probes: *lost_probes,
             python: PythonQuality {

@@ -184,3 +184,55 @@ fn the_main_process_is_followed_through_exec() {
     );
     assert_eq!(profile.processes[0].end_reason(), Some(EndReason::Executed));
 }
+
+#[test]
+fn spans_within_each_other_end_the_last_begun_first_however_many_there_are() {
+    const SPANS: u64 = 300_000;
+    let mut script = Script::launched("app");
+    let mark = |at: u64, kind| {
+        Entry::Mark(record::Mark {
+            at: Nanos(5_000_000_000 + at),
+            process: None,
+            kind,
+            name: "request".to_owned(),
+        })
+    };
+    // All of them are under way at once: looking for each among the others would take hours.
+    for at in 0..SPANS {
+        script.entries.push(mark(at, MarkKind::Begin));
+    }
+    for at in SPANS..2 * SPANS {
+        script.entries.push(mark(at, MarkKind::End));
+    }
+    script.entries.push(mark(2 * SPANS, MarkKind::End));
+    let profile = script.closed();
+    let marks = &profile.marks;
+    assert_eq!(marks.len() as u64, SPANS + 1);
+    for (begun, mark) in (0..SPANS).zip(marks) {
+        let ended = mark.ended.map(|ended| ended.0 - 5_000_000_000);
+        assert_eq!(ended, Some(2 * SPANS - 1 - begun));
+    }
+    assert_eq!(marks[SPANS as usize].kind, MarkKind::End);
+}
+
+#[test]
+fn an_error_names_a_few_of_many_marks_each_once() {
+    let mut script = Script::launched("app");
+    for number in 0..1000 {
+        script.entries.push(Entry::Mark(record::Mark {
+            at: Nanos(5_000_000_000 + number),
+            process: None,
+            kind: MarkKind::Moment,
+            name: format!("m{}", number % 20),
+        }));
+    }
+    script.close(10, "interrupted");
+    let question = Question {
+        when: crate::report::question::When::At(crate::report::question::Point::Mark("x".into())),
+        ..Question::default()
+    };
+    let entries = script.entries.into_iter().map(Ok);
+    let error = Profile::replay_for(entries, &question, Threads::Together);
+    let said = error.err().expect("there is no such mark").to_string();
+    assert!(said.ends_with("m10, m11 and 8 more"), "{said}");
+}

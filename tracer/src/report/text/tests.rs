@@ -4,7 +4,7 @@ use super::super::script::{MIB, Script};
 use super::*;
 use crate::live::Kinds;
 use crate::record::reader::ReadError;
-use crate::record::{Entry, FrameIndex, PythonQuality, Quality};
+use crate::record::{Entry, FrameIndex, Pause, PythonQuality, Quality};
 
 fn text_of(profile: &Profile, options: TextOptions) -> String {
     let mut text = Vec::new();
@@ -390,6 +390,12 @@ fn every_counter_has_words() {
         malformed_events: 1,
         dropped_samples: 1,
         unfollowed_children: 1,
+        dropped_marks: 1,
+        refused_mark_connections: 1,
+        pauses: vec![Pause {
+            from_ns: 5_001_000_000,
+            to_ns: 5_003_000_000,
+        }],
         patched_functions: 1,
         lost_probes: 1,
         python: PythonQuality {
@@ -411,7 +417,11 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 30, "{text}");
+    assert_eq!(counted, 32, "{text}");
+    assert!(
+        text.contains("Nothing was seen from +0.001s to +0.003s"),
+        "{text}"
+    );
     assert!(text.contains("  A note.\n"), "{text}");
 }
 

@@ -1,11 +1,13 @@
 //! How far the numbers can be trusted: every loss there was, in words, with what it means.
 
+use std::collections::HashMap;
 use std::io;
 
 use super::super::model::{Completion, Profile};
 use super::page::{Page, Style};
+use crate::event::{Nanos, ProcessId};
 use crate::live::Totals;
-use crate::record::{Origin, ProcessLosses, PythonQuality, Quality};
+use crate::record::{Origin, Pause, ProcessLosses, PythonQuality, Quality};
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -63,6 +65,9 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         dropped_samples,
         python,
         unfollowed_children,
+        dropped_marks,
+        refused_mark_connections,
+        pauses,
         patched_functions,
         lost_probes,
         losses,
@@ -158,6 +163,7 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "processes were",
         "not followed, or not from the beginning: no probes could be placed in time",
     );
+    of_pauses(pauses, profile, &mut said);
     said.warn(
         *patched_functions,
         "function was",
@@ -227,6 +233,18 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         "stack was",
         "stacks were",
         "mistaken for another at first: see (unknown stack)",
+    );
+    said.note(
+        *dropped_marks,
+        "mark was",
+        "marks were",
+        "left out: too many in a second or in all for one process or user, or the ring was full",
+    );
+    said.note(
+        *refused_mark_connections,
+        "connection to the recorder was",
+        "connections to the recorder were",
+        "closed unanswered: from another user, or too many at once",
     );
     of_python(python, &mut said);
     said.note(
@@ -366,12 +384,13 @@ fn by_process(profile: &Profile, losses: &[ProcessLosses]) -> Vec<(Style, String
     if profile.processes.len() < 2 {
         return Vec::new();
     }
+    let pids: HashMap<ProcessId, u32> = profile
+        .processes
+        .iter()
+        .map(|process| (process.process.id, process.process.pid))
+        .collect();
     lost.map(|losses| {
-        let pid = profile
-            .processes
-            .iter()
-            .find(|process| process.process.id == losses.process)
-            .map_or(0, |process| process.process.pid);
+        let pid = pids.get(&losses.process).copied().unwrap_or(0);
         let text = format!(
             "  of process {pid}: {} and {}, {} of them so that others found room",
             counted(losses.allocations, "allocation", "allocations"),
@@ -410,6 +429,31 @@ impl Sentences {
             self.0
                 .push((style, format!("{} {rest}.", counted(count, one, many))));
         }
+    }
+}
+
+/// More pauses than this are told by their number and their sum.
+const PAUSES_TOLD: usize = 8;
+
+/// When the probes were out.
+fn of_pauses(pauses: &[Pause], profile: &Profile, said: &mut Sentences) {
+    for pause in pauses.iter().take(PAUSES_TOLD) {
+        let text = format!(
+            "Nothing was seen from {} to {}: the recorder was stopped, and its probes were out. Blocks from that time are missing, and              blocks freed in it count as live.",
+            time::offset(profile.since_start(Nanos(pause.from_ns)).0),
+            time::offset(profile.since_start(Nanos(pause.to_ns)).0),
+        );
+        said.0.push((Style::Warning, text));
+    }
+    if let Some(more) = pauses.get(PAUSES_TOLD..).filter(|more| !more.is_empty()) {
+        let length = |pause: &Pause| pause.to_ns.saturating_sub(pause.from_ns);
+        let sum = more.iter().map(length).fold(0, u64::saturating_add);
+        let text = format!(
+            "The recorder was stopped {} times more, for {} in all.",
+            more.len(),
+            time::duration(sum)
+        );
+        said.0.push((Style::Warning, text));
     }
 }
 

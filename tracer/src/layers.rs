@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part, and what it may use. A part comes after those that it uses, so that there can be no circle.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("units", &[]),
     ("words", &[]),
     ("priority", &[]),
@@ -13,19 +13,21 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("peak", &["event"]),
     ("live", &["event", "peak"]),
     ("record", &["event", "live"]),
+    ("model", &["event", "live", "record"]),
+    ("follow", &["event", "record"]),
     ("target", &["units"]),
     ("unwind", &["target"]),
     ("probe", &["event", "priority", "target", "unwind"]),
     ("symbol", &["priority", "record", "target"]),
     (
         "report",
-        &["event", "live", "peak", "record", "units", "words"],
+        &["event", "live", "model", "peak", "record", "units", "words"],
     ),
     (
         "session",
         &[
-            "event", "live", "priority", "probe", "record", "symbol", "target", "units", "unwind",
-            "words",
+            "event", "follow", "live", "model", "priority", "probe", "record", "symbol", "target",
+            "units", "unwind", "words",
         ],
     ),
     (

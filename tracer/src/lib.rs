@@ -35,6 +35,10 @@ pub mod symbol;
 
 pub mod record;
 
+pub mod model;
+
+pub mod follow;
+
 pub mod report;
 
 #[cfg(test)]

@@ -57,8 +57,8 @@ impl Progress {
             elapsed / 60,
             elapsed % 60,
             rate,
-            size::short(session.live.live_bytes()),
-            size::short(session.live.peak_bytes()),
+            size::short(session.feed.live().live_bytes()),
+            size::short(session.feed.live().peak_bytes()),
         );
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part, and what it may use. A part comes after those that it uses, so that there can be no circle.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("units", &[]),
     ("words", &[]),
     ("own_memory", &[]),
@@ -14,6 +14,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("peak", &["event"]),
     ("live", &["event", "peak"]),
     ("record", &["event", "live"]),
+    ("model", &["event", "live", "record"]),
+    ("follow", &["event", "record"]),
     ("target", &["units"]),
     ("unwind", &["target"]),
     (
@@ -23,13 +25,15 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("symbol", &["priority", "record", "target"]),
     (
         "report",
-        &["event", "live", "peak", "record", "units", "words"],
+        &["event", "live", "model", "peak", "record", "units", "words"],
     ),
     (
         "session",
         &[
             "event",
+            "follow",
             "live",
+            "model",
             "own_memory",
             "priority",
             "probe",

@@ -37,6 +37,10 @@ pub mod symbol;
 
 pub mod record;
 
+pub mod model;
+
+pub mod follow;
+
 pub mod report;
 
 #[cfg(test)]

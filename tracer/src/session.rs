@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use highwater_common::{event::RawEvent, sampling::Sampling};
+use highwater_common::{event::RawEvent, process::GENERATION_BITS, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -70,7 +70,9 @@ use crate::{
         Call, Event, Nanos, ProcessId, Tid,
         decode::{self, Change, Decoded, StackDefinition},
     },
+    follow::{Fact, Images},
     live::LiveSet,
+    model::Feed,
     own_memory,
     probe::{
         ProbeError,
@@ -81,7 +83,7 @@ use crate::{
         sideband::Sideband,
         sizes::{self, Sizes},
     },
-    record::{Closing, EndReason, Entry, Opening, ProcessEnd, ProcessLosses, writer::WriteError},
+    record::{Closing, EndReason, Entry, Opening, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
     target::TargetError,
     units::size,
@@ -273,7 +275,10 @@ struct Session {
     /// Until the end, when it is waited for.
     symbols: Option<Symbols>,
     recording: Recording,
-    live: LiveSet,
+    /// What the entries so far come to.
+    feed: Feed,
+    /// The images that are followed.
+    images: Images,
     seen: recording::Seen,
     stacks: stacks::Stacks,
     frames: FrameInterner,
@@ -413,7 +418,8 @@ pub async fn record(
         symbols: Some(symbols),
         recording,
         // What came when is kept for the day that the recording has to fold.
-        live: LiveSet::new().with_timeline(),
+        feed: Feed::new(LiveSet::new().with_timeline()),
+        images: Images::default(),
         seen: recording::Seen::default(),
         stacks: stacks::Stacks::default(),
         frames: FrameInterner::new(),
@@ -640,7 +646,9 @@ impl Session {
             self.follow_sampling(&raw, process);
             match decode::decode(&raw, |identity| self.stacks.index(identity)) {
                 Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
-                Some(Decoded::Lifecycle { at, change, .. }) => self.change(at, process, change),
+                Some(Decoded::Lifecycle { at, change, .. }) => {
+                    self.change(at, ProcessId(raw.process), process, change);
+                }
                 Some(Decoded::Named { .. }) => {
                     if let Some(mark) = self.named.take(&raw, process) {
                         self.mark(mark);
@@ -678,12 +686,19 @@ impl Session {
         }
     }
 
-    /// Books an event, and keeps it for the recording.
+    /// Books an event, and keeps it for the recording. What comes late of an image that has ended says nothing any more.
     fn book(&mut self, event: Event) {
+        let image = event.process;
+        if !self.images.is_announced(image) {
+            self.follow(event.at, Fact::Active { image });
+            if !self.images.is_announced(image) {
+                return;
+            }
+        }
         self.events += 1;
         self.sent.count(&event.call);
         self.threads.heard(&event);
-        self.live.apply(&event);
+        self.feed.event(&event);
         match event.call {
             Call::Mapping(_) => self.seen.mappings = true,
             Call::Sampling {
@@ -704,7 +719,11 @@ impl Session {
         }
     }
 
+    /// Writes an entry. Events were fed as they came.
     fn write(&mut self, entry: &Entry) {
+        if !matches!(entry, Entry::Events(_)) {
+            self.feed.take(entry);
+        }
         self.recording.write(entry);
     }
 
@@ -715,7 +734,7 @@ impl Session {
 
     /// Lets the recording fold if it has to.
     fn fold(&mut self) {
-        if let Some(said) = self.recording.fold_if_due(&mut self.live, self.seen) {
+        if let Some(said) = self.recording.fold_if_due(self.feed.live_mut(), self.seen) {
             self.quality.note(said);
         }
     }
@@ -748,8 +767,17 @@ impl Session {
         }));
     }
 
+    /// The identity of what a process becomes by exec. The kernel side counts execs up to a number, and then says the same of
+    /// all that follow: each of those is told apart here.
+    fn next_identity(&mut self, kernel: ProcessId, next: ProcessId) -> Option<ProcessId> {
+        if kernel == next {
+            self.ordinals.assign(next.0 >> GENERATION_BITS);
+        }
+        self.ordinals.identity(next.0)
+    }
+
     /// A process's life took a turn.
-    fn change(&mut self, at: Nanos, process: ProcessId, change: Change) {
+    fn change(&mut self, at: Nanos, kernel: ProcessId, process: ProcessId, change: Change) {
         self.write_pending();
         match change {
             Change::Forked {
@@ -767,7 +795,7 @@ impl Session {
                     self.quality.unfollowed_children += 1;
                 }
             }
-            Change::Executed { next, from_thread } => match self.ordinals.identity(next.0) {
+            Change::Executed { next, from_thread } => match self.next_identity(kernel, next) {
                 Some(next) => {
                     self.executed(at, process, next, from_thread);
                     self.define_stacks();
@@ -812,13 +840,9 @@ impl Session {
             self.processes.insert(self.root, root);
         }
         let at = monotonic();
-        for id in self.still_followed() {
-            self.live.close(id, at);
-            self.write(&Entry::End(ProcessEnd {
-                at,
-                process: id,
-                reason: EndReason::Detached,
-            }));
+        for image in self.images.all() {
+            let reason = EndReason::Detached;
+            self.follow(at, Fact::Ended { image, reason });
         }
         if let Some(symbols) = self.symbols.take() {
             let counters = symbols.counters();
@@ -836,7 +860,7 @@ impl Session {
         }
         self.note_tables();
         if self.recording.is_folded() {
-            self.recording.fold(&mut self.live, self.seen, true);
+            self.recording.fold(self.feed.live_mut(), self.seen, true);
         }
         self.quality.drop_marks(self.named.dropped());
         let losses = self.losses();

@@ -149,7 +149,8 @@ impl LiveSet {
             FoldedProcess {
                 id: process.id,
                 begun: process.begun,
-                ended: process.ended.map(|at| at.0),
+                // One that we let go of holds what it held: the entry of its end says that it has ended.
+                ended: process.ended.filter(|_| process.released).map(|at| at.0),
                 books: FoldedBooks::of(&process.books),
                 totals: process.totals,
                 baseline_left,
@@ -309,6 +310,7 @@ impl FoldedProcess {
         let mut process = Process::restored(self.id, books, sampling, scene, holdings);
         process.begun = self.begun;
         process.ended = self.ended.map(Nanos);
+        process.released = process.ended.is_some();
         process.totals = self.totals;
         process.restore(
             (self.baseline_left, self.baseline_source),

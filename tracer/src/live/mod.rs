@@ -88,7 +88,7 @@ pub struct LiveSet {
     all: Books,
     processes: Vec<Process>,
     index_of: HashMap<ProcessId, usize, FixedState>,
-    /// How many processes are traced now.
+    /// How many processes are not gone: those that are traced now, and those that we let go of.
     open: usize,
     /// The latest moment that we heard of.
     now: Nanos,
@@ -159,7 +159,7 @@ impl LiveSet {
         self.movements.drain(..)
     }
 
-    /// Whether any process is traced now.
+    /// Whether any process is traced now, or was let go of.
     pub fn is_tracing(&self) -> bool {
         self.open > 0
     }
@@ -310,11 +310,24 @@ impl LiveSet {
         }
     }
 
-    /// We let go of a process that runs on: its live set stays as its end.
+    /// A process is gone, and what it held with it.
     pub fn close(&mut self, process: ProcessId, at: Nanos) {
         if let Some(&index) = self.index_of.get(&process) {
             self.enter_era(at);
             self.end(index, at);
+        }
+    }
+
+    /// We let go of a process that runs on: what it held then still counts, for nothing of it was handed back. What is
+    /// said of it later changes nothing.
+    pub fn detach(&mut self, process: ProcessId, at: Nanos) {
+        if let Some(&index) = self.index_of.get(&process) {
+            self.enter_era(at);
+            let process = &mut self.processes[index];
+            if process.ended.is_none() {
+                process.ended = Some(at);
+                self.now = self.now.max(at);
+            }
         }
     }
 
@@ -390,7 +403,7 @@ impl LiveSet {
             return sorted(snapshot);
         }
         let mut snapshot = empty_snapshot(self.now, self.all.now());
-        for process in self.processes.iter().filter(|p| p.ended.is_none()) {
+        for process in self.processes.iter().filter(|p| !p.released) {
             add_holders(&mut snapshot, process, process.now());
         }
         sorted(snapshot)

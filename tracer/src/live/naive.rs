@@ -79,6 +79,7 @@ struct Process {
     begun: bool,
     totals: Totals,
     ended: bool,
+    detached: Option<Nanos>,
 }
 
 impl Process {
@@ -421,7 +422,7 @@ impl Naive {
 
     pub(super) fn open(&mut self, id: ProcessId, at: Nanos, baseline_bytes: u64) {
         let process = self.meet(id, at);
-        if process.ended {
+        if process.ended || process.detached.is_some() {
             return;
         }
         process.baseline.get_or_insert(baseline_bytes);
@@ -430,7 +431,11 @@ impl Naive {
 
     pub(super) fn close(&mut self, id: ProcessId, at: Nanos) {
         let state = self.state.clone();
-        let Some(process) = self.state.get_mut(&id).filter(|process| !process.ended) else {
+        let Some(process) = self
+            .state
+            .get_mut(&id)
+            .filter(|process| !process.ended && process.detached.is_none())
+        else {
             return;
         };
         self.ends.push((id, at, state));
@@ -440,10 +445,20 @@ impl Naive {
         self.now = self.now.max(at);
     }
 
+    pub(super) fn detach(&mut self, id: ProcessId, at: Nanos) {
+        let process = self.state.get_mut(&id);
+        if let Some(process) =
+            process.filter(|process| !process.ended && process.detached.is_none())
+        {
+            process.detached = Some(at);
+            self.now = self.now.max(at);
+        }
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         let (id, at) = (event.process, event.at);
         let process = self.meet(id, at);
-        if process.ended {
+        if process.ended || process.detached.is_some() {
             return;
         }
         process.begun = true;
@@ -543,7 +558,7 @@ impl Naive {
             Call::Forked { child } => {
                 let parent = process.clone();
                 let process = self.meet(child, at);
-                if !process.begun && !process.ended {
+                if !process.begun && !process.ended && process.detached.is_none() {
                     let mut left = parent.baseline.unwrap_or(0) - parent.freed_baseline;
                     process.blocks = parent.blocks;
                     process.pages = parent.pages;
@@ -594,7 +609,13 @@ impl Naive {
                 };
                 match end {
                     Some((_, at, state)) => view(state, scope, *at),
-                    None => view(&self.state, scope, self.now),
+                    None => {
+                        let detached = match scope {
+                            Scope::Process(id) => self.state[&id].detached,
+                            Scope::All => None,
+                        };
+                        view(&self.state, scope, detached.unwrap_or(self.now))
+                    }
                 }
             }
         }

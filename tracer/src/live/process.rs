@@ -89,8 +89,10 @@ pub(super) struct Process {
     pub(super) totals: Totals,
     /// Something happened in it, or it got its parent's live set.
     pub(super) begun: bool,
-    /// When it was traced no more.
+    /// When tracing of it ended: what is said of it later changes nothing.
     pub(super) ended: Option<Nanos>,
+    /// It is gone, and what it held with it. One that we let go of has ended, and holds what it held.
+    pub(super) released: bool,
     holdings: Holdings,
     mappings: Mappings,
     blocks: HashMap<Address, Block, Neighbours>,
@@ -127,6 +129,7 @@ impl Process {
             totals: Totals::default(),
             begun: false,
             ended: None,
+            released: false,
             holdings: Holdings::default(),
             mappings: Mappings::default(),
             blocks: HashMap::default(),
@@ -205,9 +208,9 @@ impl Process {
     pub(super) fn at_peak_of_all(&self, all: &Books) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(move |holding| {
             // A holding keeps its last state for the process's own end, but by now it is gone for all.
-            let now = match self.ended {
-                None => holding.now,
-                Some(_) => Held::default(),
+            let now = match self.released {
+                false => holding.now,
+                true => Held::default(),
             };
             (holding, holding.at_peak_of_all.get(&all.clock, now))
         })
@@ -525,6 +528,7 @@ impl Process {
     /// that was the state at its end.
     pub(super) fn end(&mut self, all: &mut Books, at: Nanos) {
         self.ended = Some(at);
+        self.released = true;
         let baseline = match self.baseline_source {
             BaselineSource::Own => self.baseline_left,
             BaselineSource::Unknown | BaselineSource::Inherited => 0,

@@ -429,6 +429,11 @@ impl Kernel {
         self.tables.drop_ranges(tgid);
     }
 
+    /// A process has ended, or become another program: the room of its code ranges is free.
+    pub fn release_code(&mut self, tgid: u32) {
+        self.tables.drop_ranges(tgid);
+    }
+
     /// A counter, summed over all processors.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters

@@ -9,7 +9,8 @@ use super::spans::{Gathering, Spans};
 use super::temporary::Temporaries;
 use crate::event::{Event, Nanos};
 use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot, Timeline};
-use crate::record::{Opening, Process};
+use crate::model::Feed;
+use crate::record::{Opening, Process, ProcessEnd};
 
 /// What is gathered.
 pub(super) struct Asked {
@@ -18,7 +19,7 @@ pub(super) struct Asked {
     spans: Option<Gathering>,
     /// Threads are told apart.
     by_thread: bool,
-    /// Processes so far: a window may begin at any time.
+    /// Processes that are traced: a window may begin at any time.
     processes: Vec<Process>,
 }
 
@@ -28,7 +29,7 @@ enum What {
     Moment(Edge, Option<Snapshot>),
     /// What comes in a window: a live set that sees nothing before it. What is freed there that came before is unknown to
     /// it, and changes none of its holders.
-    Window(Edge, Edge, Option<Box<LiveSet>>, Option<Snapshot>),
+    Window(Edge, Edge, Option<Box<Feed>>, Option<Snapshot>),
     Temporaries(Temporaries),
 }
 
@@ -96,7 +97,7 @@ impl Asked {
     pub(super) fn open(&mut self, process: &Process) {
         if let What::Window(_, _, window, _) = &mut self.what {
             if let Some(window) = window {
-                window.open(process.id, Nanos(process.from_ns), 0);
+                window.open(process);
             }
             self.processes.push(process.clone());
         }
@@ -144,12 +145,26 @@ impl Asked {
             What::Window(..) => {
                 self.until(event.at, live);
                 if let What::Window(_, _, Some(window), None) = &mut self.what {
-                    window.apply(event);
+                    window.event(event);
                 }
                 if let Some(spans) = &mut self.spans {
                     spans.apply(event);
                 }
             }
+        }
+    }
+
+    /// Before tracing of a process ends in the live set.
+    pub(super) fn end(&mut self, end: &ProcessEnd, live: &LiveSet) {
+        self.until(end.at, live);
+        if let What::Window(_, _, window, taken) = &mut self.what {
+            if let (Some(window), None) = (window, taken) {
+                window.end(end);
+            }
+            self.processes.retain(|process| process.id != end.process);
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.end(end);
         }
     }
 
@@ -170,15 +185,12 @@ impl Asked {
                     if self.by_thread {
                         begun = begun.by_thread();
                     }
-                    for process in &self.processes {
-                        begun.open(process.id, Nanos(process.from_ns), 0);
-                    }
-                    *window = Some(Box::new(begun));
+                    *window = Some(Box::new(Feed::from_now_on(begun, &self.processes)));
                 }
                 if let (Edge::At(to), Some(window)) = (to, &window)
                     && *to < next
                 {
-                    *taken = Some(taken_at(window, *to));
+                    *taken = Some(taken_at(window.live(), *to));
                 }
             }
             _ => {}
@@ -246,7 +258,7 @@ impl Asked {
                 let end = || {
                     let window = window.as_ref();
                     window.map_or_else(Snapshot::default, |window| {
-                        window.snapshot(Scope::All, Moment::End)
+                        window.live().snapshot(Scope::All, Moment::End)
                     })
                 };
                 gathered.snapshot = Some(taken.take().unwrap_or_else(end));

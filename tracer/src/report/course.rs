@@ -8,6 +8,7 @@ use std::io;
 use super::replay::Threads;
 use crate::event::{Call, Nanos, ProcessId};
 use crate::live::{LiveSet, Movement};
+use crate::model::Feed;
 use crate::record::reader::ReadError;
 use crate::record::{EndReason, Entry};
 
@@ -33,24 +34,24 @@ pub fn course(
 ) -> io::Result<u64> {
     let live = LiveSet::new().with_movements();
     let mut course = Course {
-        live: match threads {
+        feed: Feed::new(match threads {
             Threads::Together => live,
             Threads::Apart => live.by_thread(),
-        },
+        }),
         opened: HashMap::new(),
         last_end: Vec::new(),
     };
     for entry in entries.map_while(Result::ok) {
         course.take(entry, &mut tell)?;
     }
-    if course.live.is_tracing() {
+    if course.feed.live().is_tracing() {
         course.end_was_not_the_last(&mut tell)?;
     }
-    Ok(course.live.totals().allocations)
+    Ok(course.feed.live().totals().allocations)
 }
 
 struct Course {
-    live: LiveSet,
+    feed: Feed,
     /// What each process that was ever traced has in memory now.
     opened: HashMap<ProcessId, u64>,
     /// What went as the last process ended that was traced then.
@@ -68,13 +69,12 @@ impl Course {
                 // Only a damaged recording opens an identity twice.
                 if let Slot::Vacant(slot) = self.opened.entry(process.id) {
                     slot.insert(0);
-                    let from = Nanos(process.from_ns);
-                    self.live.open(process.id, from, process.baseline_bytes);
+                    self.feed.open(&process);
                 }
             }
             Entry::Events(events) => {
                 for event in &events {
-                    self.live.apply(event);
+                    self.feed.event(event);
                     self.moved(event.at, tell)?;
                     if let Call::Exited { .. } | Call::Executed { .. } = event.call {
                         self.resident(event.at, event.process, 0, tell)?;
@@ -86,10 +86,12 @@ impl Course {
                     self.resident(sample.at, sample.process, rss, tell)?;
                 }
             }
-            Entry::End(end) if end.reason == EndReason::Detached => {
-                self.live.close(end.process, end.at);
+            Entry::End(end) => {
+                self.feed.end(&end);
                 self.moved(end.at, tell)?;
-                self.resident(end.at, end.process, 0, tell)?;
+                if end.reason != EndReason::Detached {
+                    self.resident(end.at, end.process, 0, tell)?;
+                }
             }
             _ => {}
         }
@@ -101,13 +103,17 @@ impl Course {
         at: Nanos,
         tell: &mut impl FnMut(Nanos, Step) -> io::Result<()>,
     ) -> io::Result<()> {
-        if self.live.is_tracing() {
+        if self.feed.live().is_tracing() {
             self.end_was_not_the_last(tell)?;
-            for movement in self.live.movements() {
+            for movement in self.feed.live_mut().movements() {
                 tell(at, Step::Moved(movement))?;
             }
         } else {
-            let went = self.live.movements().map(|movement| (at, movement));
+            let went = self
+                .feed
+                .live_mut()
+                .movements()
+                .map(|movement| (at, movement));
             self.last_end.extend(went);
         }
         Ok(())

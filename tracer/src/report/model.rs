@@ -356,8 +356,9 @@ impl ProcessProfile {
         self.ended.as_ref().map(|end| end.reason)
     }
 
-    /// Whether it was under trace at this moment.
+    /// Whether what it held counts at this moment: it was under trace, or we had let go of it, and it ran on.
     pub fn is_traced_at(&self, at: Nanos) -> bool {
-        self.process.from_ns <= at.0 && self.ended.as_ref().is_none_or(|end| at <= end.at)
+        let gone = |end: &ProcessEnd| end.reason != EndReason::Detached && end.at < at;
+        self.process.from_ns <= at.0 && !self.ended.as_ref().is_some_and(gone)
     }
 }

@@ -12,8 +12,8 @@ use super::question::Question;
 use super::statistics::Statistics;
 use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
-use crate::live::{LiveSet, Moment, Scope, Snapshot};
-use crate::record::fold::FoldParts;
+use crate::live::{Fold, LiveSet, Moment, Scope, Snapshot};
+use crate::model::Feed;
 use crate::record::reader::ReadError;
 use crate::record::{
     self, Closing, EndReason, Entry, FoldPart, MarkKind, ModuleIndex, Opening, Origin, Process,
@@ -110,9 +110,7 @@ struct Tracked {
 
 struct Replay {
     opening: Opening,
-    live: LiveSet,
-    /// The parts of a fold so far.
-    parts: FoldParts,
+    feed: Feed,
     /// One thread, or some, were asked for.
     filters_threads: bool,
     /// The live set is a fold.
@@ -146,9 +144,8 @@ impl Replay {
             open_spans: HashMap::new(),
             threads: HashMap::new(),
             opening,
-            live: if apart { live.by_thread() } else { live },
+            feed: Feed::new(if apart { live.by_thread() } else { live }),
             filters_threads: !question.threads.is_empty(),
-            parts: FoldParts::default(),
             folded: false,
             mappings: false,
             sampling: None,
@@ -186,7 +183,7 @@ impl Replay {
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
             Entry::Memory(sample) => {
                 self.latest = self.latest.max(sample.at);
-                let peak_at = self.live.peak_at();
+                let peak_at = self.feed.live().peak_at();
                 if let Some(tracked) = self.tracked(sample.process) {
                     tracked.samples.push(sample, peak_at);
                 }
@@ -242,13 +239,13 @@ impl Replay {
 
     /// What was seen so far is what the fold says, whatever was replayed of it.
     fn fold(&mut self, part: FoldPart) {
-        if let Some((mut fold, mappings, sampling)) = self.parts.take(part) {
-            fold.join(|stack| self.alike.first_of(stack));
-            self.live = LiveSet::unfold(&fold);
+        let alike = &self.alike;
+        let join = |fold: &mut Fold| fold.join(|stack| alike.first_of(stack));
+        if let Some(folded) = self.feed.fold(part, join) {
             self.folded = true;
-            self.mappings |= mappings;
-            self.sampling = self.sampling.max(sampling);
-            self.latest = self.latest.max(self.live.now());
+            self.mappings |= folded.mappings;
+            self.sampling = self.sampling.max(folded.sampling);
+            self.latest = self.latest.max(self.feed.live().now());
         }
     }
 
@@ -257,8 +254,9 @@ impl Replay {
     }
 
     fn open(&mut self, process: Process) {
-        // Only a damaged recording opens an identity twice.
-        if self.by_id.contains_key(&process.id) {
+        if let Some(known) = self.tracked(process.id) {
+            // Its probes were late, which was not known as it was announced.
+            known.process.origin = process.origin;
             return;
         }
         let inherited = match process.origin {
@@ -271,8 +269,7 @@ impl Replay {
             ),
         };
         self.latest = self.latest.max(Nanos(process.from_ns));
-        self.live
-            .open(process.id, Nanos(process.from_ns), process.baseline_bytes);
+        self.feed.open(&process);
         self.asked.open(&process);
         self.by_id.insert(process.id, self.tracked.len());
         self.tracked.push(Tracked {
@@ -291,7 +288,11 @@ impl Replay {
             .tracked
             .get(*self.by_id.get(&parent)?)?
             .held_at_attach();
-        let freed = self.live.process_totals(parent)?.unmatched_freed_bytes;
+        let freed = self
+            .feed
+            .live()
+            .process_totals(parent)?
+            .unmatched_freed_bytes;
         Some(held.saturating_sub(freed))
     }
 
@@ -301,11 +302,11 @@ impl Replay {
             ..*event
         };
         self.latest = self.latest.max(event.at);
-        self.asked.before(event, &self.live);
+        self.asked.before(event, self.feed.live());
         if let Some(statistics) = &mut self.statistics {
             statistics.apply(event);
         }
-        self.live.apply(event);
+        self.feed.event(event);
         let (reason, at) = match event.call {
             Call::Exited { status } => (exit_reason(status), event.at),
             Call::Executed { .. } => (EndReason::Executed, event.at),
@@ -338,10 +339,8 @@ impl Replay {
 
     fn end(&mut self, end: ProcessEnd) {
         self.latest = self.latest.max(end.at);
-        if end.reason == EndReason::Detached {
-            self.asked.until(end.at, &self.live);
-            self.live.close(end.process, end.at);
-        }
+        self.asked.end(&end, self.feed.live());
+        self.feed.end(&end);
         let Some(tracked) = self.tracked(end.process) else {
             return;
         };
@@ -356,13 +355,13 @@ impl Replay {
     }
 
     fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
-        let timeline = self.live.timeline().unwrap_or_default();
+        let timeline = self.feed.live_mut().timeline().unwrap_or_default();
         let asked = match self.folded {
             true => self.asked.finish_folded(&timeline, &self.marks)?,
             false => {
                 let cut = !matches!(completion, Completion::Closed(_));
                 let end = (self.latest, cut);
-                self.asked.finish(&self.live, &self.marks, end)?
+                self.asked.finish(self.feed.live(), &self.marks, end)?
             }
         };
         if self.folded && self.statistics.is_some() {
@@ -371,15 +370,15 @@ impl Replay {
         if self.folded && self.filters_threads {
             return Err(folded("what single threads held"));
         }
-        let peak = self.live.snapshot(Scope::All, Moment::Peak);
-        let end = self.live.snapshot(Scope::All, Moment::End);
+        let peak = self.feed.live().snapshot(Scope::All, Moment::Peak);
+        let end = self.feed.live().snapshot(Scope::All, Moment::End);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
         let mut nearest = Vec::with_capacity(self.tracked.len());
         let mut held = Vec::with_capacity(self.tracked.len());
         for tracked in &mut self.tracked {
             held.push(tracked.held_at_attach());
             nearest.push(tracked.samples.nearest(peak.at).cloned());
-            processes.push(tracked.profile(&self.live));
+            processes.push(tracked.profile(self.feed.live()));
         }
         // A single process is the whole at each moment, whatever its clock says.
         let single = processes.len() == 1;
@@ -446,7 +445,7 @@ impl Replay {
             false => growth.clone(),
         };
         Ok(Profile {
-            allocated: self.live.allocated(),
+            allocated: self.feed.live().allocated(),
             timeline,
             growth,
             growth_of_stacks,
@@ -460,7 +459,7 @@ impl Replay {
             opening: self.opening,
             mappings: self.mappings,
             sampling: self.sampling,
-            totals: self.live.totals(),
+            totals: self.feed.live().totals(),
             processes,
             peak,
             end,

@@ -221,10 +221,14 @@ impl Script {
     }
 
     pub(super) fn detach(&mut self, process: u32, ms: u64) {
+        self.end(process, ms, EndReason::Detached);
+    }
+
+    pub(super) fn end(&mut self, process: u32, ms: u64, reason: EndReason) {
         self.entries.push(Entry::End(ProcessEnd {
             at: at(ms),
             process: ProcessId(process),
-            reason: EndReason::Detached,
+            reason,
         }));
     }
 

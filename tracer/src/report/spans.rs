@@ -5,7 +5,8 @@
 use super::mark::Mark;
 use crate::event::{Event, Nanos};
 use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
-use crate::record::{MarkKind, Process};
+use crate::model::Feed;
+use crate::record::{MarkKind, Process, ProcessEnd};
 
 /// More than this are not followed at once: each takes a live set of its own.
 const MOST_AT_ONCE: usize = 16;
@@ -53,7 +54,7 @@ pub(super) struct Gathering {
 struct UnderWay {
     began: Nanos,
     ended: Option<Nanos>,
-    live: Option<Box<LiveSet>>,
+    feed: Option<Box<Feed>>,
 }
 
 impl Gathering {
@@ -69,8 +70,8 @@ impl Gathering {
     /// A process is traced from here on.
     pub(super) fn open(&mut self, process: &Process) {
         for span in &mut self.under_way {
-            if let Some(live) = &mut span.live {
-                live.open(process.id, Nanos(process.from_ns), 0);
+            if let Some(feed) = &mut span.feed {
+                feed.open(process);
             }
         }
     }
@@ -94,7 +95,7 @@ impl Gathering {
             self.under_way.push(UnderWay {
                 began: mark.at,
                 ended: None,
-                live: None,
+                feed: None,
             });
         } else {
             self.spans.overlooked += 1;
@@ -105,8 +106,17 @@ impl Gathering {
     /// Something happens; [`until`](Self::until) has been told of its moment.
     pub(super) fn apply(&mut self, event: &Event) {
         for span in &mut self.under_way {
-            if let Some(live) = &mut span.live {
-                live.apply(event);
+            if let Some(feed) = &mut span.feed {
+                feed.event(event);
+            }
+        }
+    }
+
+    /// Tracing of a process ends; [`until`](Self::until) has been told of that moment.
+    pub(super) fn end(&mut self, end: &ProcessEnd) {
+        for span in &mut self.under_way {
+            if let Some(feed) = &mut span.feed {
+                feed.end(end);
             }
         }
     }
@@ -114,8 +124,8 @@ impl Gathering {
     /// Whatever comes next, it is at this moment or later.
     pub(super) fn until(&mut self, next: Nanos, processes: &[Process]) {
         for span in &mut self.under_way {
-            if span.began < next && span.live.is_none() {
-                span.live = Some(Box::new(begun(processes, self.by_thread)));
+            if span.began < next && span.feed.is_none() {
+                span.feed = Some(Box::new(begun(processes, self.by_thread)));
             }
         }
         let over = |span: &mut UnderWay| span.ended.is_some_and(|ended| ended < next);
@@ -136,7 +146,8 @@ impl Gathering {
 
     fn take(&mut self, under_way: &UnderWay, has_end: bool) {
         let nothing = LiveSet::new();
-        let live = under_way.live.as_deref().unwrap_or(&nothing);
+        let feed = under_way.feed.as_deref();
+        let live = feed.map_or(&nothing, Feed::live);
         let mut end = live.snapshot(Scope::All, Moment::End);
         if let Some(ended) = under_way.ended {
             end.at = ended;
@@ -161,15 +172,12 @@ impl Gathering {
     }
 }
 
-fn begun(processes: &[Process], by_thread: bool) -> LiveSet {
-    let mut live = LiveSet::new();
-    if by_thread {
-        live = live.by_thread();
-    }
-    for process in processes {
-        live.open(process.id, Nanos(process.from_ns), 0);
-    }
-    live
+fn begun(processes: &[Process], by_thread: bool) -> Feed {
+    let live = match by_thread {
+        true => LiveSet::new().by_thread(),
+        false => LiveSet::new(),
+    };
+    Feed::from_now_on(live, processes)
 }
 
 #[cfg(test)]

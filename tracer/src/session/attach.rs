@@ -14,13 +14,13 @@ use super::{
 use crate::words::say;
 use crate::{
     event::{Nanos, ProcessId},
+    follow::Fact,
     probe::{
         ProbeError,
         kernel::Kernel,
         link::{Link, LinkKind, Site},
         selftest::{self, Situation},
     },
-    record::{Entry, Origin, Process},
     target::{
         self, Refusal, Target, TargetError,
         allocator::{self, Allocator},
@@ -171,7 +171,11 @@ impl Session {
                 let parent = self.processes.get(&pid).map(|root| root.id);
                 match self.examine_and_attach(child, None, parent) {
                     Ok(_) => others += 1,
-                    Err(error) => self.not_followed(child, &error),
+                    Err(error) => {
+                        log::info!("child process {child} is not followed: {error}");
+                        self.kernel.forget_process(child);
+                        self.quality.unfollowed_children += 1;
+                    }
                 }
             }
         }
@@ -192,14 +196,10 @@ impl Session {
         forked: Option<(ProcessId, Nanos)>,
         parent: Option<ProcessId>,
     ) -> Result<String, SessionError> {
-        settled(|| {
+        let mut look = || {
             let (target, findings) = examine(pid)?;
             let command = target.command.clone();
-            let attached = self.attach(target.clone(), &findings, forked, parent);
-            if attached.is_err() {
-                self.kernel.forget_process(pid);
-            }
-            match attached {
+            match self.attach(target.clone(), &findings, forked, parent) {
                 // The library went with the process, not the other way round.
                 Err(SessionError::Probe(ProbeError::Link { .. })) if !target.is_alive() => {
                     Err(TargetError::Gone { pid }.into())
@@ -210,7 +210,16 @@ impl Session {
                 Err(error) => Err(error),
                 Ok(()) => Ok(command),
             }
-        })
+        };
+        if forked.is_some() {
+            // The kernel side tells of its exec, and it is looked at then.
+            return look();
+        }
+        let attached = settled(look);
+        if attached.is_err() {
+            self.kernel.forget_process(pid);
+        }
+        attached
     }
 
     /// Puts probes into a process that runs. `forked` is its identity and when it was forked, if we saw that.
@@ -238,23 +247,24 @@ impl Session {
             memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
         });
         self.place_held(&mut followed, kind, &mut allocator)?;
-        let from = clock::monotonic();
-        let origin = match forked {
-            Some((_, at)) => Origin::Forked {
-                missed_ns: clock::monotonic().0.saturating_sub(at.0),
-            },
-            None => Origin::Attached,
-        };
+        let now = clock::monotonic();
+        let pid = followed.target.pid;
+        self.processes.insert(pid, followed);
         // A forked child's own memory is its parent's: what the parent held unseen, it holds.
-        self.introduce(
-            &followed,
-            from,
-            origin,
-            if forked.is_some() { 0 } else { held },
-        );
-        let tgid = followed.target.pid;
-        self.processes.insert(tgid, followed);
-        self.sample(tgid);
+        let fact = match forked {
+            Some((image, at)) => Fact::Linked {
+                image,
+                missed_ns: now.0.saturating_sub(at.0),
+            },
+            None => Fact::Attached {
+                image: id,
+                pid,
+                parent,
+                baseline_bytes: held,
+            },
+        };
+        self.follow(now, fact);
+        self.sample(pid);
         Ok(())
     }
 
@@ -289,7 +299,9 @@ impl Session {
             self.python.expect_file(file, path);
         }
         self.await_tables();
-        self.processes.insert(followed.target.pid, followed);
+        let pid = followed.target.pid;
+        self.processes.insert(pid, followed);
+        self.follow(clock::monotonic(), Fact::Launched { image: id, pid });
         Ok(kind)
     }
 
@@ -363,30 +375,6 @@ impl Session {
         )
     }
 
-    /// Writes a process into the recording and opens its books.
-    pub(super) fn introduce(
-        &mut self,
-        followed: &Followed,
-        from: Nanos,
-        origin: Origin,
-        baseline_bytes: u64,
-    ) {
-        self.write_pending();
-        self.live.open(followed.id, from, baseline_bytes);
-        self.write(&Entry::Process(Process {
-            id: followed.id,
-            pid: followed.target.pid,
-            ns_pid: followed.target.ns_pid,
-            parent: followed.parent,
-            command: followed.target.command.clone(),
-            cgroup: followed.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
-            started_unix_ns: followed.target.started_unix_ns,
-            from_ns: from.0,
-            origin,
-            baseline_bytes,
-        }));
-    }
-
     /// Tells the reader where memory may be handled that we do not see.
     pub(super) fn note_allocators(&mut self, target: &Target, allocator: &Allocator) {
         if let Some(other) = &allocator.interposed_by {
@@ -430,9 +418,17 @@ impl Session {
         }
     }
 
-    pub(super) fn not_followed(&mut self, pid: u32, error: &dyn std::fmt::Display) {
-        self.kernel.forget_process(pid);
-        self.quality.unfollowed_children += 1;
+    /// A child that was just made cannot be followed. If it has ended or called exec meanwhile, the kernel side is about to tell
+    /// of that, and it is looked at again then.
+    pub(super) fn not_followed(&mut self, image: ProcessId, pid: u32, error: &SessionError) {
         log::info!("child process {pid} is not followed: {error}");
+        let is_gone = matches!(
+            error,
+            SessionError::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })
+        );
+        if !is_gone && !error.is_unsettled() {
+            self.kernel.forget_process(pid);
+            self.follow(clock::monotonic(), Fact::Refused { image });
+        }
     }
 }

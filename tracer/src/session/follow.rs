@@ -66,12 +66,8 @@ pub(super) struct Followed {
 pub(super) enum Stage {
     /// It will call exec; until then nothing of it counts.
     Held,
-    /// It has called exec and has not mapped its libc yet. Whether its `Process` entry is written, and since when.
-    Awaiting {
-        written: bool,
-        since: Nanos,
-        until: Instant,
-    },
+    /// It has called exec, then, and has not mapped its libc yet.
+    Awaiting { since: Nanos, until: Instant },
     /// It is traced, or was found not to be traceable.
     Settled,
 }
@@ -113,14 +109,6 @@ impl Followed {
     /// Takes the probes out.
     pub(super) fn unlink(&mut self) {
         self.link = None;
-    }
-
-    /// Whether the recording knows it.
-    pub(super) fn is_written(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Settled | Stage::Awaiting { written: true, .. }
-        )
     }
 
     /// How long it has been followed, as the program that it is.
@@ -187,22 +175,9 @@ impl Session {
 
     /// The pid of a followed process.
     pub(super) fn tgid_of(&self, process: ProcessId) -> Option<u32> {
-        self.processes
-            .iter()
-            .find(|(_, followed)| followed.id == process)
-            .map(|(tgid, _)| *tgid)
-    }
-
-    /// Processes in the recording that have not ended.
-    pub(super) fn still_followed(&self) -> Vec<ProcessId> {
-        let mut ids: Vec<ProcessId> = self
-            .processes
-            .values()
-            .filter(|followed| followed.is_written())
-            .map(|followed| followed.id)
-            .collect();
-        ids.sort_unstable();
-        ids
+        let tgid = self.images.pid(process)?;
+        let followed = self.processes.get(&tgid)?;
+        (followed.id == process).then_some(tgid)
     }
 
     /// Events lost so far.

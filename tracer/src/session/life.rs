@@ -15,7 +15,8 @@ use super::{
 use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
-    record::{EndReason, Entry, Origin, ProcessEnd},
+    follow::{Action, Fact},
+    record::{EndReason, Entry, Origin, Process, ProcessEnd},
     target::{
         Target,
         allocator::{self, Allocator},
@@ -27,28 +28,113 @@ use crate::{
 /// How long a new program may take to map its libc.
 const LIBRARY_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The command of a process that had ended before it could be read.
+const ENDED_UNREAD: &str = "(ended before its name was read)";
+
 /// How long a program maps libraries, mostly.
 const LIBRARIES_TAKE: Duration = Duration::from_millis(25);
 
 impl Session {
+    /// A fact about an image: what follows from it is done.
+    pub(super) fn follow(&mut self, at: Nanos, fact: Fact) {
+        for action in self.images.step(at, fact) {
+            self.perform(at, action);
+        }
+    }
+
+    fn perform(&mut self, at: Nanos, action: Action) {
+        match action {
+            Action::Announce {
+                image,
+                pid,
+                parent,
+                from,
+                origin,
+                baseline_bytes,
+            } => self.announce((image, pid), parent, from, origin, baseline_bytes),
+            Action::Correct {
+                image,
+                pid,
+                parent,
+                from,
+                origin,
+            } => self.announce((image, pid), parent, from, origin, 0),
+            Action::Inherit { parent, child, at } => {
+                self.book(lifecycle(at, parent, Call::Forked { child }));
+            }
+            Action::Miss { image, pid } => {
+                log::info!("process {pid} ({}) was not traced", image.0);
+                self.quality.unfollowed_children += 1;
+            }
+            Action::Close { image, reason } => {
+                self.write_pending();
+                self.write(&Entry::End(ProcessEnd {
+                    at,
+                    process: image,
+                    reason,
+                }));
+            }
+            Action::Release { image, pid } => {
+                self.modules.end(image, self.symbols.as_ref());
+                self.threads.forget(image);
+                self.kernel.release_code(pid);
+            }
+        }
+    }
+
+    /// Writes down what a process is, and opens its books.
+    fn announce(
+        &mut self,
+        (image, pid): (ProcessId, u32),
+        parent: Option<ProcessId>,
+        from: Nanos,
+        origin: Origin,
+        baseline_bytes: u64,
+    ) {
+        let known = self.processes.get(&pid);
+        let known = known.filter(|followed| followed.id == image);
+        // Of one that has ended already, nothing more is to be had.
+        let process = Process {
+            id: image,
+            pid,
+            ns_pid: known.map_or(pid, |followed| followed.target.ns_pid),
+            parent,
+            command: known.map_or_else(
+                || ENDED_UNREAD.to_owned(),
+                |followed| followed.target.command.clone(),
+            ),
+            cgroup: known
+                .and_then(|followed| followed.cgroup.as_ref())
+                .map(|cgroup| cgroup.path.clone()),
+            started_unix_ns: known.map_or(0, |followed| followed.target.started_unix_ns),
+            from_ns: from.0,
+            origin,
+            baseline_bytes,
+        };
+        self.write_pending();
+        self.write(&Entry::Process(process));
+    }
+
     /// A followed process made a child, which the kernel side has registered.
-    pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, child: u32, shares_memory: bool) {
-        let identity = self.ordinals.assign(child);
+    pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, pid: u32, shares_memory: bool) {
+        let child = self.ordinals.assign(pid);
+        self.follow(at, Fact::Forked { parent, child, pid });
         if self.is_alone() {
-            self.not_followed(child, &"its parent must be traced alone");
+            log::info!("child process {pid} is not followed: its parent must be traced alone");
+            self.kernel.forget_process(pid);
+            self.follow(at, Fact::Refused { image: child });
             return;
         }
         if shares_memory {
             // It runs in its parent's memory until it calls exec; what it is then is looked at then.
-            if let Ok(target) = Target::open(child) {
-                let held = Followed::new(identity, Some(parent), target, Stage::Held);
-                self.processes.insert(child, held);
+            if let Ok(target) = Target::open(pid) {
+                let held = Followed::new(child, Some(parent), target, Stage::Held);
+                self.processes.insert(pid, held);
             }
             return;
         }
-        match self.examine_and_attach(child, Some((identity, at)), Some(parent)) {
-            Ok(_) => self.book(lifecycle(at, parent, Call::Forked { child: identity })),
-            Err(error) => self.not_followed(child, &error),
+        if let Err(error) = self.examine_and_attach(pid, Some((child, at)), Some(parent)) {
+            self.not_followed(child, pid, &error);
         }
     }
 
@@ -60,55 +146,51 @@ impl Session {
         next: ProcessId,
         from_thread: bool,
     ) {
-        let Some(tgid) = self.tgid_of(process) else {
-            log::debug!(
-                "process {} called exec at {} and ended before it was looked at",
-                process.0,
-                at.0
-            );
+        let Some(tgid) = self.images.pid(process) else {
             return;
         };
-        let Some(mut old) = self.processes.remove(&tgid) else {
-            return;
-        };
-        self.modules.end(old.id, self.symbols.as_ref());
-        self.python.end(&old);
-        let was_held = old.stage == Stage::Held;
-        if old.is_written() {
-            self.book(lifecycle(at, process, Call::Executed { next }));
-            self.write_pending();
-            self.write(&Entry::End(ProcessEnd {
-                at,
-                process,
-                reason: EndReason::Executed,
-            }));
+        let known = self.processes.remove(&tgid);
+        let mut old = known.filter(|followed| followed.id == process);
+        if let Some(old) = &old {
+            self.python.end(old);
         }
-        if from_thread {
+        if self.images.is_announced(process) {
+            self.book(lifecycle(at, process, Call::Executed { next }));
+        }
+        if from_thread && let Some(old) = &mut old {
             // The link belonged to the leader, whose place another thread has taken.
             old.unlink();
         }
-        let parent = if was_held { old.parent } else { Some(process) };
-        // It may have ended already, and been reaped: what it did is still to come.
-        let target = Target::open(tgid).unwrap_or_else(|_| old.target.clone());
-        let stage = Stage::Awaiting {
-            written: old.link.is_some(),
-            since: at,
-            until: Instant::now() + LIBRARY_PATIENCE,
+        let was_held = old.as_ref().is_some_and(|old| old.stage == Stage::Held);
+        let parent = match was_held {
+            true => old.as_ref().and_then(|old| old.parent),
+            false => Some(process),
         };
-        let mut new = Followed::new(next, parent, target, stage);
-        (new.link, new.library) = (old.link.take(), old.library);
-        if new.link.is_some() {
-            let origin = if was_held {
-                Origin::Launched
-            } else {
-                Origin::Executed { missed_ns: 0 }
+        // It may have ended already, and been reaped: what it did is still to come.
+        let target = Target::open(tgid).ok();
+        let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
+        let (link, library) = old.map_or((None, None), |old| (old.link, old.library));
+        let is_linked = link.is_some();
+        if let Some(target) = target {
+            let stage = Stage::Awaiting {
+                since: at,
+                until: Instant::now() + LIBRARY_PATIENCE,
             };
-            self.introduce(&new, at, origin, 0);
+            let mut new = Followed::new(next, parent, target, stage);
+            (new.link, new.library) = (link, library);
+            if tgid == self.root && was_held {
+                say!("tracing {tgid} ({})", new.target.command);
+            }
+            self.processes.insert(tgid, new);
         }
-        if tgid == self.root && was_held {
-            say!("tracing {tgid} ({})", new.target.command);
-        }
-        self.processes.insert(tgid, new);
+        self.follow(
+            at,
+            Fact::Executed {
+                image: process,
+                next,
+                is_linked,
+            },
+        );
         self.sample(tgid);
     }
 
@@ -131,25 +213,23 @@ impl Session {
             let Some(mut followed) = self.processes.remove(&tgid) else {
                 continue;
             };
-            self.look_for_library(&mut followed);
+            let (fact, at) = (self.look_for_library(&mut followed), clock::monotonic());
             self.processes.insert(tgid, followed);
+            if let Some(fact) = fact {
+                self.follow(at, fact);
+            }
         }
     }
 
-    fn look_for_library(&mut self, followed: &mut Followed) {
-        let Stage::Awaiting {
-            written,
-            since,
-            until,
-        } = followed.stage
-        else {
-            return;
+    fn look_for_library(&mut self, followed: &mut Followed) -> Option<Fact> {
+        let Stage::Awaiting { since, until } = followed.stage else {
+            return None;
         };
         // Before anything else: the program may allocate as soon as its libraries are mapped.
         self.read_code(followed);
         if followed.link.is_some() && followed.age() < LIBRARIES_TAKE {
             // Its probes are in: what follows takes longer than the program takes to map the rest of its libraries.
-            return;
+            return None;
         }
         let found = examine(followed.target.pid).and_then(|(target, findings)| {
             let allocator = if followed.link.is_some() {
@@ -161,46 +241,47 @@ impl Session {
         });
         let settled = match found {
             Ok((findings, mut allocator)) => {
-                self.settle(followed, written, since, &findings, &mut allocator)
+                self.settle(followed, since, &findings, &mut allocator)
             }
-            Err(_) if Instant::now() < until => return,
+            Err(_) if Instant::now() < until => return None,
             Err(error) => Err(error.into()),
         };
         followed.stage = Stage::Settled;
-        if let Err(error) = settled {
+        let image = followed.id;
+        let fact = settled.unwrap_or_else(|error| {
             followed.unlink();
-            if !written {
-                self.introduce(followed, since, Origin::Executed { missed_ns: 0 }, 0);
-            }
             self.quality.note(format!(
                 "process {} ({}) is not traced since it called exec: {error}",
                 followed.target.pid, followed.target.command
             ));
-        }
+            Some(Fact::Refused { image })
+        });
         self.know_code(followed);
+        fact
     }
 
     /// The libc is mapped: keeps the link if it is the one that is probed, places it anew otherwise.
     fn settle(
         &mut self,
         followed: &mut Followed,
-        written: bool,
         since: Nanos,
         findings: &Findings,
         allocator: &mut Allocator,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Option<Fact>, SessionError> {
         self.note_allocators(&followed.target, allocator);
-        let keeps = followed.link.is_some() && followed.library == identity_of(&allocator.file);
+        let was_linked = followed.link.is_some();
+        let keeps = was_linked && followed.library == identity_of(&allocator.file);
         if keeps {
             followed.probed = allocator.in_memory.take().map(Probed::new);
-            return Ok(self.declare(followed, Some(allocator), 0)?);
+            self.declare(followed, Some(allocator), 0)?;
+            return Ok(None);
         }
         followed.unlink();
         let kind = self.kind_for(&followed.target, findings)?;
         self.place_held(followed, kind, allocator)?;
         let now = clock::monotonic();
         let missed_ns = now.0.saturating_sub(since.0);
-        if written {
+        if was_linked {
             self.quality.unfollowed_children += 1;
             self.quality.note(format!(
                 "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
@@ -209,33 +290,39 @@ impl Session {
                 allocator.name.display(),
                 missed_ns as f64 / 1e6,
             ));
-        } else {
-            self.introduce(followed, now, Origin::Executed { missed_ns }, 0);
         }
-        Ok(())
+        let image = followed.id;
+        Ok(Some(Fact::Linked { image, missed_ns }))
     }
 
     /// The last thread of a followed process ended.
     pub(super) fn exited(&mut self, at: Nanos, process: ProcessId, status: u32) {
-        let Some(tgid) = self.tgid_of(process) else {
+        let Some(tgid) = self.images.pid(process) else {
             return;
         };
-        let Some(followed) = self.processes.remove(&tgid) else {
-            return;
-        };
+        let known = self.tgid_of(process);
+        let followed = known.and_then(|tgid| self.processes.remove(&tgid));
+        let oom_victim = followed
+            .as_ref()
+            .is_some_and(|followed| followed.oom_victim);
         let signal = (status & 0x7f) as u8;
         let reason = match signal {
             0 => EndReason::Exited {
                 code: (status >> 8) as u8,
             },
-            9 if followed.oom_victim => EndReason::OomKilled,
+            9 if oom_victim => EndReason::OomKilled,
             signal => EndReason::Signal { signal },
         };
-        self.note_unseen(&followed);
-        if followed.is_written() {
+        if let Some(followed) = &followed {
+            self.note_unseen(followed);
+        }
+        if self.images.is_announced(process) {
             self.book(lifecycle(at, process, Call::Exited { status }));
         }
-        self.end(&followed, at, reason);
+        if let Some(followed) = &followed {
+            self.python.end(followed);
+        }
+        self.end(process, tgid, at, reason);
     }
 
     /// A program is over and no call of it was seen. That is told of a command that was launched, for hardly any makes none;
@@ -246,19 +333,24 @@ impl Session {
         let sampled = self.exponent != 0 || self.options.sample.is_some();
         let concerned = match followed.stage {
             Stage::Held => false,
-            Stage::Awaiting { .. } => true,
+            // One without probes was missed in any case.
+            Stage::Awaiting { .. } => followed.link.is_some(),
             Stage::Settled => launched,
         };
-        let seen = self.live.process_totals(followed.id).is_some_and(|totals| {
-            [
-                totals.allocations,
-                totals.failed_allocations,
-                totals.frees,
-                totals.unmatched_frees,
-            ]
-            .iter()
-            .any(|count| *count > 0)
-        });
+        let seen = self
+            .feed
+            .live()
+            .process_totals(followed.id)
+            .is_some_and(|totals| {
+                [
+                    totals.allocations,
+                    totals.failed_allocations,
+                    totals.frees,
+                    totals.unmatched_frees,
+                ]
+                .iter()
+                .any(|count| *count > 0)
+            });
         if !concerned || sampled || seen {
             return;
         }
@@ -309,26 +401,15 @@ impl Session {
         }
         if let Some(followed) = self.processes.remove(&tgid) {
             self.kernel.forget_process(tgid);
-            let at = clock::monotonic();
-            if followed.is_written() {
-                self.live.close(followed.id, at);
-            }
-            self.end(&followed, at, EndReason::Vanished);
+            self.python.end(&followed);
+            self.end(followed.id, tgid, clock::monotonic(), EndReason::Vanished);
         }
     }
 
-    pub(super) fn end(&mut self, followed: &Followed, at: Nanos, reason: EndReason) {
-        self.write_pending();
-        self.modules.end(followed.id, self.symbols.as_ref());
-        self.python.end(followed);
-        if followed.is_written() {
-            self.write(&Entry::End(ProcessEnd {
-                at,
-                process: followed.id,
-                reason,
-            }));
-        }
-        if followed.target.pid == self.root {
+    /// Tracing of a process has ended.
+    fn end(&mut self, image: ProcessId, pid: u32, at: Nanos, reason: EndReason) {
+        self.follow(at, Fact::Ended { image, reason });
+        if pid == self.root {
             self.root_ended = Some(match reason {
                 EndReason::Detached => "the target was let go",
                 _ => "the target ended",
@@ -347,11 +428,8 @@ impl Session {
             "process {tgid} ({}) was let go: {why}",
             followed.target.command
         ));
-        let at = clock::monotonic();
-        if followed.is_written() {
-            self.live.close(followed.id, at);
-        }
-        self.end(&followed, at, EndReason::Detached);
+        self.python.end(&followed);
+        self.end(followed.id, tgid, clock::monotonic(), EndReason::Detached);
     }
 
     /// The kernel kills this process for want of memory.

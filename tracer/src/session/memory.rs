@@ -33,7 +33,7 @@ impl Session {
 
     /// A folded recording may go on for days: it has a sample a second while the peak rises, and fewer and fewer otherwise.
     fn is_sample_due(&mut self, tgid: u32) -> bool {
-        let (elapsed, peak) = (self.started.elapsed(), self.live.peak_at());
+        let (elapsed, peak) = (self.started.elapsed(), self.feed.live().peak_at());
         let Some(followed) = self.processes.get_mut(&tgid) else {
             return false;
         };
@@ -98,7 +98,7 @@ impl Session {
         let Some(mut followed) = self.processes.remove(&tgid) else {
             return;
         };
-        if followed.is_written()
+        if self.images.is_announced(followed.id)
             && let Some(memory) = followed
                 .sampler
                 .as_mut()

@@ -76,7 +76,7 @@ fn line(session: &Session, rate: f64) -> String {
         "{:02}:{:02} · {rate:.0} events/s · live {} · peak {} · RSS {rss}{lost}",
         elapsed / 60,
         elapsed % 60,
-        size::short(session.live.live_bytes()),
-        size::short(session.live.peak_bytes()),
+        size::short(session.feed.live().live_bytes()),
+        size::short(session.feed.live().peak_bytes()),
     )
 }

@@ -43,6 +43,13 @@ impl Threads {
         }
     }
 
+    /// A process has ended, and its threads with it.
+    pub(super) fn forget(&mut self, process: ProcessId) {
+        self.latest = self.latest.filter(|(latest, _)| *latest != process);
+        self.known.retain(|(of, _), _| *of != process);
+        self.young.retain(|(of, _)| *of != process);
+    }
+
     fn look_up(&mut self, thread: (ProcessId, Tid)) {
         if thread.1 == Tid(0) || self.known.len() >= MOST || self.known.contains_key(&thread) {
             return;

@@ -25,7 +25,14 @@ fn recorded(live: &mut LiveSet) -> LiveSet {
         });
     let (fold, mappings, sampling) = whole.next().expect("a whole fold");
     assert_eq!((mappings, sampling), (true, None));
-    LiveSet::unfold(&fold)
+    let mut unfolded = LiveSet::unfold(&fold);
+    // The entries of their ends say that these have ended.
+    for process in live.processes.iter().filter(|process| !process.released) {
+        if let Some(at) = process.ended {
+            unfolded.detach(process.id, at);
+        }
+    }
+    unfolded
 }
 
 /// The counts of ranges that were split have a sign that is not told, so those of ranges are left out.
@@ -63,6 +70,7 @@ fn take(live: &mut LiveSet, (at, step): &(Nanos, Step)) {
     match *step {
         Step::Open(process, baseline) => live.open(process, at, baseline),
         Step::Close(process) => live.close(process, at),
+        Step::Detach(process) => live.detach(process, at),
         Step::Apply(process, thread, call) => live.apply(&Event {
             at,
             process,

@@ -139,6 +139,12 @@ impl Story {
         self
     }
 
+    fn detached(mut self, process: ProcessId) -> Self {
+        self.at += 1;
+        self.live.detach(process, Nanos(self.at));
+        self
+    }
+
     fn held(&self) -> (u64, u64) {
         (self.live.live_bytes(), self.live.live_blocks())
     }

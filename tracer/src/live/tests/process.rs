@@ -26,7 +26,18 @@ fn that_becomes_another_program_ends_and_the_next_starts_with_nothing() {
 }
 
 #[test]
-fn that_we_let_go_of_keeps_its_end_whatever_is_said_later() {
+fn that_we_let_go_of_holds_what_it_held_beside_the_others() {
+    let story = Story::new().allocated(A, 100).of(CHILD).allocated(B, 5);
+    let story = story.detached(P).allocated(A, 7);
+    assert_eq!(story.held(), (112, 3));
+    let story = story.detached(CHILD);
+    let end = story.end();
+    assert_eq!((end.at, end.bytes, end.blocks), (Nanos(5), 112, 3));
+    assert_eq!(story.of(P).freed(A, 0).exited().end(), end);
+}
+
+#[test]
+fn that_is_gone_keeps_its_end_whatever_is_said_later() {
     let story = Story::new()
         .allocated(A, 100)
         .closed(P)

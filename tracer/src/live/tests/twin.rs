@@ -13,6 +13,7 @@ use crate::record::writer::Writer;
 pub(super) enum Step {
     Open(ProcessId, u64),
     Close(ProcessId),
+    Detach(ProcessId),
     Apply(ProcessId, Tid, Call),
 }
 
@@ -141,6 +142,7 @@ pub(super) fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
     let step = prop_oneof![
         2 => (process(), 0..400_u64).prop_map(|(id, baseline)| Step::Open(id, baseline)),
         1 => (1..=PROCESSES).prop_map(|id| Step::Close(ProcessId(id))),
+        1 => (1..=PROCESSES).prop_map(|id| Step::Detach(ProcessId(id))),
         60 => (process(), (1..4_u32).prop_map(Tid), any_call())
             .prop_map(|(id, thread, call)| Step::Apply(id, thread, call)),
     ];
@@ -191,6 +193,10 @@ fn take(live: &mut LiveSet, naive: &mut Naive, (at, step): (Nanos, Step)) {
             live.close(process, at);
             naive.close(process, at);
         }
+        Step::Detach(process) => {
+            live.detach(process, at);
+            naive.detach(process, at);
+        }
         Step::Apply(process, thread, call) => {
             let event = Event {
                 at,
@@ -227,7 +233,7 @@ proptest! {
         // Recordings tell microseconds. Of a process that was let go nothing is recorded.
         let steps: Vec<_> = steps
             .into_iter()
-            .filter(|(_, step)| !matches!(step, Step::Close(_)))
+            .filter(|(_, step)| !matches!(step, Step::Close(_) | Step::Detach(_)))
             .map(|(at, step)| (Nanos(at.0 * 1000), step))
             .collect();
         let events = steps.iter().filter_map(|&(at, step)| match step {

@@ -236,3 +236,31 @@ fn an_error_names_a_few_of_many_marks_each_once() {
     let said = error.err().expect("there is no such mark").to_string();
     assert!(said.ends_with("m10, m11 and 8 more"), "{said}");
 }
+
+/// Two processes: the first holds 100 from 1 ms on and ends so at 3 ms; the second holds 10, and 50 more from 5 ms on.
+fn of_two(reason: EndReason) -> Profile {
+    let mut script = Script::launched("first");
+    script.process(1, None, "second", Origin::Launched, 0, 0);
+    script.stack(1, &["keep", "main"]);
+    script.allocate(0, 1, 1, 100);
+    script.allocate(1, 2, 1, 10);
+    script.end(0, 3, reason);
+    script.allocate(1, 5, 1, 50);
+    script.exit(1, 6, 0);
+    script.closed()
+}
+
+#[test]
+fn a_process_that_vanished_holds_nothing_any_more() {
+    let profile = of_two(EndReason::Vanished);
+    let at = |moment: &Snapshot| profile.since_start(moment.at).0 / 1_000_000;
+    assert_eq!((profile.peak.bytes, at(&profile.peak)), (110, 2));
+    assert_eq!((profile.end.bytes, at(&profile.end)), (60, 6));
+}
+
+#[test]
+fn a_process_that_was_let_go_of_is_live_at_the_end() {
+    let profile = of_two(EndReason::Detached);
+    assert_eq!(profile.peak.bytes, 160);
+    assert_eq!((profile.end.bytes, profile.end.blocks), (100, 1));
+}

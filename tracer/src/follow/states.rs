@@ -1,0 +1,421 @@
+//! The life of program images: facts go in, actions come out. Pure: no I/O, no clock.
+//!
+//! ```text
+//! Forked ──► Waiting ──► Traced ──► (ended)
+//!    │          │  └────► Untraced ──► (ended)
+//!    │          └──────────────────► (ended)
+//!    └─────────────────────────────► (ended)
+//! ```
+//!
+//! Forked: its own memory or its parent's, and no probes yet. Waiting: it has called exec, and its allocator is not probed yet.
+//!
+//! What holds, whatever the facts are: an image is announced before its first event; it is closed exactly once, unless it was
+//! never announced; once it is closed, or ends without having been announced, what it held is released, once; and after that
+//! nothing is said of it any more.
+
+use std::collections::HashMap;
+
+use highwater_common::process::GENERATION_BITS;
+
+use crate::event::{Nanos, ProcessId};
+use crate::record::{EndReason, Origin};
+
+/// Something that was found out about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A child of ours waits to call exec. Its probes are in: they are those of the program that it will become.
+    Launched {
+        /// The child.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+    },
+    /// Probes were put into a process that was running.
+    Attached {
+        /// The process.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+        /// The traced process that made it.
+        parent: Option<ProcessId>,
+        /// Memory that it held already, bytes.
+        baseline_bytes: u64,
+    },
+    /// A process made a child.
+    Forked {
+        /// The process.
+        parent: ProcessId,
+        /// The child.
+        child: ProcessId,
+        /// The child's pid.
+        pid: u32,
+    },
+    /// A process became another program.
+    Executed {
+        /// What it was.
+        image: ProcessId,
+        /// What it is.
+        next: ProcessId,
+        /// The probes that it has are taken to be the right ones.
+        is_linked: bool,
+    },
+    /// Its probes are in.
+    Linked {
+        /// The process.
+        image: ProcessId,
+        /// Nanoseconds that it ran without them.
+        missed_ns: u64,
+    },
+    /// No probes can be put in.
+    Refused {
+        /// The process.
+        image: ProcessId,
+    },
+    /// An event of it came.
+    Active {
+        /// The process.
+        image: ProcessId,
+    },
+    /// Tracing of it ended.
+    Ended {
+        /// The process.
+        image: ProcessId,
+        /// How.
+        reason: EndReason,
+    },
+}
+
+/// What is to be done about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write down that it is traced from here on.
+    Announce {
+        /// The image.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+        /// The one that it came from, if that is traced too.
+        parent: Option<ProcessId>,
+        /// When its first event may be.
+        from: Nanos,
+        /// How it came under trace.
+        origin: Origin,
+        /// Memory that it held already, bytes.
+        baseline_bytes: u64,
+    },
+    /// It was announced; that it began otherwise is to be written down.
+    Correct {
+        /// The image.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+        /// The one that it came from, if that is traced too.
+        parent: Option<ProcessId>,
+        /// When it began.
+        from: Nanos,
+        /// How it came under trace.
+        origin: Origin,
+    },
+    /// The child holds what its parent held when it was made.
+    Inherit {
+        /// The parent.
+        parent: ProcessId,
+        /// The child.
+        child: ProcessId,
+        /// When it was made.
+        at: Nanos,
+    },
+    /// What it allocates is not seen: its probes cannot be put in, or it ended before they were.
+    Miss {
+        /// The image.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+    },
+    /// Write down that tracing of it ended.
+    Close {
+        /// The image.
+        image: ProcessId,
+        /// How it ended.
+        reason: EndReason,
+    },
+    /// Give back everything that is kept for it.
+    Release {
+        /// The image.
+        image: ProcessId,
+        /// Its pid.
+        pid: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A child of ours that waits to call exec.
+    Launched,
+    /// A child that was just made: whether it can be followed is not known.
+    Forked,
+    /// It has called exec, and its allocator is not probed yet.
+    Waiting,
+    /// Its calls are seen.
+    Traced,
+    /// Its calls are not seen, and that was said.
+    Untraced,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Image {
+    id: ProcessId,
+    pid: u32,
+    parent: Option<ProcessId>,
+    from: Nanos,
+    stage: Stage,
+}
+
+impl Image {
+    fn is_announced(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Traced | Stage::Untraced)
+    }
+}
+
+/// The images that are followed: of each process, the one that it runs.
+#[derive(Debug, Default)]
+pub struct Images {
+    /// By process: an identity without its exec generation.
+    current: HashMap<u32, Image>,
+    /// The image of the latest event: almost every one is of the same as the one before.
+    latest: Option<ProcessId>,
+}
+
+fn process(image: ProcessId) -> u32 {
+    image.0 >> GENERATION_BITS
+}
+
+impl Images {
+    /// Whether an event of this image may be written down. Where not, [`Fact::Active`] may make it so.
+    #[inline]
+    pub fn is_announced(&mut self, image: ProcessId) -> bool {
+        if self.latest == Some(image) {
+            return true;
+        }
+        let announced = self.get(image).is_some_and(Image::is_announced);
+        if announced {
+            self.latest = Some(image);
+        }
+        announced
+    }
+
+    /// The pid of an image that has not ended.
+    pub fn pid(&self, image: ProcessId) -> Option<u32> {
+        self.get(image).map(|image| image.pid)
+    }
+
+    /// The images that have not ended, in order.
+    pub fn all(&self) -> Vec<ProcessId> {
+        let mut all: Vec<_> = self.current.values().map(|image| image.id).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn get(&self, image: ProcessId) -> Option<&Image> {
+        let current = self.current.get(&process(image));
+        current.filter(|current| current.id == image)
+    }
+
+    /// A fact of this moment; gives what is to be done, in this order.
+    pub fn step(&mut self, at: Nanos, fact: Fact) -> Vec<Action> {
+        self.latest = None;
+        let mut actions = Vec::new();
+        match fact {
+            Fact::Launched { image, pid } => {
+                self.enter(Image {
+                    id: image,
+                    pid,
+                    parent: None,
+                    from: at,
+                    stage: Stage::Launched,
+                });
+            }
+            Fact::Attached {
+                image,
+                pid,
+                parent,
+                baseline_bytes,
+            } => {
+                let entered = self.enter(Image {
+                    id: image,
+                    pid,
+                    parent,
+                    from: at,
+                    stage: Stage::Traced,
+                });
+                if entered {
+                    actions.push(Action::Announce {
+                        image,
+                        pid,
+                        parent,
+                        from: at,
+                        origin: Origin::Attached,
+                        baseline_bytes,
+                    });
+                }
+            }
+            Fact::Forked { parent, child, pid } => {
+                self.enter(Image {
+                    id: child,
+                    pid,
+                    parent: Some(parent),
+                    from: at,
+                    stage: Stage::Forked,
+                });
+            }
+            Fact::Executed {
+                image,
+                next,
+                is_linked,
+            } => self.execute(at, image, next, is_linked, &mut actions),
+            Fact::Linked { image, missed_ns } => self.link(image, missed_ns, &mut actions),
+            Fact::Refused { image } => self.refuse(image, &mut actions),
+            Fact::Active { image } => {
+                // The exec that made this image was lost.
+                let current = self.current.get(&process(image)).map(|current| current.id);
+                if let Some(current) = current.filter(|current| *current < image) {
+                    self.execute(at, current, image, false, &mut actions);
+                }
+            }
+            Fact::Ended { image, reason } => {
+                if self.get(image).is_some() {
+                    self.end(image, reason, &mut actions);
+                }
+            }
+        }
+        actions
+    }
+
+    /// An identity is given out once: one that is known already is not entered again.
+    fn enter(&mut self, image: Image) -> bool {
+        let is_new = !self.current.contains_key(&process(image.id));
+        if is_new {
+            self.current.insert(process(image.id), image);
+        }
+        is_new
+    }
+
+    fn execute(
+        &mut self,
+        at: Nanos,
+        image: ProcessId,
+        next: ProcessId,
+        is_linked: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(old) = self.get(image).copied().filter(|_| image < next) else {
+            return;
+        };
+        let parent = match old.is_announced() {
+            true => {
+                self.end(image, EndReason::Executed, actions);
+                Some(image)
+            }
+            false => old.parent,
+        };
+        let launched = old.stage == Stage::Launched;
+        self.current.remove(&process(image));
+        self.current.insert(
+            process(next),
+            Image {
+                id: next,
+                pid: old.pid,
+                parent,
+                from: at,
+                stage: if is_linked {
+                    Stage::Traced
+                } else {
+                    Stage::Waiting
+                },
+            },
+        );
+        actions.push(Action::Announce {
+            image: next,
+            pid: old.pid,
+            parent,
+            from: at,
+            origin: match launched {
+                true => Origin::Launched,
+                false => Origin::Executed { missed_ns: 0 },
+            },
+            baseline_bytes: 0,
+        });
+    }
+
+    fn link(&mut self, image: ProcessId, missed_ns: u64, actions: &mut Vec<Action>) {
+        let Some(current) = self
+            .current
+            .get_mut(&process(image))
+            .filter(|current| current.id == image)
+        else {
+            return;
+        };
+        let Image {
+            pid, parent, from, ..
+        } = *current;
+        match current.stage {
+            Stage::Forked => {
+                actions.push(Action::Announce {
+                    image,
+                    pid,
+                    parent,
+                    from,
+                    origin: Origin::Forked { missed_ns },
+                    baseline_bytes: 0,
+                });
+                if let Some(parent) = parent {
+                    actions.push(Action::Inherit {
+                        parent,
+                        child: image,
+                        at: from,
+                    });
+                }
+            }
+            Stage::Waiting | Stage::Untraced => actions.push(Action::Correct {
+                image,
+                pid,
+                parent,
+                from,
+                origin: Origin::Executed { missed_ns },
+            }),
+            Stage::Launched | Stage::Traced => return,
+        }
+        current.stage = Stage::Traced;
+    }
+
+    fn refuse(&mut self, image: ProcessId, actions: &mut Vec<Action>) {
+        match self.get(image).map(|image| (image.stage, image.pid)) {
+            // Nothing was written of it, and nothing will be.
+            Some((Stage::Forked, _)) => self.end(image, EndReason::Detached, actions),
+            Some((Stage::Waiting, pid)) => {
+                if let Some(current) = self.current.get_mut(&process(image)) {
+                    current.stage = Stage::Untraced;
+                }
+                actions.push(Action::Miss { image, pid });
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, image: ProcessId, reason: EndReason, actions: &mut Vec<Action>) {
+        let Some(ended) = self.current.remove(&process(image)) else {
+            return;
+        };
+        let pid = ended.pid;
+        if matches!(ended.stage, Stage::Forked | Stage::Waiting) {
+            actions.push(Action::Miss { image, pid });
+        }
+        if ended.is_announced() {
+            actions.push(Action::Close { image, reason });
+        }
+        actions.push(Action::Release { image, pid });
+    }
+}
+
+#[cfg(test)]
+mod tests;

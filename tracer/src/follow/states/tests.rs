@@ -1,0 +1,274 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PARENT: ProcessId = image(1, 0);
+const CHILD: ProcessId = image(2, 0);
+const PROGRAM: ProcessId = image(2, 1);
+
+const fn image(process: u32, generation: u32) -> ProcessId {
+    ProcessId(process << GENERATION_BITS | generation)
+}
+
+const EXITED: EndReason = EndReason::Exited { code: 0 };
+
+/// Images after these facts, and what the last of them asked for.
+fn after(facts: &[Fact]) -> (Images, Vec<Action>) {
+    let mut images = Images::default();
+    let mut last = Vec::new();
+    for (at, fact) in facts.iter().enumerate() {
+        last = images.step(Nanos(at as u64), *fact);
+    }
+    (images, last)
+}
+
+const ATTACHED: Fact = Fact::Attached {
+    image: PARENT,
+    pid: 10,
+    parent: None,
+    baseline_bytes: 7,
+};
+const FORKED: Fact = Fact::Forked {
+    parent: PARENT,
+    child: CHILD,
+    pid: 20,
+};
+const EXECUTED: Fact = Fact::Executed {
+    image: CHILD,
+    next: PROGRAM,
+    is_linked: false,
+};
+const ENDED: Fact = Fact::Ended {
+    image: PROGRAM,
+    reason: EXITED,
+};
+
+#[test]
+fn a_child_is_announced_once_it_is_linked_and_holds_what_its_parent_held_at_the_fork() {
+    let linked = Fact::Linked {
+        image: CHILD,
+        missed_ns: 5,
+    };
+    let (mut images, actions) = after(&[ATTACHED, FORKED]);
+    assert_eq!(actions, []);
+    assert!(!images.is_announced(CHILD));
+    let announce = Action::Announce {
+        image: CHILD,
+        pid: 20,
+        parent: Some(PARENT),
+        from: Nanos(1),
+        origin: Origin::Forked { missed_ns: 5 },
+        baseline_bytes: 0,
+    };
+    let inherit = Action::Inherit {
+        parent: PARENT,
+        child: CHILD,
+        at: Nanos(1),
+    };
+    assert_eq!(images.step(Nanos(6), linked), [announce, inherit]);
+    assert!(images.is_announced(CHILD));
+}
+
+#[test]
+fn a_program_that_ends_before_it_is_linked_was_missed_and_is_closed_all_the_same() {
+    let (mut images, actions) = after(&[ATTACHED, FORKED, EXECUTED]);
+    let announced = matches!(actions[..], [Action::Announce { image: PROGRAM, .. }]);
+    assert!(announced, "{actions:?}");
+    assert!(images.is_announced(PROGRAM));
+    let (image, pid) = (PROGRAM, 20);
+    let reason = EXITED;
+    assert_eq!(
+        images.step(Nanos(9), ENDED),
+        [
+            Action::Miss { image, pid },
+            Action::Close { image, reason },
+            Action::Release { image, pid }
+        ]
+    );
+    assert_eq!(images.step(Nanos(10), ENDED), []);
+    assert!(!images.is_announced(PROGRAM));
+}
+
+#[test]
+fn a_child_that_ends_in_its_parents_program_is_released_and_never_announced() {
+    let ended = Fact::Ended {
+        image: CHILD,
+        reason: EXITED,
+    };
+    let (_, actions) = after(&[ATTACHED, FORKED, ended]);
+    let (image, pid) = (CHILD, 20);
+    assert_eq!(
+        actions,
+        [Action::Miss { image, pid }, Action::Release { image, pid }]
+    );
+}
+
+#[test]
+fn a_program_that_is_linked_late_began_at_its_exec_and_missed_so_much() {
+    let linked = Fact::Linked {
+        image: PROGRAM,
+        missed_ns: 40,
+    };
+    let (_, actions) = after(&[ATTACHED, FORKED, EXECUTED, linked]);
+    assert_eq!(
+        actions,
+        [Action::Correct {
+            image: PROGRAM,
+            pid: 20,
+            parent: Some(PARENT),
+            from: Nanos(2),
+            origin: Origin::Executed { missed_ns: 40 },
+        }]
+    );
+    let (_, actions) = after(&[ATTACHED, FORKED, EXECUTED, linked, ENDED]);
+    assert!(!actions.contains(&Action::Miss {
+        image: PROGRAM,
+        pid: 20
+    }));
+}
+
+#[test]
+fn a_program_that_cannot_be_traced_is_told_once_and_followed_to_its_end() {
+    let refused = Fact::Refused { image: PROGRAM };
+    let (mut images, actions) = after(&[ATTACHED, FORKED, EXECUTED, refused]);
+    let (image, pid) = (PROGRAM, 20);
+    assert_eq!(actions, [Action::Miss { image, pid }]);
+    let reason = EXITED;
+    assert_eq!(
+        images.step(Nanos(9), ENDED),
+        [
+            Action::Close { image, reason },
+            Action::Release { image, pid }
+        ]
+    );
+}
+
+#[test]
+fn an_event_tells_of_an_exec_that_was_lost() {
+    let next = image(1, 3);
+    let (mut images, _) = after(&[ATTACHED]);
+    assert!(!images.is_announced(next));
+    let actions = images.step(Nanos(4), Fact::Active { image: next });
+    let closed = Action::Close {
+        image: PARENT,
+        reason: EndReason::Executed,
+    };
+    assert!(actions.contains(&closed), "{actions:?}");
+    assert!(images.is_announced(next));
+    // What comes late of the old one says nothing any more.
+    assert_eq!(images.step(Nanos(5), Fact::Active { image: PARENT }), []);
+    assert!(!images.is_announced(PARENT));
+}
+
+fn any_image() -> impl Strategy<Value = ProcessId> {
+    (1..4u32, 0..4u32).prop_map(|(process, generation)| image(process, generation))
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    let missed_ns = 3;
+    prop_oneof![
+        any_image().prop_map(|image| Fact::Launched { image, pid: 1 }),
+        any_image().prop_map(|image| Fact::Attached {
+            image,
+            pid: 1,
+            parent: None,
+            baseline_bytes: 0,
+        }),
+        (any_image(), any_image()).prop_map(|(parent, child)| Fact::Forked {
+            parent,
+            child,
+            pid: 2,
+        }),
+        (any_image(), any_image(), any::<bool>()).prop_map(|(image, next, is_linked)| {
+            Fact::Executed {
+                image,
+                next,
+                is_linked,
+            }
+        }),
+        any_image().prop_map(move |image| Fact::Linked { image, missed_ns }),
+        any_image().prop_map(|image| Fact::Refused { image }),
+        any_image().prop_map(|image| Fact::Active { image }),
+        (any_image(), any::<bool>()).prop_map(|(image, gone)| Fact::Ended {
+            image,
+            reason: match gone {
+                true => EndReason::Vanished,
+                false => EXITED,
+            },
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_image_is_announced_first_closed_once_and_released_then(
+        facts in prop::collection::vec(fact(), 0..200)
+    ) {
+        let mut images = Images::default();
+        let mut announced: HashSet<ProcessId> = HashSet::new();
+        let mut closed: HashSet<ProcessId> = HashSet::new();
+        let mut released: HashMap<ProcessId, u32> = HashMap::new();
+        let mut entered = HashSet::new();
+        let facts: Vec<Fact> = facts
+            .into_iter()
+            // An identity is given out once.
+            .filter(|fact| match *fact {
+                Fact::Launched { image, .. }
+                | Fact::Attached { image, .. }
+                | Fact::Forked { child: image, .. } => entered.insert(process(image)),
+                Fact::Executed { image, next, .. } => process(image) == process(next),
+                _ => true,
+            })
+            .collect();
+        let end = |images: &Images| {
+            let ids = images.all().into_iter();
+            let reason = EndReason::Detached;
+            ids.map(|image| Fact::Ended { image, reason }).collect::<Vec<_>>()
+        };
+        let mut queue = std::collections::VecDeque::from(facts);
+        let mut is_over = false;
+        loop {
+            let Some(fact) = queue.pop_front() else {
+                if is_over {
+                    break;
+                }
+                is_over = true;
+                queue.extend(end(&images));
+                continue;
+            };
+            for action in images.step(Nanos(1), fact) {
+                match action {
+                    Action::Announce { image, .. } => {
+                        prop_assert!(announced.insert(image), "announced twice");
+                        prop_assert!(!released.contains_key(&image));
+                    }
+                    Action::Correct { image, .. } => {
+                        prop_assert!(announced.contains(&image) && !closed.contains(&image));
+                    }
+                    Action::Inherit { child, .. } => prop_assert!(announced.contains(&child)),
+                    Action::Miss { image, .. } => prop_assert!(!released.contains_key(&image)),
+                    Action::Close { image, .. } => {
+                        prop_assert!(announced.contains(&image), "closed, never announced");
+                        prop_assert!(closed.insert(image), "closed twice");
+                    }
+                    Action::Release { image, .. } => {
+                        prop_assert_eq!(announced.contains(&image), closed.contains(&image));
+                        prop_assert_eq!(released.insert(image, 1), None);
+                    }
+                }
+            }
+            // Events go by this answer.
+            for process in 1..4 {
+                for generation in 0..4 {
+                    let image = image(process, generation);
+                    let open = announced.contains(&image) && !closed.contains(&image);
+                    prop_assert_eq!(images.is_announced(image), open);
+                }
+            }
+        }
+        prop_assert_eq!(&announced, &closed);
+        prop_assert!(announced.iter().all(|image| released.contains_key(image)));
+    }
+}

@@ -1,0 +1,5 @@
+//! What a recording's entries come to: the one place that reads them for what they say of memory.
+
+pub mod feed;
+
+pub use feed::Feed;

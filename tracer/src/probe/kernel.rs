@@ -500,11 +500,6 @@ impl Kernel {
         Rc::clone(self.pins.get_or_insert_with(Pins::new))
     }
 
-    /// Whether our probes go however we die; see [`super::pins`].
-    pub fn drops_probes_itself(&mut self) -> bool {
-        self.pins().are_kept_by_the_kernel()
-    }
-
     /// A uprobe program, loaded for an attach type (`expected_attach_type`).
     pub(super) fn program(
         &mut self,

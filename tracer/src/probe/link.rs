@@ -3,7 +3,7 @@
 //! Three kinds, best first. A *session* link runs one program at entry and return and may skip the return trap. A *multi*
 //! link runs one at the entry, another one at the return. *perf* events do too, slow to remove, but belong to a thread, and so work
 //! where the leader thread has exited. Each place has a link of its own, and the kernel drops all of them when we end, however we
-//! do: see [`super::pins`].
+//! do: see `pins.rs`.
 
 use std::{
     ffi::CString,

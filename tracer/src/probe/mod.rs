@@ -1,6 +1,6 @@
 //! Probes: the first stage of the pipeline, and the only one that needs privilege.
 //!
-//! [`kernel`] loads the BPF object, [`link`] ties its programs to an allocator's functions in one process, [`pins`] holds
+//! [`kernel`] loads the BPF object, [`link`] ties its programs to an allocator's functions in one process, `pins` holds
 //! the links so that they cannot outlive us, and [`selftest`] chooses the kind of link by trying it on children of our own. [`placement`](crate::target::placement) says where in a function a
 //! probe is cheapest.
 

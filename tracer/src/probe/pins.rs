@@ -13,7 +13,7 @@
 //! tries, a link for each in 0 of 600.
 //!
 //! Mounting takes `CAP_SYS_ADMIN`. Without it the descriptors of the links are held as they are. Then SIGKILL leaves breakpoints only if
-//! it comes within the milliseconds in which probes are taken out, and [`super::heal`] removes them at the next start.
+//! it comes within the milliseconds in which probes are taken out, and the next start of a recorder removes them.
 
 use std::{
     cell::Cell,
@@ -38,8 +38,8 @@ pub(super) struct Pins {
     pinned: Cell<u64>,
 }
 
-/// A link that the kernel drops once this is dropped, or we end. It does so within some 100 ms: [`super::super::target::probed_code`] tells
-/// when the breakpoint is out.
+/// A link that the kernel drops once this is dropped, or we end. It does so within some 100 ms: the memory of the process tells when
+/// the breakpoint is out ([`crate::target::probed_code`]).
 #[derive(Debug)]
 pub(super) enum HeldLink {
     /// By a file of that name.
@@ -61,11 +61,6 @@ impl Pins {
             root,
             pinned: Cell::new(0),
         })
-    }
-
-    /// Whether probes go whenever we die, and however.
-    pub(super) fn are_kept_by_the_kernel(&self) -> bool {
-        self.root.is_some()
     }
 
     /// Takes a new link over.

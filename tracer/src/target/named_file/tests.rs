@@ -247,11 +247,8 @@ fn a_name_that_is_a_link_is_not_followed_where_others_may_write() {
 #[test]
 fn a_forked_process_has_the_program_of_the_one_that_forked_it() {
     let mut shell = Command::new("sh");
-    // A shell forks for what is in parentheses; the second `cat` is a program of its own.
-    shell.args([
-        "-c",
-        "sleep 0.2; (read x; echo $x; exec cat) & sleep 0.2; cat",
-    ]);
+    // A shell forks for what is in parentheses, and waits there for a program of its own.
+    shell.args(["-c", "sleep 0.2; (sleep 20; true) & cat"]);
     let running = Running::start(&mut shell);
     let parent = running.target();
     let deadline = std::time::Instant::now() + Duration::from_secs(60);

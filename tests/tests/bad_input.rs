@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use highwater_tests::{
-    NOBODY, Outcome, Recorder, Report, Running, Victim, alone, highwater, highwater_binary,
-    open_to_all, privileged, record_while, run, scratch, victim_program,
+    NOBODY, Outcome, Recorder, Report, Running, Victim, alone, eventually, highwater,
+    highwater_binary, open_to_all, privileged, record_while, run, scratch, victim_program,
 };
 use tempfile::TempDir;
 
@@ -187,9 +187,7 @@ fn a_full_disk_ends_the_recording_which_stays_readable_up_to_there() {
     let mut victim = Victim::start("steady");
     let mut recorder = Recorder::attach(victim.pid(), &file);
     victim.tell("work 600000");
-    if !recorder.has_ended() {
-        recorder.signal(libc::SIGINT);
-    }
+    eventually("it ends by itself", || recorder.has_ended());
     recorder
         .wait()
         .assert_says(1, &["no space left", &file.display().to_string()]);

@@ -1,6 +1,9 @@
 //! Samples of allocations: estimates without bias, within the error that is told with them.
 
-use highwater_tests::{Report, Truth, Victim, privileged, record_while};
+use highwater_tests::{
+    Launched, Report, Truth, Victim, c_libraries, highwater, privileged, record_while, scratch,
+    victim_program,
+};
 
 /// Records a victim of that seed.
 fn record(seed: u64, sample: &str, commands: &[&str]) -> (Report, Truth) {
@@ -112,4 +115,65 @@ fn frees_of_what_was_held_before_attach_are_not_taken_for_samples() {
     assert_eq!(report.total("frees"), 0);
     assert_eq!(report.total("unmatched_frees"), 0);
     assert_eq!((report.end().bytes, report.end().blocks), (0, 0));
+}
+
+/// Panics unless what a report has live at its end is true within twice the error that it states: four standard deviations.
+#[track_caller]
+fn assert_end_is_right(report: &Report, live: u64, what: &str) {
+    let (end, error) = (report.end(), error_at_end(report));
+    assert!(live > 40_000_000 && error > 0 && error < live / 4);
+    assert!(
+        end.bytes.abs_diff(live) <= 2 * error,
+        "{what}: {} ± {error} of {live} bytes",
+        end.bytes
+    );
+}
+
+#[test]
+fn a_call_that_libc_hands_on_to_another_function_is_drawn_once() {
+    privileged!();
+    let program = victim_program("handed_on");
+    for library in c_libraries() {
+        for command in [
+            "malloc",
+            "calloc",
+            "realloc",
+            "reallocarray",
+            "resizearray",
+            "memalign",
+            "aligned_alloc",
+            "mixed",
+        ] {
+            let mut victim = Victim::start_command(&mut library.command(&program));
+            let told = format!("{command} 60000");
+            let (report, truth) = record_while(&mut victim, &["--sample", "64KiB"], &[&told]);
+            victim.quit();
+            report.assert_saw_all();
+            let what = format!("{command} of {}", library.name);
+            assert_end_is_right(&report, truth.get("live_bytes"), &what);
+            assert_eq!(report.end().of("mapping"), 0, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_heap_that_grows_in_a_programs_first_milliseconds_is_no_mapping() {
+    privileged!();
+    let directory = scratch();
+    let program = victim_program("grown_at_once");
+    for run in 1..=4 {
+        let file = directory.path().join(format!("{run}.hwm"));
+        let mut command = highwater();
+        command.args(["record", "--sample", "64KiB", "-o"]);
+        command.arg(&file).arg("--").arg(&program);
+        let mut launched = Launched::start_command(&file, &mut command);
+        let truth = launched.tell("tell");
+        let (outcome, file) = launched.wait();
+        outcome.assert_says(0, &[]);
+        let (report, live) = (Report::of(&file), truth.get("live_bytes"));
+        assert_end_is_right(&report, live, &format!("run {run}"));
+        // The dynamic linker maps a little: what libraries write to.
+        let mapped = report.end().of("mapping");
+        assert!(mapped < 1_000_000, "run {run}: {mapped} bytes mapped");
+    }
 }

@@ -1,6 +1,6 @@
 //! Several threads of one process, and one thread that is fast.
 
-use highwater_tests::{Victim, alone, privileged, record_while};
+use highwater_tests::{Victim, alone, c_libraries, privileged, record_while, victim_program};
 
 #[test]
 fn blocks_that_one_thread_allocates_and_another_frees_are_all_accounted_for() {
@@ -35,6 +35,19 @@ fn a_thread_as_fast_as_it_can_be_loses_nothing() {
     assert_eq!(report.total("frees"), truth.get("frees"));
     assert_eq!((report.end().bytes, report.end().blocks), (0, 0));
     assert_eq!((report.peak().bytes, report.peak().blocks), (64, 1));
+}
+
+#[test]
+fn a_threads_first_free_is_one_free_though_libc_begins_it_anew() {
+    privileged!();
+    let program = victim_program("short_threads");
+    for library in c_libraries() {
+        let mut victim = Victim::start_command(&mut library.command(&program));
+        let (report, _) = record_while(&mut victim, &[], &["go 200"]);
+        victim.quit();
+        report.assert_saw_all_but(&["truncated_stacks"]);
+        assert_eq!(report.total("unmatched_frees"), 0, "{}", library.name);
+    }
 }
 
 #[test]

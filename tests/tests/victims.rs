@@ -55,6 +55,8 @@ fn victims_that_keep_books_balance_them() {
         ("arenas", &[], &["rise", "threads", "fall"]),
         ("mapping_races", &[], &["go", "realloc"]),
         ("launched", &[], &["hold 100"]),
+        ("handed_on", &[], &["mixed 100", "drop"]),
+        ("grown_at_once", &[], &["tell"]),
         ("go_marked", &[], &["hold 100"]),
         ("deep", &[], &["deep 100000"]),
         ("signal_in_calloc", &["same"], &["go"]),

@@ -156,6 +156,20 @@ pub fn is_of_latest_call(thread: &Thread, sp: u64) -> bool {
         && holds_trampoline(slot)
 }
 
+/// The same of the latest call that was not sampled, as far as that is kept. It awaits no return probe, so nothing but its
+/// return address says that it is under way. Whoever makes the same call again is in the allocator once more.
+#[inline(always)]
+pub fn is_of_untaken_call(thread: &Thread, sp: u64) -> bool {
+    let untaken = &thread.untaken;
+    if untaken.kept_for_mappings == 0 || sp >= untaken.sp || untaken.sp - sp >= NESTED_REACH {
+        return false;
+    }
+    let alternate = AlternateStack::of_current_thread();
+    let return_address = return_address(untaken.sp);
+    alternate.holds(sp) == alternate.holds(untaken.sp)
+        && (return_address == untaken.return_address || is_trampoline(return_address))
+}
+
 /// Makes room when all places are taken: the oldest call goes if it is over.
 #[inline(always)]
 pub fn make_room(thread: &mut Thread) -> bool {
@@ -177,10 +191,13 @@ pub fn make_room(thread: &mut Thread) -> bool {
 /// Whether the word at `slot` may be the trampoline's address.
 #[inline(always)]
 fn holds_trampoline(slot: u64) -> bool {
-    match unsafe { bpf_probe_read_user(slot as *const u64) } {
-        Ok(word) => word != 0 && word & 0xfff == 0,
-        Err(_) => false,
-    }
+    is_trampoline(return_address(slot))
+}
+
+/// Whether a return address may be the trampoline's.
+#[inline(always)]
+pub fn is_trampoline(return_address: u64) -> bool {
+    return_address != 0 && return_address & 0xfff == 0
 }
 
 /// The current thread's alternate signal stack.

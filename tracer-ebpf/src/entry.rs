@@ -1,4 +1,10 @@
 //! An allocator function begins: what was asked for is kept for its return; frees are sent at once.
+//!
+//! **One draw a call.** Some functions hand a call on by a jump: glibc's `reallocarray` goes on as `realloc`, and `realloc`
+//! of no block as `malloc`. Then two or three probes see one call, with the same stack pointer and return address. If the
+//! call is followed, its trampoline tells the later ones. With sampling most calls are not: so what will be handed on is
+//! remembered, and only the first function draws. In the same way glibc's `free` makes a thread's cache at its first free,
+//! or looks for a double free, and then jumps back to its own beginning.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -21,6 +27,12 @@ use crate::{
     lifecycle, sampling,
     thread::{THREAD_ABOVE_TOLD, THREAD_AUTODISARMS, Thread},
 };
+
+/// What glibc aligns every block to: `memalign` of no more than that is `malloc`.
+const MALLOC_ALIGNMENT: u64 = 16;
+
+/// Calls of a thread, from where the allocator's code is known on, until the tables by which stacks are walked are there too.
+const CALLS_WITH_CUT_STACKS: u32 = 1 << 16;
 
 /// Whether the return of this call should be probed.
 pub enum Verdict {
@@ -73,18 +85,30 @@ fn follow(
     sampling: Sampling,
 ) -> bool {
     let sp = regs.rsp;
+    thread.freed = 0;
     let (size, pointer) = request(function, regs.rdi, regs.rsi, regs.rdx);
     let old = Tag::new(thread.process.identity, pointer);
     let resizes = resizes(function) && pointer != 0;
     let (mut wanted, mut follows_old) = (true, resizes);
     if sampling.exponent != 0 {
+        let alignment = regs.rdi;
+        if thread.untaken.is_handed_on != 0
+            && thread.untaken.sp == sp
+            && is_handed_on(thread, function, sp, pointer)
+        {
+            return false;
+        }
         wanted = sampling::takes(thread, size, sampling.exponent);
         follows_old = resizes && (sampling.all_frees != 0 || old.is_known());
         // The part of a call that was not sampled is not sampled either: nothing says that we are inside.
         let inner = |thread: &Thread| {
             thread.depth == 0 && is_allocators_own(thread, call::return_address(sp))
         };
-        if !(wanted || follows_old) || inner(thread) {
+        if !(wanted || follows_old) {
+            keep_untaken(thread, sp, hands_on(function, pointer, alignment));
+            return false;
+        }
+        if inner(thread) {
             return false;
         }
     }
@@ -143,6 +167,52 @@ fn follow(
     true
 }
 
+/// Whether a function hands its call on to another one by a jump.
+#[inline(always)]
+fn hands_on(function: Function, pointer: u64, alignment: u64) -> bool {
+    match function {
+        Function::Reallocarray => true,
+        Function::Realloc => pointer == 0,
+        Function::Memalign | Function::AlignedAlloc => alignment <= MALLOC_ALIGNMENT,
+        _ => false,
+    }
+}
+
+/// Whether a call at the stack pointer of the one that was handed on is the same call.
+///
+/// The return address tells it from a later call of the same frame, in a library whose functions do not hand on. Where entry
+/// and return are two links, the kernel has put its trampoline there after the first function's probe; a call of its own
+/// cannot have that yet.
+#[inline(always)]
+fn is_handed_on(thread: &mut Thread, function: Function, sp: u64, pointer: u64) -> bool {
+    if !matches!(function, Function::Realloc | Function::Malloc) {
+        return false;
+    }
+    let return_address = call::return_address(sp);
+    let is_same =
+        return_address == thread.untaken.return_address || call::is_trampoline(return_address);
+    thread.untaken.is_handed_on = (is_same && hands_on(function, pointer, u64::MAX)) as u32;
+    is_same
+}
+
+/// Keeps what a call that is not sampled has to be known by, if it has to be known again at all: reading its return address
+/// costs.
+#[inline(always)]
+fn keep_untaken(thread: &mut Thread, sp: u64, is_handed_on: bool) {
+    let untaken = &mut thread.untaken;
+    if thread.process.allocator_end == 0 {
+        untaken.kept_for_mappings = CALLS_WITH_CUT_STACKS;
+    } else if untaken.kept_for_mappings > 0 {
+        untaken.kept_for_mappings -= 1;
+    } else if !is_handed_on {
+        untaken.is_handed_on = 0;
+        return;
+    }
+    untaken.sp = sp;
+    untaken.return_address = call::return_address(sp);
+    untaken.is_handed_on = is_handed_on as u32;
+}
+
 /// A block is handed back. There is no return probe, so nothing is kept.
 #[inline(always)]
 fn free(
@@ -155,6 +225,11 @@ fn free(
 ) {
     let known = Tag::new(thread.process.identity, block).forget();
     if !known && sampling.exponent != 0 && sampling.all_frees == 0 {
+        return;
+    }
+    // The free that was sent a moment ago, handed on. (The block that it was may be the program's again by now, but then
+    // it is known, or this thread would have called in between.)
+    if !known && thread.freed == block && thread.freed_sp == sp {
         return;
     }
     let mut flags = 0;
@@ -174,6 +249,8 @@ fn free(
         }
         header = chunk_header(block);
     }
+    thread.freed = block;
+    thread.freed_sp = sp;
     emit::event(
         &thread.process,
         tid,

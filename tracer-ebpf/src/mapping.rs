@@ -11,7 +11,7 @@
 //! is seen).
 //!
 //! **Whose doing.** What the allocator maps is flagged: for a call that is followed by [`call::is_of_latest_call`], for others
-//! by what the stack says.
+//! by what the stack says, or, while a new program's stacks are cut, by [`call::is_of_untaken_call`].
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -252,11 +252,8 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
         _ => return,
     };
     let sp = unsafe { bpf_probe_read_kernel(&raw const (*regs).rsp) }.unwrap_or(0);
-    let by_allocator = if call::is_of_latest_call(thread, sp) {
-        FLAG_BY_ALLOCATOR
-    } else {
-        0
-    };
+    let is_allocators = call::is_of_latest_call(thread, sp) || call::is_of_untaken_call(thread, sp);
+    let by_allocator = if is_allocators { FLAG_BY_ALLOCATOR } else { 0 };
     let (stack, cut) = walk::take_of_system_call(process, tid, regs);
     let said = Said {
         stack,

@@ -25,6 +25,30 @@ pub const THREAD_AUTODISARMS: u32 = 1;
 /// The thread was seen with an alternate stack above its own, and that was told.
 pub const THREAD_ABOVE_TOLD: u32 = 2;
 
+/// A call that was not sampled, as far as it may have to be known again.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Untaken {
+    /// Stack pointer at entry; 0: there is none.
+    pub sp: u64,
+    /// Return address.
+    pub return_address: u64,
+    /// 1: its function hands it on to another one by a jump ([`crate::entry`]).
+    pub is_handed_on: u32,
+    /// How many more calls are kept for [`crate::call::is_of_untaken_call`]: stacks may be cut still, so that they do not say
+    /// what comes from the allocator.
+    pub kept_for_mappings: u32,
+}
+
+impl Untaken {
+    const NONE: Self = Self {
+        sp: 0,
+        return_address: 0,
+        is_handed_on: 0,
+        kept_for_mappings: 0,
+    };
+}
+
 /// A thread.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -45,6 +69,12 @@ pub struct Thread {
     pub until_sample: u64,
     /// ... and the exponent by which that was drawn; 0: it was not.
     pub exponent: u32,
+    /// Sampling: what is known of the latest call that was not sampled.
+    pub untaken: Untaken,
+    /// Of the latest free that was sent: the stack pointer at its entry ...
+    pub freed_sp: u64,
+    /// ... and the block; 0: the thread has called another function of the allocator since.
+    pub freed: u64,
     /// The system call about mappings that the thread is in ([`crate::mapping`]), 0: none.
     pub system_call: u32,
     /// 1: that call's range was retired, and the ring had room to say so.
@@ -99,6 +129,8 @@ fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'s
         thread.nested = 0;
         thread.flags = 0;
         thread.exponent = 0;
+        thread.untaken = Untaken::NONE;
+        thread.freed = 0;
         thread.system_call = 0;
     }
     thread.process = *process;

@@ -463,10 +463,11 @@ pub async fn record(
         .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;
     session.let_go();
+    for mark in marks.rest() {
+        session.mark(mark);
+    }
     session.quality.refuse_marks(marks.refused());
     drop(marks);
-    // From here on there is nothing to take out: a second Ctrl-C ends us at once.
-    signals::restore();
     drain.stop();
     while let Some(batch) = batches.recv().await {
         session.take(batch);
@@ -481,6 +482,8 @@ pub async fn record(
         );
     }
     session.finish(reason)?;
+    // The recording is whole, and there is nothing to take out: a second Ctrl-C ends us at once.
+    signals::restore();
     let status = launched.and_then(|launched| launched.wait(reason != INTERRUPTED));
     Ok(Outcome { reason, status })
 }

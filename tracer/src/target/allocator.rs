@@ -366,7 +366,12 @@ fn is_musl(name: &Path) -> bool {
 
 /// Functions of glibc's `malloc.c`, which is compiled as one piece, so that what lies between them is the allocator too.
 /// (`reallocarray` is a file of its own.)
-const ALLOCATOR_FUNCTIONS: [&str; 13] = [
+///
+/// `__default_morecore` is a leftover for programs of before glibc 2.34, which `malloc.c` includes before all else of its
+/// own. It is what tells where the piece begins: with 2.43 all that takes memory from the kernel lies before `malloc`, and
+/// `malloc` itself jumps there, so that no frame of it is on the stack.
+const ALLOCATOR_FUNCTIONS: [&str; 14] = [
+    "__default_morecore",
     "malloc",
     "free",
     "realloc",

@@ -86,6 +86,11 @@ impl Listener {
         }
     }
 
+    /// The marks that were allowed and not handed out yet: whoever made them was answered already.
+    pub(in crate::session) fn rest(&mut self) -> Vec<Mark> {
+        std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
+    }
+
     /// Says which processes are traced: their users may mark.
     pub(in crate::session) fn know_processes(&self, pids: impl Iterator<Item = u32>) {
         let mut known = lock(&self.shared.pids);

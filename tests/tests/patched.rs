@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use highwater_tests::{
-    Outcome, Recorder, Running, Victim, c_libraries, highwater, mapped_text, privileged, run,
-    scratch, victim_program,
+    Outcome, Recorder, Running, Victim, c_libraries, eventually, highwater, mapped_text,
+    privileged, run, scratch, victim_program,
 };
 
 /// The functions that the victim can patch, by its own numbers.
@@ -129,6 +129,31 @@ fn a_program_that_copies_a_probe_dies_and_the_report_says_what_of() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("probes are breakpoints"), "{text}");
     assert!(words.contains("the likely cause"), "{text}");
+}
+
+#[test]
+fn a_program_that_loads_a_library_known_to_patch_code_is_let_go_or_refused() {
+    privileged!();
+    let directory = scratch();
+    // Whatever it does: its name is what it is known by.
+    let library = directory.path().join("frida-agent-64.so");
+    std::fs::copy(victim_program("plt.so"), &library).expect("it can be copied");
+    let mut victim = Victim::start("patched_code");
+    let text = mapped_text(victim.pid());
+    let file = directory.path().join("recording.hwm");
+    let mut recorder = Recorder::attach(victim.pid(), &file);
+    victim.tell("hold 10");
+    victim.tell(&format!("load {}", library.display()));
+    recorder.await_words("was let go");
+    eventually("its probes are out", || {
+        text.changed_bytes().is_ok_and(|it| it == 0)
+    });
+    victim.tell("work 10");
+    recorder.wait();
+    let refused = record(victim.pid(), &directory.path().join("second.hwm"));
+    refused.assert_says(1, &["frida-agent-64.so", "patches or copies code"]);
+    victim.tell("work 10");
+    victim.quit();
 }
 
 /// A gdb that obeys commands a line.

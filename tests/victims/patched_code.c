@@ -4,6 +4,7 @@
 // `move N`: the same, but the replacement runs the first `length` bytes of the function (from the command line) where they were
 //           copied to, and goes on behind them: with whatever was in them.
 // `work N`: N rounds, each of which calls every function and frees its blocks. Tells what the hooks counted.
+// `load PATH`: loads a library.
 // `hold N`: N blocks of 1,000 bytes by malloc, which stay.
 #define _GNU_SOURCE
 #include "victim.h"
@@ -120,6 +121,9 @@ static int obey(const char *command, uint64_t number)
     } else if (!strcmp(command, "work")) {
         work(number);
         TRUTH({"hooked_calls", hooked_calls});
+    } else if (!strcmp(command, "load")) {
+        if (!dlopen(heard + strlen("load "), RTLD_NOW))
+            broken("the library cannot be loaded");
     } else if (!strcmp(command, "hold")) {
         for (uint64_t block = 0; block < number; block++)
             opaque(malloc(opaque_size(1000)));

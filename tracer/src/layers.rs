@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
         "probe",
         &["event", "own_memory", "priority", "target", "unwind"],
     ),
-    ("symbol", &["priority", "record", "target"]),
+    ("symbol", &["own_memory", "priority", "record", "target"]),
     (
         "report",
         &["event", "live", "model", "peak", "record", "units", "words"],

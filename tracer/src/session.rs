@@ -297,6 +297,8 @@ struct Session {
     undefined: Vec<StackDefinition>,
     quality: quality::Tally,
     sweep: heal::Sweep,
+    /// Processes that have loaded a library which patches code, and that library.
+    patchers: HashMap<u32, PathBuf>,
     company: Company,
     started: Instant,
     events: u64,
@@ -437,6 +439,7 @@ pub async fn record(
         undefined: Vec::new(),
         quality,
         sweep,
+        patchers: HashMap::new(),
         company,
         started: Instant::now(),
         events: 0,
@@ -616,6 +619,7 @@ impl Session {
                     (Asked::Tell(_), None) => {}
                 },
             }
+            self.let_patchers_go();
             if let Some(reason) = self.root_ended {
                 progress.end();
                 return reason;

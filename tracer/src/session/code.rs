@@ -174,6 +174,7 @@ impl Session {
         let Ok(mappings) = maps::read(&followed.target.proc_dir()) else {
             return;
         };
+        self.note_patcher(followed, &mappings);
         let mut written = Vec::new();
         let unwound = mapped_code::of(&mappings, |mapping| {
             self.modules.index(

@@ -10,6 +10,7 @@ use highwater_common::cookie::Function;
 use super::{Session, follow::Followed};
 use crate::target::{
     Target,
+    maps::{Mapping, MappingName},
     probed_code::{self, InMemory, ProbedCode},
 };
 use crate::words::say;
@@ -112,6 +113,30 @@ impl Session {
         for loss in losses {
             self.quality.lost_probes += 1;
             self.quality.note(loss);
+        }
+    }
+
+    /// Remembers a process that has loaded a library which patches or copies code.
+    pub(super) fn note_patcher(&mut self, followed: &Followed, mappings: &[Mapping]) {
+        let patcher = mappings.iter().find_map(|mapping| match &mapping.path {
+            MappingName::File(path, _) if probed_code::is_patcher(path) => Some(path),
+            _ => None,
+        });
+        if let (Some(library), true) = (patcher, followed.link.is_some()) {
+            let tgid = followed.target.pid;
+            self.patchers.insert(tgid, library.clone());
+        }
+    }
+
+    /// Takes the probes out of such processes before our breakpoints are copied.
+    pub(super) fn let_patchers_go(&mut self) {
+        for (tgid, library) in std::mem::take(&mut self.patchers) {
+            let why = format!(
+                "it has loaded {}, which patches or copies code while the program runs; a breakpoint that is copied with it would \
+                 kill it",
+                library.display()
+            );
+            self.let_one_go(tgid, &why);
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
     Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity, python::Python,
 };
 use crate::{
-    priority,
+    own_memory, priority,
     probe::{ProbeError, tables::Made},
     record::ModuleIndex,
     target::elf::{CodeSegment, Elf},
@@ -137,6 +137,7 @@ impl Unwinding {
                             return;
                         }
                         ready.notify_one();
+                        own_memory::give_back();
                     }
                 })?;
         }

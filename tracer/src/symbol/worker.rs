@@ -14,6 +14,7 @@ use super::jit::{JitNames, Looked, MOST_MAP_BYTES};
 use super::perf_map::Counts;
 use super::requests::{New, Shared};
 use super::resolver::{Budget, Resolver};
+use crate::own_memory;
 use crate::record::{FrameIndex, FrameNames, ModuleIndex};
 
 /// Locations named in one go: between two such batches new modules are opened.
@@ -127,8 +128,11 @@ impl Worker {
                 }
             }
             self.count(&work);
-            if closed && work.is_done() {
-                return;
+            if work.is_done() {
+                if closed {
+                    return;
+                }
+                own_memory::give_back();
             }
         }
     }

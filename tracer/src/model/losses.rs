@@ -109,8 +109,9 @@ impl Loss {
                 LossKind::Untraced
                 | LossKind::OtherLibrary
                 | LossKind::NothingSeen
-                | LossKind::MappingsUntraced
-                | LossKind::OtherAllocator => Affects::LowerBound,
+                | LossKind::MappingsUntraced => Affects::LowerBound,
+                // The memory that it takes from the kernel counts as mappings.
+                LossKind::OtherAllocator => Affects::Names,
             },
         }
     }

@@ -23,8 +23,10 @@ use crate::{
     },
 };
 
-/// The thread that hears what is mapped has told it after so many milliseconds.
+/// The thread that hears what is mapped has told it after so many milliseconds, mostly.
 const HEARD_WITHIN_MS: u32 = 20;
+/// ... and of the command that was launched it is awaited longer: there is one.
+const OF_COMMAND_HEARD_WITHIN_MS: u32 = 500;
 
 /// Modules of the recording.
 #[derive(Default)]
@@ -318,7 +320,11 @@ impl Session {
 
     /// A program has ended, perhaps sooner than what it mapped was heard of: the kernel told of that before.
     pub(super) fn hear_what_it_mapped(&mut self, tgid: u32) {
-        for _ in 0..HEARD_WITHIN_MS {
+        let patience = match tgid == self.root {
+            true => OF_COMMAND_HEARD_WITHIN_MS,
+            false => HEARD_WITHIN_MS,
+        };
+        for _ in 0..patience {
             let known = self.processes.get(&tgid);
             if known.is_none_or(|followed| followed.link.is_none() || followed.has_expected_library)
             {

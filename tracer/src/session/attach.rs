@@ -286,6 +286,7 @@ impl Session {
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
+        followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
         // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
         let files = launched.files();
@@ -349,6 +350,7 @@ impl Session {
         // Its tables are built while the probes go in.
         self.read_code(followed);
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
+        followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);

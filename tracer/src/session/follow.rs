@@ -54,6 +54,8 @@ pub(super) struct Followed {
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
+    /// When those probes were in.
+    pub(super) linked_at: Nanos,
     /// The code that the link probes, in memory.
     pub(super) probed: Option<Probed>,
     /// Device and inode of the library that the link probes.
@@ -102,6 +104,7 @@ impl Followed {
             began: Instant::now(),
             has_new_code: false,
             link: None,
+            linked_at: Nanos(0),
             probed: None,
             library: None,
             has_expected_library: false,

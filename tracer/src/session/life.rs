@@ -169,15 +169,17 @@ impl Session {
         // It may have ended already, and been reaped: what it did is still to come.
         let target = Target::open(tgid).ok();
         let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
-        let (link, library) = old.map_or((None, None), |old| (old.link, old.library));
-        let is_linked = link.is_some();
+        let (link, linked_at, library) = old.map_or((None, Nanos(0), None), |old| {
+            (old.link, old.linked_at, old.library)
+        });
+        let linked = link.is_some().then(|| linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {
             let stage = Stage::Awaiting {
                 since: at,
                 until: Instant::now() + LIBRARY_PATIENCE,
             };
             let mut new = Followed::new(next, parent, target, stage);
-            (new.link, new.library) = (link, library);
+            (new.link, new.linked_at, new.library) = (link, linked_at, library);
             if tgid == self.root && was_held {
                 say!("tracing {tgid} ({})", new.target.command);
             }
@@ -188,7 +190,7 @@ impl Session {
             Fact::Executed {
                 image: process,
                 next,
-                is_linked,
+                linked,
             },
         );
         self.sample(tgid);

@@ -57,23 +57,25 @@ impl Tally {
 
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
-        if self.remark(note.clone()) {
+        if self.has_room_for(&note) {
             log::warn!("{note}");
+        }
+        self.remark(note);
+    }
+
+    /// The same, where it does not matter enough to say it while tracing.
+    pub(super) fn remark(&mut self, note: String) {
+        if self.has_room_for(&note) {
+            self.noted.insert(note.clone());
+            self.notes.push(note);
+        } else if !self.noted.contains(&note) {
+            self.more_notes += 1;
         }
     }
 
-    /// The same, where it does not matter enough to say it while tracing. Whether it is new, and there was room for it.
-    pub(super) fn remark(&mut self, note: String) -> bool {
-        if self.noted.contains(&note) {
-            return false;
-        }
-        if self.notes.len() >= MOST_NOTES {
-            self.more_notes += 1;
-            return false;
-        }
-        self.noted.insert(note.clone());
-        self.notes.push(note);
-        true
+    /// Whether it is new, and not one too many.
+    fn has_room_for(&self, note: &str) -> bool {
+        self.notes.len() < MOST_NOTES && !self.noted.contains(note)
     }
 
     /// Says what kept names from being found.

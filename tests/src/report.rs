@@ -312,6 +312,20 @@ impl Report {
         self.assert_saw_all_but(&[]);
     }
 
+    /// Panics unless the recording was finished and nothing was lost or left out, but for what children did before their probes were
+    /// in: the kernel lets nobody probe them sooner.
+    #[track_caller]
+    pub fn assert_saw_all_but_first_moments(&self) {
+        let quality = &self.0["quality"];
+        assert!(!quality["ended_by"].is_null(), "unfinished: {quality:#}");
+        for unseen in list(quality, "unseen") {
+            let text = unseen["text"].as_str().unwrap_or_default();
+            let grave = !matches!(unseen["affects"].as_str(), Some("nothing" | "names"));
+            let late = text.contains("before its probes were in place");
+            assert!(late || !grave, "not everything was seen: {text}");
+        }
+    }
+
     /// Panics unless the totals are those that a victim told, which were all in the window of the recording.
     #[track_caller]
     pub fn assert_totals(&self, truth: &Truth) {

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use highwater_tests::{Recorder, Report, Victim, highwater, privileged, run, scratch};
+use highwater_tests::{
+    Recorder, Report, Victim, highwater, privileged, run, scratch, victim_program,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -81,4 +83,96 @@ fn helpers_that_run_one_after_another_count_one_at_a_time() {
         "{} at the end",
         report.end().bytes
     );
+}
+
+/// Records a command to its end.
+fn record(file: &Path, command: &[&str]) -> Report {
+    let mut recorder = highwater();
+    recorder
+        .arg("record")
+        .arg("-o")
+        .arg(file)
+        .arg("--")
+        .args(command);
+    run(&mut recorder).assert_says(0, &[]);
+    Report::of(file)
+}
+
+#[test]
+fn a_child_that_held_much_before_its_probes_were_in_is_never_ok() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("family");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let truth = victim.tell("burst").get("peak_bytes");
+    let report = recorder.interrupt();
+    victim.quit();
+    let seen = report.peak().bytes;
+    let outcome = check(&file, &["--max-peak", "10MB"]);
+    if seen > 10_000_000 {
+        assert_eq!(outcome.code(), 3, "{outcome:#?}");
+    } else {
+        outcome.assert_says(1, &["before its probes were in place"]);
+    }
+    assert!(seen >= truth || !report.is_complete(), "{seen} of {truth}");
+}
+
+#[test]
+fn programs_that_are_started_in_other_ways_and_end_at_once_are_each_counted() {
+    privileged!();
+    for way in ["vfork 5", "spawn 5"] {
+        let directory = scratch();
+        let file = directory.path().join("recording.hwm");
+        let mut victim = Victim::start("family");
+        let recorder = Recorder::attach(victim.pid(), &file);
+        victim.tell(way);
+        let report = recorder.interrupt();
+        victim.quit();
+        // Each is either seen from some moment on, or counted as not followed.
+        let late = report.json()["quality"]["unseen"].to_string();
+        let late = late.matches("before its probes were in place").count() as u64;
+        let missed = report.quality("unfollowed_children");
+        assert_eq!(missed + late, 5, "{way}: {:#}", report.json()["quality"]);
+        assert!(!report.is_complete(), "{way}");
+        check(&file, &["--max-peak", "100MB"]).assert_says(1, &["cannot tell"]);
+    }
+}
+
+#[test]
+fn a_program_is_seen_however_many_it_was_before() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let program = victim_program("many_execs");
+    let program = program.display().to_string();
+    let report = record(&file, &[&program, "1100", "20"]);
+    let peak = report.peak().bytes;
+    assert!((20 * MIB..21 * MIB).contains(&peak), "{peak} at the peak");
+    check(&file, &["--max-peak", "10MiB"]).assert_says(3, &[]);
+}
+
+#[test]
+fn a_static_child_is_counted_and_makes_a_verdict_uncertain() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let program = victim_program("static").display().to_string();
+    // It lives until its input ends, which is longer than a libc is waited for.
+    let report = record(&file, &["sh", "-c", &format!("sleep 3 | {program}")]);
+    assert!(!report.is_complete(), "{:#}", report.json()["quality"]);
+    assert!(report.quality("unfollowed_children") > 0);
+    check(&file, &["--max-peak", "1GB"]).assert_says(1, &["statically linked"]);
+}
+
+#[test]
+fn a_program_that_makes_no_call_is_not_called_unseen() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let report = record(&file, &["/bin/true"]);
+    assert_eq!(report.total("allocations"), 0);
+    assert_eq!(report.quality("unfollowed_children"), 0);
+    assert!(report.is_complete(), "{:#}", report.json()["quality"]);
+    check(&file, &["--max-peak", "1MiB"]).assert_says(0, &[]);
 }

@@ -1,7 +1,7 @@
 //! `--max-overhead`: tracing that costs more than was allowed ends by itself.
 
 use highwater_tests::{
-    Recorder, Report, Victim, alone, eventually, mapped_text, privileged, run, scratch,
+    Recorder, Report, Victim, alone, eventually, highwater, mapped_text, privileged, run, scratch,
 };
 
 const LIMIT: &[&str] = &["--max-overhead", "5%"];
@@ -35,6 +35,20 @@ fn a_target_that_does_nothing_but_allocate_is_let_go_and_runs_on() {
     ] {
         assert!(notes.contains(words), "{words:?} is not in {notes}");
     }
+    // What it held from then on is not known.
+    assert!(!report.is_complete());
+    let mut command = highwater();
+    let words = ["cannot tell", "on nothing was traced"];
+    run(command
+        .arg("check")
+        .arg("--max-peak")
+        .arg("1GiB")
+        .arg(&file))
+    .assert_says(1, &words);
+    let screen = run(highwater().arg("report").arg(&file)).stdout;
+    let screen = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(screen.contains("on nothing was traced"), "{screen}");
+    assert!(!screen.contains("Nothing was lost"), "{screen}");
     let changed = text.changed_bytes().expect("the victim is alive");
     assert_eq!(changed, 0, "every probe is out");
     let before = victim.tell("check").get("rounds");

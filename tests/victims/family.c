@@ -2,8 +2,11 @@
 //
 // `fork N` makes N children, which live until they are told to end; `hold N` has each of the family, the parent too, take N
 // blocks of 1 000 000 bytes and keep them; `end` ends the children. `run N` starts N programs one after another, each of which
-// waits a little, holds 50 blocks of 1 000 000 bytes for a moment, and ends.
+// waits a little, holds 50 blocks of 1 000 000 bytes for a moment, and ends. `burst` starts a program that holds 30 blocks of
+// 1 000 000 bytes in its first milliseconds, gives them back, and ends. `vfork N` and `spawn N` start N programs in these ways,
+// each of which holds a block, and ends at once.
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 
 #include "victim.h"
@@ -64,16 +67,45 @@ static void tell_children(unsigned char count)
     }
 }
 
-static void run_helper(void)
+static void await(pid_t pid)
+{
+    int status = -1;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+        broken("a program failed");
+}
+
+static void run(const char *what)
 {
     pid_t pid = fork();
     if (pid == 0) {
-        execl("/proc/self/exe", "family", "helper", (char *)NULL);
+        execl("/proc/self/exe", "family", what, (char *)NULL);
         _exit(99);
     }
-    int status = -1;
-    if (waitpid(pid, &status, 0) != pid || status)
-        broken("a helper failed");
+    await(pid);
+}
+
+static void run_otherwise(int with_vfork)
+{
+    char *const arguments[] = {(char *)"family", (char *)"block", NULL};
+    pid_t pid = -1;
+    if (with_vfork) {
+        pid = vfork();
+        if (pid == 0) {
+            execve("/proc/self/exe", arguments, environ);
+            _exit(99);
+        }
+    } else if (posix_spawn(&pid, "/proc/self/exe", NULL, NULL, arguments, environ))
+        broken("posix_spawn");
+    await(pid);
+}
+
+FRAME static void burst(void)
+{
+    char *held[30];
+    for (int i = 0; i < 30; i++)
+        held[i] = memset(opaque(malloc(opaque_size(BLOCK))), 1, BLOCK);
+    for (int i = 0; i < 30; i++)
+        free(held[i]);
 }
 
 static int obey(const char *command, uint64_t number)
@@ -94,8 +126,14 @@ static int obey(const char *command, uint64_t number)
             waitpid(children[child_count - 1].pid, NULL, 0);
     } else if (!strcmp(command, "run")) {
         for (uint64_t i = 0; i < number; i++)
-            run_helper();
+            run("helper");
         TRUTH({"helper_bytes", 50 * BLOCK});
+    } else if (!strcmp(command, "burst")) {
+        run("burst");
+        TRUTH({"peak_bytes", 30 * BLOCK});
+    } else if (!strcmp(command, "vfork") || !strcmp(command, "spawn")) {
+        for (uint64_t i = 0; i < number; i++)
+            run_otherwise(!strcmp(command, "vfork"));
     } else
         return 0;
     return 1;
@@ -103,7 +141,14 @@ static int obey(const char *command, uint64_t number)
 
 int main(int count, char **arguments)
 {
-    (void)arguments;
+    if (count > 1 && !strcmp(arguments[1], "burst")) {
+        burst();
+        return 0;
+    }
+    if (count > 1 && !strcmp(arguments[1], "block")) {
+        hold_mine(1);
+        return 0;
+    }
     if (count > 1) {
         usleep(300000);
         hold_mine(50);

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("peak", &["event"]),
     ("live", &["event", "peak"]),
     ("record", &["event", "live"]),
-    ("model", &["event", "live", "record"]),
+    ("model", &["event", "live", "record", "units"]),
     ("follow", &["event", "record"]),
     ("target", &["units"]),
     ("unwind", &["target"]),
@@ -48,7 +48,8 @@ const LAYERS: [(&str, &[&str]); 18] = [
     (
         "cli",
         &[
-            "event", "live", "probe", "record", "report", "session", "target", "units", "words",
+            "event", "live", "model", "probe", "record", "report", "session", "target", "units",
+            "words",
         ],
     ),
     ("main", &["cli"]),

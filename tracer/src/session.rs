@@ -83,7 +83,7 @@ use crate::{
         sideband::Sideband,
         sizes::{self, Sizes},
     },
-    record::{Closing, EndReason, Entry, Opening, ProcessLosses, writer::WriteError},
+    record::{Closing, EndReason, Entry, LossKind, Opening, ProcessLosses, writer::WriteError},
     symbol::{FrameInterner, Symbols},
     target::TargetError,
     units::size,
@@ -382,10 +382,11 @@ pub async fn record(
         log::info!("code whose addresses are given out anew is not seen off: {error}");
     }
     let mut quality = quality::Tally::default();
+    let mut mappings_untraced = None;
     if !options.mappings {
         quality.note("memory mappings were not traced, as asked for by --no-mappings".to_owned());
     } else if let Err(error) = kernel.follow_mappings() {
-        quality.note(format!("memory mappings were not traced: {error}"));
+        mappings_untraced = Some(error.to_string());
     }
     let sideband = Sideband::start()
         .inspect_err(|error| {
@@ -462,6 +463,9 @@ pub async fn record(
     let mut marks = marks::Listener::start(&session.options.output);
     let mut launched = session.begin(opening)?;
     own_memory::give_back();
+    if let Some(why) = mappings_untraced {
+        session.lose(LossKind::MappingsUntraced, None, why);
+    }
     let reason = session
         .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;

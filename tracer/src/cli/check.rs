@@ -16,6 +16,7 @@ use super::output::Usage;
 use super::question::read;
 use super::report::text_options;
 use super::{DONE, FAILED, OVER_BUDGET};
+use crate::model::Loss;
 use crate::report::{
     Profile, ReplayError, Threads,
     answer::{Answer, Unit, Within},
@@ -29,6 +30,7 @@ use crate::units::{
     size::{self, Size},
     time,
 };
+use crate::words::printable;
 
 /// Check that memory stays within a budget; exit code 3, with the stacks that hold most, if it does not
 ///
@@ -221,14 +223,31 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
         None if unsure.iter().any(|(_, _, figures)| figures.overlooks) => {
             ": not all spans of that name could be looked at: too many were under way at once, or marks were left out".to_owned()
         }
-        None if unsure.iter().any(|(_, _, figures)| figures.paused) => {
-            ": the recorder was stopped for a time (Ctrl-Z), and nothing was seen then; record again".to_owned()
+        None => {
+            let graves = unsure.iter().flat_map(|(_, profile, _)| &profile.losses);
+            let graves: Vec<&Loss> = graves.filter(|loss| loss.is_grave()).collect();
+            let mut tell = String::from(", for not all was seen:");
+            for loss in graves.iter().take(LOSSES_TOLD) {
+                tell.push_str(&format!("\n  {}", printable(&loss.to_string())));
+            }
+            if graves.len() > LOSSES_TOLD {
+                tell.push_str(&format!("\n  and {} more", graves.len() - LOSSES_TOLD));
+            }
+            if graves
+                .iter()
+                .any(|loss| matches!(loss, Loss::Events { .. }))
+            {
+                tell.push_str("\nrecord again, with a larger --ring or --sample");
+            }
+            tell
         }
-        None => ": events were lost, and with them it may be over or not; record again, with a larger --ring or --sample".to_owned(),
     };
     why.push_str(&tell);
     why
 }
+
+/// Losses named where they leave the answer open.
+const LOSSES_TOLD: usize = 5;
 
 /// Stacks shown of a budget that does not hold.
 const OFFENDERS: usize = 5;

@@ -56,8 +56,9 @@ pub enum Fact {
         image: ProcessId,
         /// What it is.
         next: ProcessId,
-        /// The probes that it has are taken to be the right ones.
-        is_linked: bool,
+        /// It has probes, which are taken to be the right ones, and so many nanoseconds had passed since the exec when they were
+        /// in. `None`: it has none.
+        linked: Option<u64>,
     },
     /// Its probes are in.
     Linked {
@@ -271,15 +272,15 @@ impl Images {
             Fact::Executed {
                 image,
                 next,
-                is_linked,
-            } => self.execute(at, image, next, is_linked, &mut actions),
+                linked,
+            } => self.execute(at, image, next, linked, &mut actions),
             Fact::Linked { image, missed_ns } => self.link(image, missed_ns, &mut actions),
             Fact::Refused { image } => self.refuse(image, &mut actions),
             Fact::Active { image } => {
                 // The exec that made this image was lost.
                 let current = self.current.get(&process(image)).map(|current| current.id);
                 if let Some(current) = current.filter(|current| *current < image) {
-                    self.execute(at, current, image, false, &mut actions);
+                    self.execute(at, current, image, None, &mut actions);
                 }
             }
             Fact::Ended { image, reason } => {
@@ -305,7 +306,7 @@ impl Images {
         at: Nanos,
         image: ProcessId,
         next: ProcessId,
-        is_linked: bool,
+        linked: Option<u64>,
         actions: &mut Vec<Action>,
     ) {
         let Some(old) = self.get(image).copied().filter(|_| image < next) else {
@@ -327,7 +328,7 @@ impl Images {
                 pid: old.pid,
                 parent,
                 from: at,
-                stage: if is_linked {
+                stage: if linked.is_some() {
                     Stage::Traced
                 } else {
                     Stage::Waiting
@@ -341,7 +342,9 @@ impl Images {
             from: at,
             origin: match launched {
                 true => Origin::Launched,
-                false => Origin::Executed { missed_ns: 0 },
+                false => Origin::Executed {
+                    missed_ns: linked.unwrap_or(0),
+                },
             },
             baseline_bytes: 0,
         });

@@ -91,6 +91,7 @@ impl Feed {
             | Entry::Memory(_)
             | Entry::ThreadName(_)
             | Entry::Mark(_)
+            | Entry::Loss(_)
             | Entry::Quality(_)
             | Entry::Closing(_) => {}
         }

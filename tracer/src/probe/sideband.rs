@@ -6,7 +6,7 @@
 //! `/proc/PID/maps`, which also tells what went away.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
     ptr::NonNull,
@@ -33,10 +33,30 @@ const RECORD_MMAP2: u32 = 10;
 /// What was heard and not taken yet.
 #[derive(Default)]
 struct Heard {
-    tgids: Mutex<HashSet<u32>>,
+    mapped: Mutex<HashMap<u32, Vec<Mapped>>>,
     /// Records were lost: any process may have mapped code.
     lost: AtomicBool,
     stop: AtomicBool,
+}
+
+/// A file that a process has mapped as code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Its inode.
+    pub inode: u64,
+    /// When, nanoseconds of `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+}
+
+impl Mapped {
+    /// What a record says, behind its header, and whose it is: the fields up to the inode come first, the time last.
+    fn read(body: &[u8]) -> Option<(u32, Self)> {
+        let word = |at: usize| Some(u64::from_ne_bytes(*body.get(at..)?.first_chunk()?));
+        let tgid = u32::from_ne_bytes(*body.first_chunk()?);
+        let inode = word(40)?;
+        let at_ns = word(body.len().checked_sub(8)?)?;
+        Some((tgid, Self { inode, at_ns }))
+    }
 }
 
 /// Listens for new code until it is dropped.
@@ -82,16 +102,12 @@ impl Sideband {
         })
     }
 
-    /// The processes that have mapped code since the last time; `None`: any of them may have, for records were lost.
-    pub fn take(&self) -> Option<HashSet<u32>> {
-        let tgids = std::mem::take(
-            &mut *self
-                .heard
-                .tgids
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        (!self.heard.lost.swap(false, Ordering::Relaxed)).then_some(tgids)
+    /// The processes that have mapped code since the last time, with what they mapped, and whether records were lost: then any
+    /// other may have, too.
+    pub fn take(&self) -> (HashMap<u32, Vec<Mapped>>, bool) {
+        let mapped = self.heard.mapped.lock();
+        let mapped = std::mem::take(&mut *mapped.unwrap_or_else(PoisonError::into_inner));
+        (mapped, self.heard.lost.swap(false, Ordering::Relaxed))
     }
 }
 
@@ -131,13 +147,11 @@ fn listen(rings: &mut [Ring], heard: &Heard, ready: &Notify, wake: &OwnedFd) {
         for ring in rings.iter_mut() {
             ring.drain(|kind, body| {
                 any = true;
-                match (kind, body.first_chunk::<4>()) {
-                    (RECORD_MMAP2, Some(pid)) => {
-                        heard
-                            .tgids
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .insert(u32::from_ne_bytes(*pid));
+                match (kind, Mapped::read(body)) {
+                    (RECORD_MMAP2, Some((tgid, file))) => {
+                        let mapped = heard.mapped.lock();
+                        let mut mapped = mapped.unwrap_or_else(PoisonError::into_inner);
+                        mapped.entry(tgid).or_default().push(file);
                     }
                     (RECORD_LOST, _) => heard.lost.store(true, Ordering::Relaxed),
                     _ => {}

@@ -302,6 +302,9 @@ pub(super) fn link_perf_event(
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
 }
 
+/// `PERF_SAMPLE_TIME` of `enum perf_event_sample_format`.
+const PERF_SAMPLE_TIME: u64 = 1 << 2;
+
 /// Opens an event that records which process maps code, of all processes on one processor.
 pub(super) fn open_mapping_events(cpu: u32) -> io::Result<OwnedFd> {
     // SAFETY: perf_event_attr is plain integers and unions of them; the kernel wants unused bytes zero.
@@ -311,6 +314,11 @@ pub(super) fn open_mapping_events(cpu: u32) -> io::Result<OwnedFd> {
     attr.config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
     attr.set_mmap(1);
     attr.set_mmap2(1);
+    // Each record ends with its time, by the clock of all other events.
+    attr.set_sample_id_all(1);
+    attr.sample_type = PERF_SAMPLE_TIME;
+    attr.set_use_clockid(1);
+    attr.clockid = libc::CLOCK_MONOTONIC;
     attr.set_watermark(1);
     attr.__bindgen_anon_2.wakeup_watermark = 1;
     let (any_process, no_group): (c_int, c_int) = (-1, -1);

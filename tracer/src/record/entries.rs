@@ -37,6 +37,7 @@ const TRIE_STACK: u8 = 11;
 pub(super) const FOLD: u8 = 12;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
+const LOSS: u8 = 130;
 
 const PYTHON: u8 = 1;
 const INTERPRETER: u8 = 2;
@@ -73,6 +74,7 @@ pub(super) fn put_body<'e>(
         Entry::Memory(sample) => put_memory(to, sample),
         Entry::ThreadName(name) => put_thread_name(to, name),
         Entry::Mark(mark) => put_mark(to, mark),
+        Entry::Loss(loss) => put_json(to, LOSS, loss)?,
         Entry::End(end) => put_end(to, end),
         Entry::Fold(part) => put_fold(to, part),
         Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
@@ -111,6 +113,7 @@ pub(super) fn read_body(
         MEMORY => Entry::Memory(memory(&mut fields)?),
         THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
         MARK => Entry::Mark(mark(&mut fields)?),
+        LOSS => Entry::Loss(json(body)?),
         END => Entry::End(end(&mut fields)?),
         FOLD => Entry::Fold(fold(body)?),
         QUALITY => Entry::Quality(json(body)?),

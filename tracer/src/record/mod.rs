@@ -19,6 +19,7 @@ mod entries;
 mod events;
 pub mod fold;
 mod format;
+mod loss;
 mod older;
 pub mod reader;
 mod stacks;
@@ -28,6 +29,7 @@ pub mod writer;
 pub use damage::Damage;
 pub use fold::FoldPart;
 pub use format::VERSION;
+pub use loss::{Loss, LossKind};
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,8 @@ pub enum Entry {
     ThreadName(ThreadName),
     /// Somebody gave this moment a name.
     Mark(Mark),
+    /// Something was not seen.
+    Loss(Loss),
     /// A process is traced no more.
     End(ProcessEnd),
     /// What the live set came to, in place of the events: the last one that is whole stands.

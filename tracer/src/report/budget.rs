@@ -2,9 +2,11 @@
 //!
 //! Of a recording that stops early, what was seen is the least that there was: it can go over a limit, but it cannot keep one. What
 //! was live where it stops says nothing of the end. Lost events leave a range: the blocks whose allocations were lost may
-//! have been live too, those whose frees were lost may not have been.
+//! have been live too, those whose frees were lost may not have been. Of other losses it depends on what they
+//! [affect](crate::model::Affects).
 
 use super::model::Profile;
+use crate::model::Affects;
 
 /// A figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +67,6 @@ pub struct Figures {
     pub stops_early: bool,
     /// Not all spans were looked at.
     pub overlooks: bool,
-    /// The probes were out for some time.
-    pub paused: bool,
     /// The most that was held, bytes.
     pub peak: Known,
     /// What was live at the end, bytes.
@@ -95,20 +95,36 @@ impl Figures {
                 spans.most_asked.allocations,
             ),
         };
-        let more = profile.live_may_be_more_bytes();
-        let less = profile.live_may_be_less_bytes();
-        let quality = &profile.quality;
-        let unseen = quality
-            .patched_functions
-            .saturating_add(quality.lost_probes);
-        // While the probes were out, anything may have been allocated, or freed of what counts as live.
-        let paused = !quality.pauses.is_empty();
-        let overlooks = overlooks || profile.spans.is_some() && quality.dropped_marks > 0;
-        let all_seen = !stops_early && !overlooks && !paused && unseen == 0;
-        let less = if paused { u64::MAX } else { less };
-        let known = |is: u64, more: u64, less: u64| Known {
+        let overlooks = overlooks || profile.spans.is_some() && profile.quality.dropped_marks > 0;
+        let peak_at = match &profile.spans {
+            None => profile.peak.at,
+            Some(spans) => spans.most_held.peak.at,
+        };
+        let mut range = (0_u64, 0_u64);
+        // Whether all that was held was seen, and whether what was seen was held: at the peak, and at the end.
+        let mut all_seen = !stops_early && !overlooks;
+        let (mut peak_was, mut end_was) = (true, true);
+        let mut all_calls_seen = all_seen;
+        for loss in &profile.losses {
+            if let Some((more, less)) = loss.off() {
+                range.0 = range.0.saturating_add(more);
+                range.1 = range.1.saturating_add(less);
+                continue;
+            }
+            if !loss.is_grave() {
+                continue;
+            }
+            (all_seen, all_calls_seen) = (false, false);
+            if loss.affects() == Affects::Everything {
+                end_was = false;
+                // What was seen before it is certain.
+                peak_was &= loss.since().is_some_and(|since| since >= peak_at);
+            }
+        }
+        let (more, less) = range;
+        let known = |is: u64, less: Option<u64>| Known {
             is,
-            least: is.saturating_sub(less),
+            least: less.map_or(0, |less| is.saturating_sub(less)),
             most: all_seen.then_some(is.saturating_add(more)),
         };
         // Where the recording stops is the end of nothing; spans that ended before it do have an end.
@@ -116,10 +132,14 @@ impl Figures {
         Self {
             stops_early,
             overlooks,
-            paused,
-            peak: known(peak, more, less),
-            end: known(end, more, if has_end { less } else { u64::MAX }),
-            allocations: known(allocations, profile.quality.lost_allocations, 0),
+            peak: known(peak, peak_was.then_some(less)),
+            end: known(end, (end_was && has_end).then_some(less)),
+            allocations: Known {
+                is: allocations,
+                least: allocations,
+                most: all_calls_seen
+                    .then_some(allocations.saturating_add(profile.quality.lost_allocations)),
+            },
         }
     }
 }
@@ -222,7 +242,6 @@ mod tests {
         let profile = script.closed();
         assert!(!profile.is_complete());
         let figures = Figures::of(&profile);
-        assert!(figures.paused);
         for limit in [1, 10_000].map(Known::exactly) {
             assert_eq!(figures.peak.against(limit), Verdict::Unknown);
             assert_eq!(figures.end.against(limit), Verdict::Unknown);

@@ -21,6 +21,7 @@ use super::model::{ProcessProfile, Profile};
 use super::name::NamedFrame;
 use crate::event::{Nanos, ProcessId, StackIndex};
 use crate::live::{Holder, Kind, Snapshot, Totals};
+use crate::model::Loss;
 use crate::record::ProcessLosses;
 use crate::record::{EndReason, Origin};
 use crate::record::{FrameKind, PythonQuality};
@@ -347,7 +348,28 @@ struct JsonQuality<'a> {
     live_may_be_less_bytes: u64,
     replaced_blocks: u64,
     unpaired_resizes: u64,
-    notes: &'a [String],
+    /// What could not be seen, and what that makes wrong.
+    unseen: Vec<JsonLoss>,
+    notes: Vec<String>,
+}
+
+/// Something that could not be seen.
+#[derive(Serialize)]
+struct JsonLoss {
+    affects: &'static str,
+    /// Before this moment it changes nothing, nanoseconds of the monotonic clock.
+    since_ns: Option<u64>,
+    text: String,
+}
+
+impl JsonLoss {
+    fn of(loss: &Loss) -> Self {
+        Self {
+            affects: loss.affects().word(),
+            since_ns: loss.since().map(|since| since.0),
+            text: loss.to_string(),
+        }
+    }
 }
 
 /// When nothing was seen, since the recording began.
@@ -596,6 +618,9 @@ impl<'a> JsonMemory<'a> {
 impl<'a> JsonQuality<'a> {
     fn of(profile: &'a Profile) -> Self {
         let quality = &profile.quality;
+        let told = profile.losses.iter();
+        let told = told.filter(|loss| matches!(loss, Loss::Told { .. }));
+        let told = told.map(Loss::to_string);
         let ended_by = match &profile.completion {
             super::Completion::Closed(closing) => Some(closing.reason.as_str()),
             super::Completion::Unfinished | super::Completion::Cut(_) => None,
@@ -647,7 +672,8 @@ impl<'a> JsonQuality<'a> {
             live_may_be_less_bytes: profile.live_may_be_less_bytes(),
             replaced_blocks: profile.totals.replaced_blocks,
             unpaired_resizes: profile.totals.unpaired_resizes,
-            notes: &quality.notes,
+            unseen: profile.losses.iter().map(JsonLoss::of).collect(),
+            notes: told.chain(quality.notes.iter().cloned()).collect(),
         }
     }
 }

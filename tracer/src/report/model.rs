@@ -9,6 +9,7 @@ use super::spans::Spans;
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
+use crate::model::Loss;
 use crate::record::reader::ReadError;
 use crate::record::{
     Closing, EndReason, Frame, FrameIndex, FunctionName, MemorySample, Module, ModuleIndex,
@@ -36,8 +37,10 @@ pub struct Profile {
     pub end: Snapshot,
     /// What the kernel says of all of them together: the sum over the processes under trace at each moment.
     pub memory: Moments,
-    /// What could not be seen.
+    /// What could not be seen, in numbers.
     pub quality: Quality,
+    /// What could not be seen, and what that makes wrong.
+    pub losses: Vec<Loss>,
     /// Whether the recording is whole.
     pub completion: Completion,
     /// The last moment that the recording knows of.
@@ -295,58 +298,8 @@ impl Profile {
     /// Whether the recording is whole and nothing that changes sizes or counts was missed. Missing names and stacks do
     /// not change them: what they held is counted all the same.
     pub fn is_complete(&self) -> bool {
-        let Quality {
-            lost_allocations,
-            lost_frees,
-            lost_process_events,
-            threads_full,
-            calls_too_deep,
-            missed_returns,
-            unsafe_returns,
-            unreadable_results,
-            malformed_events,
-            unfollowed_children,
-            patched_functions,
-            lost_probes,
-            lost_stacks: _,
-            truncated_depth: _,
-            truncated_unreadable: _,
-            truncated_pending: _,
-            truncated_no_rule: _,
-            truncated_no_code: _,
-            truncated_unsupported: _,
-            truncated_frame_pointer: _,
-            no_walk_buffer: _,
-            // Calls under way as we attached: what they return counts as held before attach.
-            unpaired_returns: _,
-            stack_collisions: _,
-            dropped_samples,
-            pauses,
-            // A missing name of a moment changes no size.
-            dropped_marks: _,
-            refused_mark_connections: _,
-            python: _,
-            losses: _,
-            notes: _,
-        } = &self.quality;
-        let missed = [
-            lost_allocations,
-            lost_frees,
-            lost_process_events,
-            threads_full,
-            calls_too_deep,
-            missed_returns,
-            unsafe_returns,
-            unreadable_results,
-            malformed_events,
-            unfollowed_children,
-            patched_functions,
-            lost_probes,
-            dropped_samples,
-        ];
-        matches!(self.completion, Completion::Closed(_))
-            && missed.iter().all(|count| **count == 0)
-            && pauses.is_empty()
+        let is_closed = matches!(self.completion, Completion::Closed(_));
+        is_closed && !self.losses.iter().any(Loss::is_grave)
     }
 }
 

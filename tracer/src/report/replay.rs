@@ -14,6 +14,7 @@ use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{Fold, LiveSet, Moment, Scope, Snapshot};
 use crate::model::Feed;
+use crate::model::losses::{Account, losses};
 use crate::record::reader::ReadError;
 use crate::record::{
     self, Closing, EndReason, Entry, FoldPart, MarkKind, ModuleIndex, Opening, Origin, Process,
@@ -121,7 +122,8 @@ struct Replay {
     by_id: HashMap<ProcessId, usize>,
     locations: Locations,
     alike: Alike,
-    quality: Quality,
+    quality: Option<Quality>,
+    losses: Vec<record::Loss>,
     closing: Option<Closing>,
     latest: Nanos,
     asked: Asked,
@@ -153,7 +155,8 @@ impl Replay {
             by_id: HashMap::new(),
             locations: Locations::default(),
             alike: Alike::new(question.view),
-            quality: Quality::default(),
+            quality: None,
+            losses: Vec::new(),
             closing: None,
         }
     }
@@ -194,7 +197,8 @@ impl Replay {
             Entry::Mark(mark) => self.mark(&mark),
             Entry::Fold(part) => self.fold(part),
             Entry::End(end) => self.end(end),
-            Entry::Quality(quality) => self.quality = quality,
+            Entry::Quality(quality) => self.quality = Some(quality),
+            Entry::Loss(loss) => self.losses.push(loss),
             Entry::Closing(closing) => {
                 self.latest = self.latest.max(Nanos(closing.ended_ns));
                 self.closing = Some(closing);
@@ -444,7 +448,19 @@ impl Replay {
             true => rates(&growth::together(&timeline.lives)),
             false => growth.clone(),
         };
+        let totals = self.feed.live().totals();
+        let ring = self.opening.options.get("ring_bytes");
+        let account = Account {
+            ring_bytes: ring.and_then(|bytes| bytes.parse().ok()),
+            quality: self.quality.as_ref(),
+            is_closed: matches!(completion, Completion::Closed(_)),
+            told: &self.losses,
+            started_ns: self.opening.started_ns,
+            average_bytes: totals.allocated_bytes.checked_div(totals.allocations),
+        };
+        let losses = losses(&account, processes.iter().map(|process| &process.process));
         Ok(Profile {
+            losses,
             allocated: self.feed.live().allocated(),
             timeline,
             growth,
@@ -464,7 +480,7 @@ impl Replay {
             peak,
             end,
             memory,
-            quality: self.quality,
+            quality: self.quality.unwrap_or_default(),
             completion,
             ended: self.latest,
             locations: self.locations,

@@ -313,6 +313,10 @@ impl Script {
     }
 
     pub(super) fn close(&mut self, ms: u64, reason: &str) {
+        let is_account = |entry: &Entry| matches!(entry, Entry::Quality(_));
+        if !self.entries.iter().any(is_account) {
+            self.quality(Quality::default());
+        }
         self.entries.push(Entry::Closing(Closing {
             ended_ns: at(ms).0,
             reason: reason.into(),

@@ -21,6 +21,7 @@ use crate::{
         link::{Link, LinkKind, Site},
         selftest::{self, Situation},
     },
+    record::LossKind,
     target::{
         self, Refusal, Target, TargetError,
         allocator::{self, Allocator},
@@ -285,6 +286,7 @@ impl Session {
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
+        followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
         // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
         let files = launched.files();
@@ -348,6 +350,7 @@ impl Session {
         // Its tables are built while the probes go in.
         self.read_code(followed);
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
+        followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);
@@ -378,13 +381,8 @@ impl Session {
     /// Tells the reader where memory may be handled that we do not see.
     pub(super) fn note_allocators(&mut self, target: &Target, allocator: &Allocator) {
         if let Some(other) = &allocator.interposed_by {
-            self.quality.note(format!(
-                "process {} ({}) has another allocator, {}: what goes through that is not seen yet, only what reaches {}",
-                target.pid,
-                target.command,
-                other.display(),
-                allocator.name.display(),
-            ));
+            let why = format!("{} before {}", other.display(), allocator.name.display());
+            self.lose(LossKind::OtherAllocator, Some(target), why);
         }
         for file in &allocator.unexamined {
             self.quality.note(format!(
@@ -418,15 +416,11 @@ impl Session {
         }
     }
 
-    /// A child that was just made cannot be followed. If it has ended or called exec meanwhile, the kernel side is about to tell
-    /// of that, and it is looked at again then.
+    /// A child that was just made cannot be followed. What is wrong may be that it has ended, or is another program by now: the
+    /// kernel side is about to tell of that, and it is looked at again then. What never becomes another program is missed.
     pub(super) fn not_followed(&mut self, image: ProcessId, pid: u32, error: &SessionError) {
         log::info!("child process {pid} is not followed: {error}");
-        let is_gone = matches!(
-            error,
-            SessionError::Target(TargetError::Gone { .. } | TargetError::NoSuchProcess { .. })
-        );
-        if !is_gone && !error.is_unsettled() {
+        if matches!(error, SessionError::NotAlone(_)) {
             self.kernel.forget_process(pid);
             self.follow(clock::monotonic(), Fact::Refused { image });
         }

@@ -1,6 +1,6 @@
 //! Where a traced process keeps its code: files held open and named once, addresses turned into locations.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -22,6 +22,11 @@ use crate::{
         vdso,
     },
 };
+
+/// The thread that hears what is mapped has told it after so many milliseconds, mostly.
+const HEARD_WITHIN_MS: u32 = 20;
+/// ... and of the command that was launched it is awaited longer: there is one.
+const OF_COMMAND_HEARD_WITHIN_MS: u32 = 500;
 
 /// Modules of the recording.
 #[derive(Default)]
@@ -298,16 +303,37 @@ impl Session {
 
     /// The kernel told of processes that have mapped code.
     pub(super) fn hear_of_new_code(&mut self) {
+        self.hear();
+        self.look_at_new_code();
+    }
+
+    fn hear(&mut self) {
         let Some(sideband) = &self.sideband else {
             return;
         };
-        let heard = sideband.take();
+        let (mapped, lost) = sideband.take();
         for (tgid, followed) in &mut self.processes {
-            if heard.as_ref().is_none_or(|tgids| tgids.contains(tgid)) {
-                followed.has_new_code = true;
-            }
+            let mapped = mapped.get(tgid);
+            followed.has_new_code |= lost || mapped.is_some();
+            followed.has_mapped(mapped.map_or(&[], Vec::as_slice));
         }
-        self.look_at_new_code();
+    }
+
+    /// A program has ended, perhaps sooner than what it mapped was heard of: the kernel told of that before.
+    pub(super) fn hear_what_it_mapped(&mut self, tgid: u32) {
+        let patience = match tgid == self.root {
+            true => OF_COMMAND_HEARD_WITHIN_MS,
+            false => HEARD_WITHIN_MS,
+        };
+        for _ in 0..patience {
+            let known = self.processes.get(&tgid);
+            if known.is_none_or(|followed| followed.link.is_none() || followed.has_expected_library)
+            {
+                return;
+            }
+            self.hear();
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Looks at the processes that have mapped code, each not too often.

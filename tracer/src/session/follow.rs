@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use super::{Session, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python};
 use crate::{
     event::{Nanos, ProcessId},
-    probe::link::{Link, LinkKind},
+    probe::{
+        link::{Link, LinkKind},
+        sideband::Mapped,
+    },
     symbol::{CodeMapping, PerfMapSource},
     target::{Target, cgroup::MemoryCgroup, memory::Sampler, named_file::NamedFiles},
 };
@@ -51,10 +54,14 @@ pub(super) struct Followed {
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
+    /// When those probes were in.
+    pub(super) linked_at: Nanos,
     /// The code that the link probes, in memory.
     pub(super) probed: Option<Probed>,
     /// Device and inode of the library that the link probes.
     pub(super) library: Option<(u64, u64)>,
+    /// It has mapped that library since its exec: what it calls is seen from its beginning.
+    pub(super) has_expected_library: bool,
     pub(super) parent: Option<ProcessId>,
     pub(super) stage: Stage,
     pub(super) oom_victim: bool,
@@ -97,12 +104,22 @@ impl Followed {
             began: Instant::now(),
             has_new_code: false,
             link: None,
+            linked_at: Nanos(0),
             probed: None,
             library: None,
+            has_expected_library: false,
             parent,
             stage,
             oom_victim: false,
             gone_since: None,
+        }
+    }
+
+    /// It has mapped these files.
+    pub(super) fn has_mapped(&mut self, files: &[Mapped]) {
+        if let (Stage::Awaiting { since, .. }, Some((_, inode))) = (self.stage, self.library) {
+            let expected = |file: &Mapped| file.inode == inode && file.at_ns >= since.0;
+            self.has_expected_library |= files.iter().any(expected);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
     follow::{Action, Fact},
-    record::{EndReason, Entry, Origin, Process, ProcessEnd},
+    record::{EndReason, Entry, LossKind, Origin, Process, ProcessEnd},
     target::{
         Target,
         allocator::{self, Allocator},
@@ -169,15 +169,17 @@ impl Session {
         // It may have ended already, and been reaped: what it did is still to come.
         let target = Target::open(tgid).ok();
         let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
-        let (link, library) = old.map_or((None, None), |old| (old.link, old.library));
-        let is_linked = link.is_some();
+        let (link, linked_at, library) = old.map_or((None, Nanos(0), None), |old| {
+            (old.link, old.linked_at, old.library)
+        });
+        let linked = link.is_some().then(|| linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {
             let stage = Stage::Awaiting {
                 since: at,
                 until: Instant::now() + LIBRARY_PATIENCE,
             };
             let mut new = Followed::new(next, parent, target, stage);
-            (new.link, new.library) = (link, library);
+            (new.link, new.linked_at, new.library) = (link, linked_at, library);
             if tgid == self.root && was_held {
                 say!("tracing {tgid} ({})", new.target.command);
             }
@@ -188,7 +190,7 @@ impl Session {
             Fact::Executed {
                 image: process,
                 next,
-                is_linked,
+                linked,
             },
         );
         self.sample(tgid);
@@ -250,10 +252,8 @@ impl Session {
         let image = followed.id;
         let fact = settled.unwrap_or_else(|error| {
             followed.unlink();
-            self.quality.note(format!(
-                "process {} ({}) is not traced since it called exec: {error}",
-                followed.target.pid, followed.target.command
-            ));
+            let target = Some(&followed.target);
+            self.lose(LossKind::Untraced, target, error.to_string());
             Some(Fact::Refused { image })
         });
         self.know_code(followed);
@@ -272,6 +272,7 @@ impl Session {
         let was_linked = followed.link.is_some();
         let keeps = was_linked && followed.library == identity_of(&allocator.file);
         if keeps {
+            followed.has_expected_library = true;
             followed.probed = allocator.in_memory.take().map(Probed::new);
             self.declare(followed, Some(allocator), 0)?;
             return Ok(None);
@@ -282,14 +283,12 @@ impl Session {
         let now = clock::monotonic();
         let missed_ns = now.0.saturating_sub(since.0);
         if was_linked {
-            self.quality.unfollowed_children += 1;
-            self.quality.note(format!(
-                "process {} ({}) mapped another libc than was expected ({}): its first {:.1} ms were not seen",
-                followed.target.pid,
-                followed.target.command,
+            let why = format!(
+                "{}; its first {:.1} ms were not seen",
                 allocator.name.display(),
                 missed_ns as f64 / 1e6,
-            ));
+            );
+            self.lose(LossKind::OtherLibrary, Some(&followed.target), why);
         }
         let image = followed.id;
         Ok(Some(Fact::Linked { image, missed_ns }))
@@ -301,6 +300,9 @@ impl Session {
             return;
         };
         let known = self.tgid_of(process);
+        if let Some(tgid) = known {
+            self.hear_what_it_mapped(tgid);
+        }
         let followed = known.and_then(|tgid| self.processes.remove(&tgid));
         let oom_victim = followed
             .as_ref()
@@ -325,18 +327,15 @@ impl Session {
         self.end(process, tgid, at, reason);
     }
 
-    /// A program is over and no call of it was seen. That is told of a command that was launched, for hardly any makes none;
-    /// and of what ended before it was known whether the libc that it had mapped is the one that is probed.
+    /// A program is over, no call of it was seen, and whether the libc that it had mapped is the one that is probed is not known.
     pub(super) fn note_unseen(&mut self, followed: &Followed) {
         let launched = followed.target.pid == self.root
             && matches!(self.options.subject, Subject::Command { .. });
         let sampled = self.exponent != 0 || self.options.sample.is_some();
-        let concerned = match followed.stage {
-            Stage::Held => false,
-            // One without probes was missed in any case.
-            Stage::Awaiting { .. } => followed.link.is_some(),
-            Stage::Settled => launched,
-        };
+        // One without probes was missed in any case, and one that waits to call exec is not traced yet.
+        let concerned = followed.link.is_some()
+            && followed.stage != Stage::Held
+            && !followed.has_expected_library;
         let seen = self
             .feed
             .live()
@@ -354,12 +353,9 @@ impl Session {
         if !concerned || sampled || seen {
             return;
         }
-        self.quality.unfollowed_children += 1;
-        if launched {
-            self.quality.note(format!(
-                "process {} ({}): none of its calls was seen; either it made none, or its probes were in too late",
-                followed.target.pid, followed.target.command
-            ));
+        match launched {
+            true => self.lose(LossKind::NothingSeen, Some(&followed.target), String::new()),
+            false => self.quality.unfollowed_children += 1,
         }
     }
 
@@ -376,10 +372,7 @@ impl Session {
             }
             Err(error) => format!("nothing of it is seen since: {error}"),
         };
-        self.quality.note(format!(
-            "process {tgid} ({}) has lost the thread that carried its probes: {then}",
-            followed.target.command
-        ));
+        self.lose(LossKind::CarrierEnded, Some(&followed.target), then);
         self.processes.insert(tgid, followed);
     }
 
@@ -424,10 +417,7 @@ impl Session {
             return;
         };
         followed.unlink();
-        self.quality.note(format!(
-            "process {tgid} ({}) was let go: {why}",
-            followed.target.command
-        ));
+        self.lose(LossKind::LetGo, Some(&followed.target), why.to_owned());
         self.python.end(&followed);
         self.end(followed.id, tgid, clock::monotonic(), EndReason::Detached);
     }

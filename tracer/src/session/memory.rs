@@ -10,7 +10,7 @@ use super::{
     governor::{Seen, Verdict},
 };
 use crate::{
-    record::{Entry, MemorySample},
+    record::{Entry, LossKind, MemorySample},
     target::cgroup::MemoryCgroup,
 };
 
@@ -60,7 +60,10 @@ impl Session {
             Verdict::GoOn => None,
             Verdict::Sample { sampling, slowdown } => {
                 if let Err(error) = self.kernel.set_sampling(sampling) {
-                    log::error!("sampling could not be set: {error}");
+                    let why = format!(
+                        "sampling could not be set ({error}), and the probes were taken out"
+                    );
+                    self.lose(LossKind::ProbesRemoved, None, why);
                     return Some(OVER_LIMIT);
                 }
                 self.quality.note(format!(
@@ -71,10 +74,11 @@ impl Session {
                 None
             }
             Verdict::Stop { slowdown } => {
-                self.quality.note(format!(
-                    "at {at} tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed, and sampling would not have helped: the probes were taken out",
+                let why = format!(
+                    "tracing slowed the target by {:.0} %, more than the {limit:.0} % allowed, and sampling would not have helped, so the probes were taken out",
                     slowdown * 100.0,
-                ));
+                );
+                self.lose(LossKind::ProbesRemoved, None, why);
                 Some(OVER_LIMIT)
             }
         }

@@ -1,14 +1,15 @@
 //! What could not be seen, from both sides.
 
-use highwater_common::counter::Counter;
-
 use std::collections::HashSet;
 
-use super::stacks::Stacks;
+use highwater_common::counter::Counter;
+
+use super::{Session, clock, stacks::Stacks};
 use crate::{
     probe::kernel::Kernel,
-    record::{Pause, ProcessLosses, PythonQuality, Quality},
+    record::{Entry, Loss, LossKind, Pause, ProcessLosses, PythonQuality, Quality},
     symbol::SymbolCounters,
+    target::Target,
 };
 
 /// What the session itself counts.
@@ -32,10 +33,15 @@ pub(super) struct Tally {
     noted: HashSet<String>,
     /// Notes beyond the most that are kept.
     more_notes: u64,
+    /// Losses written down so far: of a kind, one a process.
+    told: HashSet<(LossKind, Option<u32>)>,
 }
 
 /// Notes that are kept.
 const MOST_NOTES: usize = 256;
+
+/// Losses that are written down, at most.
+const MOST_TOLD: usize = 1000;
 
 impl Tally {
     /// Counts marks that were too many.
@@ -51,23 +57,25 @@ impl Tally {
 
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
-        if self.remark(note.clone()) {
+        if self.has_room_for(&note) {
             log::warn!("{note}");
+        }
+        self.remark(note);
+    }
+
+    /// The same, where it does not matter enough to say it while tracing.
+    pub(super) fn remark(&mut self, note: String) {
+        if self.has_room_for(&note) {
+            self.noted.insert(note.clone());
+            self.notes.push(note);
+        } else if !self.noted.contains(&note) {
+            self.more_notes += 1;
         }
     }
 
-    /// The same, where it does not matter enough to say it while tracing. Whether it is new, and there was room for it.
-    pub(super) fn remark(&mut self, note: String) -> bool {
-        if self.noted.contains(&note) {
-            return false;
-        }
-        if self.notes.len() >= MOST_NOTES {
-            self.more_notes += 1;
-            return false;
-        }
-        self.noted.insert(note.clone());
-        self.notes.push(note);
-        true
+    /// Whether it is new, and not one too many.
+    fn has_room_for(&self, note: &str) -> bool {
+        self.notes.len() < MOST_NOTES && !self.noted.contains(note)
     }
 
     /// Says what kept names from being found.
@@ -133,6 +141,7 @@ impl Tally {
             notes,
             noted: _,
             more_notes,
+            told: _,
         } = self;
         let mut notes = notes.clone();
         if *more_notes > 0 {
@@ -183,5 +192,34 @@ impl Tally {
             losses,
             notes,
         }
+    }
+}
+
+impl Session {
+    /// Writes down something that is not seen from now on; of a process, if it is one's. Of a kind, once a process.
+    pub(super) fn lose(&mut self, kind: LossKind, target: Option<&Target>, why: String) {
+        let pid = target.map(|target| target.pid);
+        let told = &mut self.quality.told;
+        let kind = match told.len() {
+            0..MOST_TOLD => kind,
+            _ => LossKind::More,
+        };
+        let key = match kind {
+            LossKind::More => (kind, None),
+            kind => (kind, pid),
+        };
+        if !told.insert(key) {
+            return;
+        }
+        let command = target.map_or_else(String::new, |target| target.command.clone());
+        log::warn!("{kind:?}: {command} {why}");
+        self.write_pending();
+        self.write(&Entry::Loss(Loss {
+            at_ns: clock::monotonic().0,
+            pid,
+            command,
+            kind,
+            why,
+        }));
     }
 }

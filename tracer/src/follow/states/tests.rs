@@ -38,7 +38,7 @@ const FORKED: Fact = Fact::Forked {
 const EXECUTED: Fact = Fact::Executed {
     image: CHILD,
     next: PROGRAM,
-    is_linked: false,
+    linked: None,
 };
 const ENDED: Fact = Fact::Ended {
     image: PROGRAM,
@@ -130,6 +130,27 @@ fn a_program_that_is_linked_late_began_at_its_exec_and_missed_so_much() {
 }
 
 #[test]
+fn a_program_whose_probes_were_put_into_the_process_after_its_exec_missed_what_lies_between() {
+    let executed = Fact::Executed {
+        image: CHILD,
+        next: PROGRAM,
+        linked: Some(30),
+    };
+    let (mut images, actions) = after(&[ATTACHED, FORKED, executed]);
+    let late = |action: &Action| {
+        let origin = Origin::Executed { missed_ns: 30 };
+        matches!(action, Action::Announce { image: PROGRAM, origin: told, .. } if *told == origin)
+    };
+    assert!(actions.iter().any(late), "{actions:?}");
+    let (image, pid) = (PROGRAM, 20);
+    assert!(
+        !images
+            .step(Nanos(9), ENDED)
+            .contains(&Action::Miss { image, pid })
+    );
+}
+
+#[test]
 fn a_program_that_cannot_be_traced_is_told_once_and_followed_to_its_end() {
     let refused = Fact::Refused { image: PROGRAM };
     let (mut images, actions) = after(&[ATTACHED, FORKED, EXECUTED, refused]);
@@ -181,11 +202,11 @@ fn fact() -> impl Strategy<Value = Fact> {
             child,
             pid: 2,
         }),
-        (any_image(), any_image(), any::<bool>()).prop_map(|(image, next, is_linked)| {
+        (any_image(), any_image(), prop::option::of(0..9u64)).prop_map(|(image, next, linked)| {
             Fact::Executed {
                 image,
                 next,
-                is_linked,
+                linked,
             }
         }),
         any_image().prop_map(move |image| Fact::Linked { image, missed_ns }),

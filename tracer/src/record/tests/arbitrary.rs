@@ -219,6 +219,24 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 kind,
                 name
             })),
+        (
+            any::<u64>(),
+            option::of(any::<u32>()),
+            any::<String>(),
+            any::<String>(),
+            prop_oneof![
+                Just(LossKind::ProbesRemoved),
+                Just(LossKind::OtherAllocator),
+                Just(LossKind::Unknown)
+            ]
+        )
+            .prop_map(|(at_ns, pid, command, why, kind)| Entry::Loss(Loss {
+                at_ns,
+                pid,
+                command,
+                kind,
+                why
+            })),
         Just(Entry::Fold(FoldPart::End)),
         (any::<u64>(), any::<String>())
             .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),

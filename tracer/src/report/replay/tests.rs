@@ -233,7 +233,7 @@ fn an_error_names_a_few_of_many_marks_each_once() {
     };
     let entries = script.entries.into_iter().map(Ok);
     let error = Profile::replay_for(entries, &question, Threads::Together);
-    let said = error.err().expect("there is no such mark").to_string();
+    let said = error.expect_err("there is no such mark").to_string();
     assert!(said.ends_with("m10, m11 and 8 more"), "{said}");
 }
 

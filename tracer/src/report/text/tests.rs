@@ -340,27 +340,28 @@ How far to trust this
 
 #[test]
 fn what_a_small_ring_lost_is_told_with_the_option_that_prevents_it() {
-    let mut script = Script::launched("app");
-    script.quality(Quality {
-        lost_frees: 3,
-        threads_full: 2,
-        ..Quality::default()
-    });
-    let mut profile = script.closed();
-    let text = |profile: &Profile| {
-        let text = text_of(profile, TextOptions::default());
+    let text = |ring: Option<u32>| {
+        let mut script = Script::launched("app");
+        if let (Entry::Opening(opening), Some(ring)) = (&mut script.entries[0], ring) {
+            let options = &mut opening.options;
+            options.insert("ring_bytes".to_owned(), ring.to_string());
+        }
+        script.quality(Quality {
+            lost_frees: 3,
+            threads_full: 2,
+            ..Quality::default()
+        });
+        let text = text_of(&script.closed(), TextOptions::default());
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    assert!(!text(&profile).contains("--ring"), "its size is not known");
+    assert!(!text(None).contains("--ring"), "its size is not known");
     for (ring, told) in [(4 << 20, true), (64 << 20, false)] {
-        let ring: u32 = ring;
-        let options = &mut profile.opening.options;
-        options.insert("ring_bytes".to_owned(), ring.to_string());
+        let text = text(Some(ring));
         for words in [
             "the ring was full (it had 4.0 MiB; larger: --ring 64MiB)",
             "at once (more are kept with --ring 64MiB)",
         ] {
-            assert_eq!(text(&profile).contains(words), told, "{}", text(&profile));
+            assert_eq!(text.contains(words), told, "{text}");
         }
     }
 }

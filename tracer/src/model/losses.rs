@@ -1,0 +1,697 @@
+//! What could not be seen, and what that means for the figures. Whether a recording is complete, what `check` may say, and the
+//! words and JSON of every report follow from [`Loss::affects`].
+
+use std::fmt;
+
+use crate::event::Nanos;
+use crate::record::{self, LossKind, Origin, Process, Quality};
+use crate::units::{size, time};
+
+/// What a loss makes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Affects {
+    /// No figure.
+    Nothing,
+    /// Who held it, not how much was held.
+    Names,
+    /// Allocations are missing: what was seen is the least that there was.
+    LowerBound,
+    /// Frees are missing too, or whole processes: from its moment on, what was seen may have been handed back.
+    Everything,
+}
+
+impl Affects {
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Names => "names",
+            Self::LowerBound => "lower_bound",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// Something that could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Events that the full ring had no room for.
+    Events {
+        /// Allocations.
+        allocations: u64,
+        /// Frees.
+        frees: u64,
+        /// By how many bytes what was live may be more, and less, than is said; `None` where that was not recorded.
+        off: Option<(u64, u64)>,
+        /// Where it was not, what they come to if each was an average block, bytes.
+        estimate: Option<u64>,
+        /// What would have helped.
+        hint: String,
+    },
+    /// So many of something.
+    Counted {
+        /// How many.
+        count: u64,
+        /// What that makes wrong.
+        affects: Affects,
+        /// One of them, and several of them.
+        words: [&'static str; 2],
+        /// What became of them.
+        rest: String,
+    },
+    /// The probes were out for some time.
+    Pause {
+        /// When they were taken out, and when they were in again, nanoseconds after the start.
+        since_start_ns: (u64, u64),
+        /// When they were taken out.
+        from: Nanos,
+    },
+    /// ... so many times more.
+    Pauses {
+        /// How often.
+        count: usize,
+        /// For how long in all, nanoseconds.
+        sum_ns: u64,
+    },
+    /// A process ran without probes at first.
+    Late {
+        /// Its pid.
+        pid: u32,
+        /// For so long, nanoseconds.
+        missed_ns: u64,
+    },
+    /// Something that the recorder wrote down as it happened.
+    Told {
+        /// So long after the start, nanoseconds.
+        since_start_ns: u64,
+        /// What.
+        loss: record::Loss,
+    },
+    /// The recording was finished, and its account of losses is missing.
+    Unaccounted,
+}
+
+impl Loss {
+    /// What it makes wrong.
+    pub fn affects(&self) -> Affects {
+        match self {
+            Self::Events { .. } | Self::Pause { .. } | Self::Pauses { .. } | Self::Unaccounted => {
+                Affects::Everything
+            }
+            Self::Counted { affects, .. } => *affects,
+            Self::Late { .. } => Affects::LowerBound,
+            Self::Told { loss, .. } => match loss.kind {
+                LossKind::ProbesRemoved
+                | LossKind::LetGo
+                | LossKind::CarrierEnded
+                | LossKind::More
+                | LossKind::Unknown => Affects::Everything,
+                LossKind::Untraced
+                | LossKind::OtherLibrary
+                | LossKind::NothingSeen
+                | LossKind::MappingsUntraced => Affects::LowerBound,
+                // The memory that it takes from the kernel counts as mappings.
+                LossKind::OtherAllocator => Affects::Names,
+            },
+        }
+    }
+
+    /// Whether it changes sizes or counts.
+    pub fn is_grave(&self) -> bool {
+        self.affects() >= Affects::LowerBound
+    }
+
+    /// The moment before which it changes nothing, if that is known.
+    pub fn since(&self) -> Option<Nanos> {
+        match self {
+            Self::Told { loss, .. } => Some(Nanos(loss.at_ns)),
+            Self::Pause { from, .. } => Some(*from),
+            Self::Events { .. }
+            | Self::Counted { .. }
+            | Self::Pauses { .. }
+            | Self::Late { .. }
+            | Self::Unaccounted => None,
+        }
+    }
+
+    /// By how many bytes what was live may be more, and less, where that is all that it changes.
+    pub fn off(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Events { off, .. } => *off,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Events {
+                allocations,
+                frees,
+                off,
+                estimate,
+                hint,
+            } => {
+                let all = allocations.saturating_add(*frees);
+                write!(
+                    f,
+                    "{} lost ({} and {}): the ring was full{hint}",
+                    number(all, "event was", "events were"),
+                    number(*allocations, "allocation", "allocations"),
+                    number(*frees, "free", "frees"),
+                )?;
+                match (off, estimate) {
+                    (Some((more, less)), _) => write!(
+                        f,
+                        "; what was live may have been up to {} more than reported, or {} less.",
+                        size::short(*more),
+                        size::short(*less)
+                    ),
+                    (None, Some(estimate)) => write!(
+                        f,
+                        " (by the average block, the live set may be off by up to {}).",
+                        size::short(*estimate)
+                    ),
+                    (None, None) => write!(f, "."),
+                }
+            }
+            Self::Counted {
+                count,
+                words: [one, many],
+                rest,
+                ..
+            } => write!(f, "{} {rest}.", number(*count, one, many)),
+            Self::Late { pid, missed_ns } => write!(
+                f,
+                "Process {pid} ran for {} before its probes were in place.",
+                time::duration(*missed_ns)
+            ),
+            Self::Told {
+                since_start_ns,
+                loss,
+            } => told(f, &time::offset(*since_start_ns), loss),
+            Self::Pause {
+                since_start_ns: (from, to),
+                ..
+            } => write!(
+                f,
+                "Nothing was seen from {} to {}: the recorder was stopped, and its probes were out. Blocks from that time are \
+                 missing, and blocks freed in it count as live.",
+                time::offset(*from),
+                time::offset(*to)
+            ),
+            Self::Pauses { count, sum_ns } => write!(
+                f,
+                "The recorder was stopped {count} times more, for {} in all.",
+                time::duration(*sum_ns)
+            ),
+            Self::Unaccounted => write!(
+                f,
+                "The recording does not say what was lost: that account was too large to be written."
+            ),
+        }
+    }
+}
+
+fn told(f: &mut fmt::Formatter<'_>, at: &str, loss: &record::Loss) -> fmt::Result {
+    let record::Loss {
+        at_ns: _,
+        pid,
+        command,
+        kind,
+        why,
+    } = loss;
+    let pid = pid.unwrap_or(0);
+    match kind {
+        LossKind::ProbesRemoved => write!(f, "From {at} on nothing was traced: {why}."),
+        LossKind::LetGo => write!(
+            f,
+            "From {at} on process {pid} ({command}) was not traced any more: {why}."
+        ),
+        LossKind::Untraced => write!(
+            f,
+            "Process {pid} ({command}) is not traced since it called exec, at {at}: {why}."
+        ),
+        LossKind::CarrierEnded => write!(
+            f,
+            "At {at} process {pid} ({command}) had lost the thread that carried its probes: {why}."
+        ),
+        LossKind::OtherLibrary => write!(
+            f,
+            "Process {pid} ({command}) mapped another libc than was expected: {why}."
+        ),
+        LossKind::NothingSeen => write!(
+            f,
+            "Process {pid} ({command}): none of its calls was seen; either it made none, or its probes were in too late."
+        ),
+        LossKind::MappingsUntraced => write!(f, "Memory mappings were not traced: {why}."),
+        LossKind::OtherAllocator => write!(
+            f,
+            "Process {pid} ({command}) has another allocator, {why}: what goes through that is not seen."
+        ),
+        LossKind::More => write!(f, "From {at} on there was more that was not seen: {why}."),
+        LossKind::Unknown => write!(
+            f,
+            "At {at} something was lost that this version of highwater has no words for: {why}"
+        ),
+    }
+}
+
+/// A number and what there are so many of.
+fn number(count: u64, one: &str, many: &str) -> String {
+    format!(
+        "{} {}",
+        size::thousands(count),
+        if count == 1 { one } else { many }
+    )
+}
+
+/// What a recording says of losses.
+#[derive(Clone, Copy, Debug)]
+pub struct Account<'a> {
+    /// Its last account of them; `None` where it has none.
+    pub quality: Option<&'a Quality>,
+    /// It was finished in order.
+    pub is_closed: bool,
+    /// What was written down as it happened.
+    pub told: &'a [record::Loss],
+    /// When it began, nanoseconds of `CLOCK_MONOTONIC`.
+    pub started_ns: u64,
+    /// The size of an average block, if there was any, bytes.
+    pub average_bytes: Option<u64>,
+    /// The size of its event ring, if it says so, bytes.
+    pub ring_bytes: Option<u64>,
+}
+
+/// More pauses than this are told by their number and their sum.
+const PAUSES_TOLD: usize = 8;
+
+/// A ring that is large enough for a program that does nothing but allocate, bytes.
+const ENOUGH: u64 = 64 << 20;
+
+/// The option that makes a loss less likely: tables grow with the ring, up to [`ENOUGH`].
+fn larger_ring(ring_bytes: Option<u64>) -> String {
+    match ring_bytes {
+        Some(ring) if ring < ENOUGH => {
+            format!(" (it had {}; larger: --ring 64MiB)", size::short(ring))
+        }
+        _ => String::new(),
+    }
+}
+
+fn pauses(pauses: &[record::Pause], started_ns: u64) -> Vec<Loss> {
+    let told = pauses.iter().take(PAUSES_TOLD);
+    let mut losses: Vec<Loss> = told
+        .map(|pause| Loss::Pause {
+            since_start_ns: (
+                pause.from_ns.saturating_sub(started_ns),
+                pause.to_ns.saturating_sub(started_ns),
+            ),
+            from: Nanos(pause.from_ns),
+        })
+        .collect();
+    if let Some(more) = pauses.get(PAUSES_TOLD..).filter(|more| !more.is_empty()) {
+        let lengths = more.iter();
+        let lengths = lengths.map(|pause| pause.to_ns.saturating_sub(pause.from_ns));
+        losses.push(Loss::Pauses {
+            count: more.len(),
+            sum_ns: lengths.fold(0, u64::saturating_add),
+        });
+    }
+    losses
+}
+
+/// Everything that could not be seen, of all kinds; those first that change sizes and counts.
+pub fn losses<'p>(
+    account: &Account<'_>,
+    processes: impl Iterator<Item = &'p Process>,
+) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    let nothing = Quality::default();
+    if account.quality.is_none() && account.is_closed {
+        losses.push(Loss::Unaccounted);
+    }
+    let quality = account.quality.unwrap_or(&nothing);
+    losses.extend(events(quality, account));
+    let told = account.told.iter().map(|loss| Loss::Told {
+        since_start_ns: loss.at_ns.saturating_sub(account.started_ns),
+        loss: loss.clone(),
+    });
+    losses.extend(told);
+    losses.extend(counted(quality, account));
+    losses.extend(pauses(&quality.pauses, account.started_ns));
+    for process in processes {
+        if let Origin::Forked { missed_ns } | Origin::Executed { missed_ns } = process.origin
+            && missed_ns > 0
+        {
+            losses.push(Loss::Late {
+                pid: process.pid,
+                missed_ns,
+            });
+        }
+    }
+    losses.sort_by_key(|loss| !loss.is_grave());
+    losses
+}
+
+fn events(quality: &Quality, account: &Account<'_>) -> Option<Loss> {
+    let (allocations, frees) = (quality.lost_allocations, quality.lost_frees);
+    if (allocations, frees) == (0, 0) {
+        return None;
+    }
+    let sum = |field: fn(&record::ProcessLosses) -> u64| {
+        let of_processes = quality.losses.iter().map(field);
+        of_processes.fold(0, u64::saturating_add)
+    };
+    // Sizes are known only of what is told of the processes.
+    let all_told = sum(|of| of.allocations) >= allocations && sum(|of| of.frees) >= frees;
+    Some(Loss::Events {
+        allocations,
+        frees,
+        off: all_told.then(|| (sum(|of| of.allocated_bytes), sum(|of| of.freed_bytes))),
+        hint: larger_ring(account.ring_bytes),
+        estimate: account
+            .average_bytes
+            .map(|bytes| bytes.saturating_mul(allocations.saturating_add(frees))),
+    })
+}
+
+fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
+    let hint = larger_ring(account.ring_bytes);
+    let more = match hint.as_str() {
+        "" => "",
+        _ => " (more are kept with --ring 64MiB)",
+    };
+    use Affects::{Everything, LowerBound, Names, Nothing};
+    // Taken apart, so that a new counter cannot be forgotten here.
+    let Quality {
+        lost_allocations: _,
+        lost_frees: _,
+        lost_process_events,
+        lost_stacks,
+        truncated_depth,
+        truncated_unreadable,
+        truncated_pending,
+        truncated_no_rule,
+        truncated_no_code,
+        truncated_unsupported,
+        truncated_frame_pointer,
+        no_walk_buffer,
+        threads_full,
+        calls_too_deep,
+        missed_returns,
+        unpaired_returns,
+        unsafe_returns,
+        unreadable_results,
+        stack_collisions,
+        malformed_events,
+        dropped_samples,
+        unfollowed_children,
+        pauses: _,
+        dropped_marks,
+        refused_mark_connections,
+        patched_functions,
+        lost_probes,
+        python,
+        losses: _,
+        notes: _,
+    } = quality;
+    let record::PythonQuality {
+        state_unknown,
+        unreadable,
+        depth,
+        lost_code,
+        nameless,
+        lineless,
+        unpaired,
+    } = python;
+    let all = [
+        (
+            dropped_samples,
+            LowerBound,
+            ["sampled block was", "sampled blocks were"],
+            "left out: their table was full; what is reported is less than what was held".to_owned(),
+        ),
+        (
+            lost_process_events,
+            Everything,
+            ["fork, exec or exit was", "forks, execs and exits were"],
+            format!("lost: the ring was full{hint}; a process may be missing, or count after its end"),
+        ),
+        (
+            threads_full,
+            LowerBound,
+            ["call was", "calls were"],
+            format!("not followed: too many threads were in the allocator at once{more}"),
+        ),
+        (
+            calls_too_deep,
+            LowerBound,
+            ["call was", "calls were"],
+            "not followed: too many signal handlers were in the allocator at once".to_owned(),
+        ),
+        (
+            missed_returns,
+            LowerBound,
+            ["call was", "calls were"],
+            "never seen to return: not counted".to_owned(),
+        ),
+        (
+            unsafe_returns,
+            LowerBound,
+            ["call was", "calls were"],
+            "not followed: a return probe there could have harmed the target".to_owned(),
+        ),
+        (
+            unreadable_results,
+            LowerBound,
+            ["block is", "blocks are"],
+            "missing: the address could not be read from the target".to_owned(),
+        ),
+        (
+            malformed_events,
+            Everything,
+            ["event was", "events were"],
+            "left out as senseless".to_owned(),
+        ),
+        (
+            unfollowed_children,
+            LowerBound,
+            ["process was", "processes were"],
+            "not followed, or not from the beginning: no probes could be placed in time".to_owned(),
+        ),
+        (
+            patched_functions,
+            Everything,
+            ["function was", "functions were"],
+            "not probed, because the process has patched them in memory: their calls are missing".to_owned(),
+        ),
+        (
+            lost_probes,
+            Everything,
+            ["probe was", "probes were"],
+            "overwritten while it recorded: calls since then are missing".to_owned(),
+        ),
+        (
+            unpaired_returns,
+            Nothing,
+            ["call was", "calls were"],
+            "under way when tracing began: what came of that counts as held before attach".to_owned(),
+        ),
+        (
+            no_walk_buffer,
+            Names,
+            ["event has", "events have"],
+            "no stack, as no buffer was free: see (unknown stack)".to_owned(),
+        ),
+        (
+            lost_stacks,
+            Names,
+            ["stack was", "stacks were"],
+            format!("lost once, as the ring was full{hint}: sent again at the next use"),
+        ),
+        (
+            stack_collisions,
+            Names,
+            ["stack was", "stacks were"],
+            "mistaken for another at first: see (unknown stack)".to_owned(),
+        ),
+        (
+            dropped_marks,
+            Nothing,
+            ["mark was", "marks were"],
+            "left out: too many in a second or in all for one process or user, or the ring was full"
+                .to_owned(),
+        ),
+        (
+            refused_mark_connections,
+            Nothing,
+            ["connection to the recorder was", "connections to the recorder were"],
+            "closed unanswered: from another user, or too many at once".to_owned(),
+        ),
+        (
+            state_unknown,
+            Names,
+            ["stack has", "stacks have"],
+            "native frames only: the thread's Python state could not be read, or was another's".to_owned(),
+        ),
+        (
+            unreadable,
+            Names,
+            ["stack has", "stacks have"],
+            "a Python frame that could not be read: those beyond it are missing".to_owned(),
+        ),
+        (
+            depth,
+            Names,
+            ["stack has", "stacks have"],
+            "too many Python frames: the outermost are missing".to_owned(),
+        ),
+        (
+            lost_code,
+            Names,
+            ["Python function was", "Python functions were"],
+            "not told, as the ring was full: told again at the next use".to_owned(),
+        ),
+        (
+            nameless,
+            Names,
+            ["Python frame has", "Python frames have"],
+            "no name: their function was not told, or its name could not be read".to_owned(),
+        ),
+        (
+            lineless,
+            Names,
+            ["Python function has", "Python functions have"],
+            "no lines: the line table could not be read".to_owned(),
+        ),
+        (
+            unpaired,
+            Names,
+            ["stack has", "stacks have"],
+            "Python and native frames that do not pair up: their order may be wrong".to_owned(),
+        ),
+        (
+            truncated_depth,
+            Names,
+            ["stack was", "stacks were"],
+            "too deep: the end nearest to main is missing".to_owned(),
+        ),
+        (
+            truncated_unreadable,
+            Names,
+            ["stack was", "stacks were"],
+            "cut where the stack's memory could not be read".to_owned(),
+        ),
+        (
+            truncated_pending,
+            Names,
+            ["stack was", "stacks were"],
+            "cut in code that had just been mapped, before its unwind table was there".to_owned(),
+        ),
+        (
+            truncated_no_rule,
+            Names,
+            ["stack was", "stacks were"],
+            "cut in code that its file has no call frame information for".to_owned(),
+        ),
+        (
+            truncated_no_code,
+            Names,
+            ["stack was", "stacks were"],
+            "cut at an address where no code was known to be".to_owned(),
+        ),
+        (
+            truncated_unsupported,
+            Names,
+            ["stack was", "stacks were"],
+            "cut at an unwind rule that the tables have no words for".to_owned(),
+        ),
+        (
+            truncated_frame_pointer,
+            Names,
+            ["stack was", "stacks were"],
+            "cut in code compiled at run time, which keeps no frame pointers".to_owned(),
+        ),
+    ];
+    let counted = all.into_iter().filter(|(count, ..)| **count > 0);
+    counted
+        .map(|(count, affects, words, rest)| Loss::Counted {
+            count: *count,
+            affects,
+            words,
+            rest,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(quality: Option<&Quality>, told: &[record::Loss]) -> Vec<Loss> {
+        let account = Account {
+            quality,
+            is_closed: true,
+            told,
+            started_ns: 1_000_000_000,
+            average_bytes: None,
+            ring_bytes: None,
+        };
+        losses(&account, std::iter::empty())
+    }
+
+    #[test]
+    fn a_finished_recording_without_an_account_may_have_lost_anything() {
+        assert_eq!(of(None, &[]), [Loss::Unaccounted]);
+        assert_eq!(Loss::Unaccounted.affects(), Affects::Everything);
+        assert_eq!(of(Some(&Quality::default()), &[]), []);
+    }
+
+    #[test]
+    fn lost_events_have_a_range_only_where_all_of_their_sizes_are_known() {
+        let mut quality = Quality {
+            lost_allocations: 3,
+            ..Quality::default()
+        };
+        assert_eq!(of(Some(&quality), &[])[0].off(), None);
+        quality.losses.push(record::ProcessLosses {
+            process: crate::event::ProcessId(0),
+            allocations: 2,
+            allocated_bytes: 100,
+            frees: 0,
+            freed_bytes: 0,
+            over_share: 0,
+            spilled: 0,
+        });
+        assert_eq!(of(Some(&quality), &[])[0].off(), None);
+        quality.losses[0].allocations = 3;
+        assert_eq!(of(Some(&quality), &[])[0].off(), Some((100, 0)));
+    }
+
+    #[test]
+    fn what_a_newer_writer_tells_is_read_and_may_change_anything() {
+        let text = r#"{"at_ns":3000000000,"kind":"swallowed_by_a_whale","why":"it swam by"}"#;
+        let loss: record::Loss = serde_json::from_str(text).expect("it is read");
+        let losses = of(Some(&Quality::default()), &[loss]);
+        assert_eq!(losses[0].affects(), Affects::Everything);
+        assert_eq!(losses[0].since(), Some(Nanos(3_000_000_000)));
+        let words = losses[0].to_string();
+        assert!(
+            words.contains("+2.0s") && words.contains("it swam by"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn what_changes_sizes_comes_first() {
+        let quality = Quality {
+            truncated_depth: 1,
+            unfollowed_children: 2,
+            ..Quality::default()
+        };
+        let affects: Vec<_> = of(Some(&quality), &[]).iter().map(Loss::affects).collect();
+        assert_eq!(affects, [Affects::LowerBound, Affects::Names]);
+    }
+}

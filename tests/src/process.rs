@@ -192,6 +192,10 @@ fn ends_within(child: &Child, limit: Duration) -> bool {
     let pid = libc::c_long::from(child.id());
     // SAFETY: pidfd_open takes plain numbers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if descriptor < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
+        // It has been waited for.
+        return true;
+    }
     let descriptor = i32::try_from(descriptor).expect("a file descriptor fits an int");
     assert!(
         descriptor >= 0,

@@ -132,12 +132,22 @@ pub fn run() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
-            say!("{}", told_once(&error));
+            say_error(&told_once(&error));
             if session::descriptors::are_used_up(error.as_ref()) {
                 say!("{}", session::descriptors::advice());
             }
             ExitCode::from(code_of(&error, launches))
         }
+    }
+}
+
+/// Says an error on standard error. Lines after its first are indented, so that no word of others in them begins a line of ours.
+fn say_error(text: &str) {
+    let mut lines = text.lines();
+    say!("{}", lines.next().unwrap_or_default());
+    for line in lines {
+        // Nobody may be listening.
+        let _ = writeln!(io::stderr(), "  {}", printable(line.trim_start()));
     }
 }
 

@@ -28,7 +28,7 @@ const OUT_WITHIN: Duration = Duration::from_secs(2);
 /// ... so that it is looked at again after this.
 const LOOKED_AT_AFTER: Duration = Duration::from_millis(500);
 /// How many processes are taken care of as a recording ends.
-const FINISHED_AT_MOST: usize = 4;
+const FINISHED_AT_MOST: usize = 64;
 
 /// What was done about the breakpoints of one process.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::{Run, cpio, init};
 use crate::command;
 
 /// Programs that tests run by name.
-const PROGRAMS: [&str; 2] = ["true", "dmesg"];
+const PROGRAMS: [&str; 6] = ["true", "dmesg", "sh", "ls", "sleep", "cat"];
 
 /// Where processes and the kernel find what they look for.
 const DIRECTORIES: [&str; 7] = ["dev", "proc", "run", "sys", "tmp", "etc", "root"];

@@ -17,7 +17,7 @@ use highwater_common::{
 };
 
 use crate::{
-    blocks::{LINES, WAYS},
+    blocks::{IMAGES, LINES, WAYS},
     thread::{MAX_THREADS, Thread},
     walk::{Memory, WALK_MEMORIES},
 };
@@ -65,6 +65,10 @@ pub static CHANGES: Array<u64> = Array::with_max_entries(2, 0);
 /// Blocks that were seen allocated: see [`crate::blocks`].
 #[map]
 pub static BLOCKS: Array<[u64; WAYS]> = Array::with_max_entries(LINES, 0);
+
+/// Programs that have ended, a bit each: see [`crate::blocks`].
+#[map]
+pub static ENDED: Array<u64> = Array::with_max_entries(IMAGES / u64::BITS, 0);
 
 /// Identities of stacks already sent, with their check words. May forget: a definition is then sent again.
 #[map]

@@ -55,7 +55,7 @@ pub struct Event {
     pub call: Call,
 }
 
-/// What happened. See the table "What each call means" in ARCHITECTURE.md.
+/// What happened. See the table "What each call means" in docs/architecture/live.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// A call returned a block.

@@ -40,7 +40,7 @@ use super::{
     tables::Tables,
 };
 
-/// The object built by `cargo xtask ebpf`; see ARCHITECTURE.md, "The committed object".
+/// The object built by `cargo xtask ebpf`; see docs/architecture/build.md, "The committed object".
 static OBJECT: &[u8] = include_bytes_aligned!("highwater.bpf.o");
 
 /// Helper numbers that do not exist and stand for kernel functions; the kernel side uses the same.

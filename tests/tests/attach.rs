@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use highwater_tests::{
-    Recorder, Report, Victim, alone, eventually, mapped_text, privileged, record_while, scratch,
-    victim_program,
+    Recorder, Report, Victim, alone, eventually, link_kinds, mapped_text, privileged, record_while,
+    scratch, victim_program,
 };
 
 /// Something to compute, with a checksum that is the same in every run.
@@ -173,6 +173,40 @@ fn probes_move_on_when_the_thread_that_carries_them_ends() {
         report.end().through("hold"),
         (truth.get("live_bytes"), truth.get("live_blocks"))
     );
+}
+
+#[test]
+fn probes_move_on_when_the_first_thread_ends() {
+    privileged!();
+    // A kind of link that was asked for may not work without a first thread: then nothing is seen since.
+    let forced = link_kinds();
+    let forced = forced.iter().map(|kind| vec!["--link", kind.as_str()]);
+    for options in std::iter::once(Vec::new()).chain(forced) {
+        let directory = scratch();
+        let file = directory.path().join("recording.hwm");
+        let mut victim = Victim::start_with("leader_gone", &["stays"]);
+        let mut recorder = Recorder::attach_with(victim.pid(), &file, &options);
+        victim.tell("hold 10");
+        victim.tell_until_ready("pass_on");
+        recorder.await_words("lost the thread that carried its probes");
+        victim.tell("hold 100");
+        let truth = victim.tell("drop 40");
+        let report = recorder.interrupt();
+        victim.quit();
+        let unseen = report.json()["quality"]["unseen"].to_string();
+        assert!(unseen.contains("lost the thread"), "{options:?}: {unseen}");
+        assert!(!report.is_complete(), "{options:?}");
+        if !unseen.contains("nothing of it is seen since") {
+            assert_eq!(
+                report.end().through("hold"),
+                (truth.get("live_bytes"), truth.get("live_blocks")),
+                "{options:?}"
+            );
+        } else {
+            let forced = std::env::var_os("HIGHWATER_LINK").is_some();
+            assert!(forced || !options.is_empty(), "{unseen}");
+        }
+    }
 }
 
 #[test]

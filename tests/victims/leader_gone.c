@@ -1,4 +1,5 @@
-// A process whose first thread has exited; another one goes on, and passes on to a third when told `pass_on`.
+// A process whose first thread has exited; another one goes on, and passes on to a third when told `pass_on`. With an argument,
+// the first thread stays until then.
 #include <fcntl.h>
 #include <pthread.h>
 
@@ -39,8 +40,11 @@ static void *go_on(void *argument)
     serve(obey);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    (void)arguments;
+    if (count > 1)
+        serve(obey);
     pthread_t thread;
     if (pthread_create(&thread, NULL, go_on, NULL))
         broken("pthread_create");

@@ -228,16 +228,16 @@ fn why_unknown(file: &Path, unsure: &[(&Path, &Profile, Figures)]) -> String {
             let graves: Vec<&Loss> = graves.filter(|loss| loss.is_grave()).collect();
             let mut tell = String::from(", for not all was seen:");
             for loss in graves.iter().take(LOSSES_TOLD) {
-                tell.push_str(&format!("\n  {}", printable(&loss.to_string())));
+                tell.push_str(&format!(" {}", printable(&loss.to_string())));
             }
             if graves.len() > LOSSES_TOLD {
-                tell.push_str(&format!("\n  and {} more", graves.len() - LOSSES_TOLD));
+                tell.push_str(&format!(" And {} more.", graves.len() - LOSSES_TOLD));
             }
             if graves
                 .iter()
                 .any(|loss| matches!(loss, Loss::Events { .. }))
             {
-                tell.push_str("\nrecord again, with a larger --ring or --sample");
+                tell.push_str(" Record again, with a larger --ring or --sample.");
             }
             tell
         }

@@ -80,6 +80,13 @@ pub enum Loss {
         /// For so long, nanoseconds.
         missed_ns: u64,
     },
+    /// ... and so many processes more.
+    LateToo {
+        /// How many.
+        count: u64,
+        /// For so long at most, nanoseconds.
+        most_missed_ns: u64,
+    },
     /// Something that the recorder wrote down as it happened.
     Told {
         /// So long after the start, nanoseconds.
@@ -99,7 +106,7 @@ impl Loss {
                 Affects::Everything
             }
             Self::Counted { affects, .. } => *affects,
-            Self::Late { .. } => Affects::LowerBound,
+            Self::Late { .. } | Self::LateToo { .. } => Affects::LowerBound,
             Self::Told { loss, .. } => match loss.kind {
                 LossKind::ProbesRemoved
                 | LossKind::LetGo
@@ -130,6 +137,7 @@ impl Loss {
             | Self::Counted { .. }
             | Self::Pauses { .. }
             | Self::Late { .. }
+            | Self::LateToo { .. }
             | Self::Unaccounted => None,
         }
     }
@@ -186,6 +194,15 @@ impl fmt::Display for Loss {
                 f,
                 "Process {pid} ran for {} before its probes were in place.",
                 time::duration(*missed_ns)
+            ),
+            Self::LateToo {
+                count,
+                most_missed_ns,
+            } => write!(
+                f,
+                "{} for up to {} before their probes were in place.",
+                number(*count, "process more ran", "processes more ran"),
+                time::duration(*most_missed_ns)
             ),
             Self::Told {
                 since_start_ns,
@@ -284,6 +301,36 @@ pub struct Account<'a> {
     pub ring_bytes: Option<u64>,
 }
 
+/// More processes than this are told by their number.
+const LATE_TOLD: usize = 8;
+
+/// Processes that ran without probes at first.
+fn late<'p>(processes: impl Iterator<Item = &'p Process>) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    let (mut count, mut most_missed_ns) = (0, 0);
+    for process in processes {
+        let (Origin::Forked { missed_ns } | Origin::Executed { missed_ns }) = process.origin else {
+            continue;
+        };
+        let pid = process.pid;
+        match missed_ns {
+            0 => {}
+            _ if losses.len() < LATE_TOLD => losses.push(Loss::Late { pid, missed_ns }),
+            _ => {
+                count += 1;
+                most_missed_ns = most_missed_ns.max(missed_ns);
+            }
+        }
+    }
+    if count > 0 {
+        losses.push(Loss::LateToo {
+            count,
+            most_missed_ns,
+        });
+    }
+    losses
+}
+
 /// More pauses than this are told by their number and their sum.
 const PAUSES_TOLD: usize = 8;
 
@@ -341,16 +388,7 @@ pub fn losses<'p>(
     losses.extend(told);
     losses.extend(counted(quality, account));
     losses.extend(pauses(&quality.pauses, account.started_ns));
-    for process in processes {
-        if let Origin::Forked { missed_ns } | Origin::Executed { missed_ns } = process.origin
-            && missed_ns > 0
-        {
-            losses.push(Loss::Late {
-                pid: process.pid,
-                missed_ns,
-            });
-        }
-    }
+    losses.extend(late(processes));
     losses.sort_by_key(|loss| !loss.is_grave());
     losses
 }
@@ -693,5 +731,33 @@ mod tests {
         };
         let affects: Vec<_> = of(Some(&quality), &[]).iter().map(Loss::affects).collect();
         assert_eq!(affects, [Affects::LowerBound, Affects::Names]);
+    }
+
+    #[test]
+    fn of_many_late_processes_the_first_are_named_and_the_rest_counted() {
+        let process = |pid: u32| Process {
+            id: crate::event::ProcessId(pid),
+            pid,
+            ns_pid: pid,
+            parent: None,
+            command: "child".to_owned(),
+            cgroup: None,
+            started_unix_ns: 0,
+            from_ns: 0,
+            origin: Origin::Forked {
+                missed_ns: u64::from(pid) * 1_000_000,
+            },
+            baseline_bytes: 0,
+        };
+        let processes: Vec<Process> = (0..12).map(process).collect();
+        let losses = late(processes.iter());
+        // The first of them missed nothing.
+        assert_eq!(losses.len(), LATE_TOLD + 1);
+        let words = losses[LATE_TOLD].to_string();
+        assert_eq!(
+            words,
+            "3 processes more ran for up to 11 ms before their probes were in place."
+        );
+        assert!(losses.iter().all(Loss::is_grave));
     }
 }

@@ -248,6 +248,11 @@ impl Session {
             Err(_) if Instant::now() < until => return None,
             Err(error) => Err(error.into()),
         };
+        if settled.is_err() && !followed.target.is_alive() {
+            // It has ended meanwhile: the kernel side is about to tell, and then it counts as missed.
+            followed.unlink();
+            return None;
+        }
         followed.stage = Stage::Settled;
         let image = followed.id;
         let fact = settled.unwrap_or_else(|error| {
@@ -383,7 +388,7 @@ impl Session {
         };
         if followed.target.is_alive() {
             followed.gone_since = None;
-            if followed.target.leader_gone && !followed.target.proc_dir().exists() {
+            if followed.link.is_some() && followed.target.has_lost_its_thread() {
                 self.follow_another_thread(tgid);
             }
             return;

@@ -6,6 +6,7 @@ use highwater_common::counter::Counter;
 
 use super::{Session, clock, stacks::Stacks};
 use crate::{
+    model,
     probe::kernel::Kernel,
     record::{Entry, Loss, LossKind, Pause, ProcessLosses, PythonQuality, Quality},
     symbol::SymbolCounters,
@@ -212,14 +213,19 @@ impl Session {
             return;
         }
         let command = target.map_or_else(String::new, |target| target.command.clone());
-        log::warn!("{kind:?}: {command} {why}");
-        self.write_pending();
-        self.write(&Entry::Loss(Loss {
+        let loss = Loss {
             at_ns: clock::monotonic().0,
             pid,
             command,
             kind,
             why,
-        }));
+        };
+        let told = model::Loss::Told {
+            since_start_ns: self.started.elapsed().as_nanos() as u64,
+            loss: loss.clone(),
+        };
+        log::warn!("{told}");
+        self.write_pending();
+        self.write(&Entry::Loss(loss));
     }
 }

@@ -114,6 +114,23 @@ impl Target {
         })
     }
 
+    /// Whether the thread by which it was seen has ended, and another goes on. A first thread that has ended stays as a zombie.
+    pub fn has_lost_its_thread(&self) -> bool {
+        if self.leader_gone {
+            return !self.proc_dir().exists();
+        }
+        let Ok(leader) = self.stat() else {
+            return false;
+        };
+        let Some(living) = live_thread(self.pid, leader).filter(|living| *living != self.pid)
+        else {
+            return false;
+        };
+        // Where the whole process is about to end, its threads do one after another.
+        let task = process_dir(self.pid).join("task").join(living.to_string());
+        read_stat(self.pid, &task).is_ok_and(|stat| !stat.is_ending())
+    }
+
     /// Whether it is still the program that was looked up: it has not called exec since.
     pub fn is_same_program(&self) -> bool {
         // A leader that has exited has no stack to compare; its process cannot call exec without replacing it.

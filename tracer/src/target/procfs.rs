@@ -40,6 +40,11 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
+    /// It has ended, or is about to: `PF_EXITING` (<https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1672>).
+    pub(super) const fn is_ending(&self) -> bool {
+        self.is_dead() || self.flags & 0x4 != 0
+    }
+
     /// `PF_KTHREAD`: <https://github.com/torvalds/linux/blob/v6.12/include/linux/sched.h#L1687>
     pub(super) const fn is_kernel_thread(&self) -> bool {
         self.flags & 0x0020_0000 != 0

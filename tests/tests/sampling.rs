@@ -177,3 +177,25 @@ fn a_heap_that_grows_in_a_programs_first_milliseconds_is_no_mapping() {
         assert!(mapped < 1_000_000, "run {run}: {mapped} bytes mapped");
     }
 }
+
+#[test]
+fn programs_that_have_ended_take_no_room_from_later_ones() {
+    privileged!();
+    let mut victim = Victim::start("children_in_turn");
+    // Nearly two of three blocks are sampled: more than the table of blocks has places.
+    let (report, truth) = record_while(&mut victim, &["--sample", "1KiB"], &["go 20"]);
+    victim.quit();
+    assert_eq!(report.quality("dropped_samples"), 0);
+    let children = report.processes();
+    assert_eq!(children.len(), 21);
+    for child in children.iter().skip(1) {
+        let peak = report.process_peak(child.id).bytes;
+        let told = truth.get("bytes_each");
+        // Four standard deviations are 1 %.
+        assert!(
+            peak.abs_diff(told) < told / 50,
+            "{peak} of {told} bytes in child {}",
+            child.id
+        );
+    }
+}

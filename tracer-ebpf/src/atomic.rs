@@ -1,6 +1,6 @@
 //! Atomic read-modify-write on map values.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
+use core::intrinsics::{AtomicOrdering, atomic_and, atomic_or, atomic_xadd, atomic_xchg};
 
 /// Adds one.
 #[inline(always)]
@@ -12,6 +12,18 @@ pub fn increment(value: *mut u64) {
 #[inline(always)]
 pub fn add(value: *mut u64, amount: u64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, amount) };
+}
+
+/// Sets bits.
+#[inline(always)]
+pub fn set(value: *mut u64, bits: u64) {
+    unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(value, bits) };
+}
+
+/// Clears all bits but these.
+#[inline(always)]
+pub fn keep(value: *mut u64, bits: u64) {
+    unsafe { atomic_and::<u64, u64, { AtomicOrdering::Relaxed }>(value, bits) };
 }
 
 /// Puts `new` in place and gives what was there.

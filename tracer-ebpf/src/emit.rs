@@ -171,11 +171,8 @@ fn not_sent(event: &RawEvent, room: Room, retires: bool) -> bool {
         && SPILLED
             .output::<RawEvent>(event, BPF_RB_NO_WAKEUP as u64)
             .is_ok();
-    // A block that `realloc` was given, and whose retirement was lost and counted as the call began.
-    let is_counted = event.kind == EventKind::Freed as u8
-        && (event.function == Function::Realloc as u8
-            || event.function == Function::Reallocarray as u8);
-    if !spilled && is_counted {
+    // What `realloc` was given is retired as it returns, if need be: only then it is lost.
+    if !spilled && event.kind == EventKind::ResizeBegan as u8 {
         return false;
     }
     if !spilled {
@@ -207,16 +204,6 @@ fn not_sent(event: &RawEvent, room: Room, retires: bool) -> bool {
         atomic::add(&raw mut losses.allocated_bytes, event.size);
     }
     false
-}
-
-/// A free that was counted as lost was sent after all.
-#[inline(always)]
-pub fn found_again(identity: u32) {
-    const LESS: u64 = u64::MAX;
-    add(Counter::LostFrees, LESS);
-    if let Some(losses) = losses(identity) {
-        atomic::add(&raw mut losses.frees, LESS);
-    }
 }
 
 /// Sends an event that is not about a call of the allocator, and wakes the reader if asked.

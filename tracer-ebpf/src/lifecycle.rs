@@ -15,7 +15,7 @@ use highwater_common::{
 };
 
 use crate::{
-    emit,
+    blocks, emit,
     maps::{KERNEL_OFFSETS, PROCESSES},
     thread,
 };
@@ -65,6 +65,7 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         code_generation: parent.code_generation,
         interpreter: parent.interpreter,
     };
+    blocks::image_began(child.identity);
     let registered = PROCESSES.insert(tgid, child, 0).is_ok();
     thread::process_changed();
     registered
@@ -93,7 +94,10 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     };
     tell(process, EventKind::Executed, next as u64, flags);
     // Before all that follows: by it `hw_update` tells whether what it wrote meanwhile is to be undone.
+    let old = process.identity;
     unsafe { core::ptr::write_volatile(&raw mut process.identity, next) };
+    blocks::image_ended(old);
+    blocks::image_began(next);
     thread::process_changed();
     process.epoch += 1;
     process.flags &= !PROCESS_HELD;
@@ -113,14 +117,18 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
 }
 
 /// `sched_process_exit(task)`: of each thread; the process ends with its last, not with its leader.
+///
+/// Two threads that end at once may both find that none is left. So the end is told by the one that removes the process; and
+/// what it tells was read before that, as the place may be another process's the moment it is free.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-    let Some(process) = traced(tgid) else {
+    // Before the process is looked for: the other one may have removed it.
+    thread::forget(tid);
+    let Some(process) = traced(tgid).copied() else {
         return 0;
     };
-    thread::forget(tid);
     let offsets = KERNEL_OFFSETS.load();
     let task: *const c_void = ctx.arg(0);
     let Some(signal) = member::<u64>(task, offsets.task_signal) else {
@@ -133,9 +141,12 @@ pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let group = member::<u32>(signal, offsets.signal_group_exit_code).unwrap_or(0);
     let own = member::<u32>(task, offsets.task_exit_code).unwrap_or(0);
     let status = if group != 0 { group } else { own };
-    tell(process, EventKind::Exited, status as u64, 0);
-    let _ = PROCESSES.remove(tgid);
+    if PROCESSES.remove(tgid).is_err() {
+        return 0;
+    }
     thread::process_changed();
+    tell(&process, EventKind::Exited, status as u64, 0);
+    blocks::image_ended(process.identity);
     debug!(&ctx, "process {} ended with status {}", tgid, status);
     0
 }

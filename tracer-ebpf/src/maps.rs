@@ -18,7 +18,9 @@ use highwater_common::{
 };
 
 use crate::{
-    blocks::WAYS, thread::Thread, walk::Memory,
+    blocks::{IMAGES, WAYS},
+    thread::Thread,
+    walk::Memory,
 };
 
 /// Events, in program order. The user side sets the size (`--ring`).
@@ -59,8 +61,7 @@ pub static PROCESSES: HashMap<u32, TracedProcess> = HashMap::with_max_entries(MA
 
 /// Threads with their calls under way, by tid: never evicted. A thread is added at its first call and leaves as it ends.
 #[map]
-pub static THREADS: Array<Thread> =
-    Array::with_max_entries(1 << TableSizes::MOST.threads, 0);
+pub static THREADS: Array<Thread> = Array::with_max_entries(1 << TableSizes::MOST.threads, 0);
 
 /// Counts changes of `PROCESSES`: those by the user side, which alone writes the first, and those by the kernel side.
 #[map]
@@ -70,6 +71,10 @@ pub static CHANGES: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub static BLOCKS: Array<[u64; WAYS]> =
     Array::with_max_entries(1 << TableSizes::MOST.block_lines, 0);
+
+/// Programs that have ended, a bit each: see [`crate::blocks`].
+#[map]
+pub static ENDED: Array<u64> = Array::with_max_entries(IMAGES / u64::BITS, 0);
 
 /// Identities of stacks already sent, with their check words. May forget: a definition is then sent again.
 #[map]

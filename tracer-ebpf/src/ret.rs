@@ -15,6 +15,7 @@ use crate::{
     blocks::Tag,
     call::{Call, MAX_CALLS},
     emit::{self, Body, count},
+    sampling,
     thread::Thread,
     walk,
 };
@@ -102,13 +103,21 @@ fn finish(
         (true, block) => (EventKind::Resized, block),
     };
     if kind == EventKind::ResizeFailed && call.knew_old != 0 {
-        Tag::new(process.identity, call.pointer).remember();
+        let old = Tag::new(process.identity, call.pointer);
+        // With sampling, none may take the place of another.
+        if call.exponent == 0 || !old.keep() {
+            old.remember();
+        }
     }
     let tag = Tag::new(process.identity, block);
     let gives = matches!(kind, EventKind::Allocated | EventKind::Resized);
     if gives && call.exponent != 0 && !tag.keep() {
-        count(Counter::DroppedSamples);
-        return;
+        if sampling::now().all_frees == 0 {
+            count(Counter::DroppedSamples);
+            return;
+        }
+        // Its free is sent whether it is known or not.
+        tag.remember();
     }
     let (mut stack, mut flags) = (0, call.flags);
     if gives || kind == EventKind::Failed {
@@ -116,9 +125,11 @@ fn finish(
         stack = identity;
         flags |= cut;
     }
-    if call.retire_lost != 0 && matches!(kind, EventKind::Resized | EventKind::ResizeFreed) {
-        // The ring had no room for the old block's retirement: it comes late rather than never.
-        let late = emit::event(
+    // The ring had no room for the old block's retirement: it comes late rather than never. If the address is another
+    // thread's block by now, that one's allocation has retired the old block.
+    let is_gone = matches!(kind, EventKind::Resized | EventKind::ResizeFreed);
+    if call.retire_lost != 0 && is_gone && !Tag::new(process.identity, call.pointer).is_known() {
+        emit::event(
             process,
             tid,
             EventKind::Freed,
@@ -131,9 +142,6 @@ fn finish(
                 slot,
             },
         );
-        if late {
-            emit::found_again(process.identity);
-        }
     }
     let sent = emit::event(
         process,

@@ -25,8 +25,8 @@ mod settle;
 mod step;
 mod verify;
 
-use memory::Start;
 pub use memory::Memory;
+use memory::Start;
 
 use aya_ebpf::{
     bindings::pt_regs, helpers::generated::bpf_probe_read_kernel as gen_probe_read_kernel,

@@ -255,6 +255,32 @@ fn an_exec_by_a_thread_that_is_not_the_first_begins_a_new_program() {
 }
 
 #[test]
+fn memory_that_a_child_takes_in_its_parents_address_space_is_missing_and_that_is_said() {
+    privileged!();
+    let mut victim = Victim::start("clone_vm");
+    let (report, truth) = record_while(&mut victim, &[], &["go 20"]);
+    victim.quit();
+    let live = truth.get("live_bytes");
+    assert!(report.end().heap().0 < live, "it is followed by now");
+    assert!(!report.is_complete());
+    let notes = report.json()["quality"]["notes"].to_string();
+    assert!(
+        notes.contains("in the address space of a parent"),
+        "{notes}"
+    );
+
+    // A child that does nothing there but call exec misses nothing.
+    let mut victim = Victim::start("spawn_children");
+    let (report, _) = record_while(&mut victim, &[], &["vfork 3"]);
+    victim.quit();
+    let notes = report.json()["quality"]["notes"].to_string();
+    assert!(
+        !notes.contains("in the address space of a parent"),
+        "{notes}"
+    );
+}
+
+#[test]
 fn threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed() {
     privileged!();
     let _alone = alone();

@@ -57,6 +57,7 @@ fn victims_that_keep_books_balance_them() {
         ("launched", &[], &["hold 100"]),
         ("handed_on", &[], &["mixed 100", "drop"]),
         ("grown_at_once", &[], &["tell"]),
+        ("clone_vm", &[], &["go 5"]),
         (
             "paced",
             &[],

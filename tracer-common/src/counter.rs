@@ -63,9 +63,11 @@ pub enum Counter {
     PythonFrames = 27,
     /// Moments that a process named, beyond those it may name, or with no room in the event ring: left out.
     DroppedMarks = 28,
+    /// Processes that changed the address space that they share with their parent: what they allocate there is not followed.
+    SharedMemoryChanged = 29,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 29;
+    pub const COUNT: u32 = 30;
 }

@@ -130,6 +130,12 @@ pub const PROCESS_HELD: u32 = 1;
 /// Children are registered as they are forked: held if they share memory, until they call exec.
 pub const PROCESS_FOLLOW_CHILDREN: u32 = 2;
 
+/// The process runs in its parent's memory (`vfork`, `CLONE_VM`), until it calls exec; with [`PROCESS_HELD`].
+pub const PROCESS_SHARES_MEMORY: u32 = 4;
+
+/// ... and has changed that memory's mappings, which was counted.
+pub const PROCESS_CHANGED_SHARED: u32 = 8;
+
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;
 

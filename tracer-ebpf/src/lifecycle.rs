@@ -11,7 +11,10 @@ use aya_log_ebpf::debug;
 use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
-    process::{GENERATION_BITS, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess},
+    process::{
+        GENERATION_BITS, PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD,
+        PROCESS_SHARES_MEMORY, TracedProcess,
+    },
 };
 
 use crate::{
@@ -54,7 +57,12 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
     let child = TracedProcess {
         identity: tgid << GENERATION_BITS,
         epoch: 0,
-        flags: PROCESS_FOLLOW_CHILDREN | if shares_memory { PROCESS_HELD } else { 0 },
+        flags: PROCESS_FOLLOW_CHILDREN
+            | if shares_memory {
+                PROCESS_HELD | PROCESS_SHARES_MEMORY
+            } else {
+                0
+            },
         nonce: unsafe { bpf_ktime_get_ns() } as u32,
         libc_start: parent.libc_start,
         libc_end: parent.libc_end,
@@ -100,7 +108,7 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     blocks::image_began(next);
     thread::process_changed();
     process.epoch += 1;
-    process.flags &= !PROCESS_HELD;
+    process.flags &= !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED);
     process.libc_start = 0;
     process.libc_end = 0;
     process.allocator_start = 0;

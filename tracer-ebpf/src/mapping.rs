@@ -27,7 +27,7 @@ use highwater_common::{
         EventKind, FLAG_BY_ALLOCATOR, MAPPING_COMMITTED, MAPPING_FILE, MAPPING_KEEPS_OLD,
         MAPPING_SHARED, MAPPING_STACK, RawEvent,
     },
-    process::{PROCESS_HELD, TracedProcess},
+    process::{PROCESS_CHANGED_SHARED, PROCESS_HELD, PROCESS_SHARES_MEMORY, TracedProcess},
 };
 
 use crate::{
@@ -111,6 +111,29 @@ fn followed(tgid: u32) -> Option<&'static TracedProcess> {
     (process.flags & PROCESS_HELD == 0).then_some(process)
 }
 
+/// A process in its parent's memory is not followed: its calls of the allocator pass our probes by, since those are its
+/// parent's alone. Most such processes do nothing but call exec. One that takes memory there or gives it back is counted, so that
+/// what its parent holds is not called complete. (What it takes from the heap without a system call goes unnoticed.)
+#[inline(always)]
+fn count_change_of_shared_memory(tgid: u32, regs: *const pt_regs, number: u64) {
+    let Some(process) = PROCESSES.get_ptr_mut(tgid) else {
+        return;
+    };
+    let flags = unsafe { (*process).flags };
+    let takes_or_gives = match number {
+        MMAP | MUNMAP | MREMAP => true,
+        // Of 0 it only asks.
+        BRK => argument(regs, 0) != Some(0),
+        _ => false,
+    };
+    if flags & PROCESS_SHARES_MEMORY == 0 || flags & PROCESS_CHANGED_SHARED != 0 || !takes_or_gives
+    {
+        return;
+    }
+    unsafe { (*process).flags = flags | PROCESS_CHANGED_SHARED };
+    emit::count(Counter::SharedMemoryChanged);
+}
+
 /// A process may have named a moment.
 #[inline(always)]
 fn marks(regs: *const pt_regs) {
@@ -125,6 +148,7 @@ fn begins(regs: *const pt_regs, number: u64) {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     let Some(process) = followed(tgid) else {
+        count_change_of_shared_memory(tgid, regs, number);
         return;
     };
     let task = unsafe { bpf_get_current_task() };

@@ -150,6 +150,9 @@ fn canonical_frame_address(
 ) -> Result<u64, u16> {
     let (base, slot) = register(memory, rule.register).ok_or(if by_frame_pointer {
         CUT_FRAME_POINTER
+    } else if is_known(memory, rule.register) {
+        // Its page may be back the next time.
+        CUT_UNREADABLE
     } else {
         CUT_UNSUPPORTED
     })?;
@@ -238,6 +241,12 @@ fn register(memory: &mut Memory, register: u8) -> Option<(u64, u64)> {
     let place = ORDER >> ((register & 15) * 4) & 15;
     let value = memory.word(memory.signal.wrapping_add(place * 8))?;
     Some((value, 0))
+}
+
+/// Whether the place of a register is known, whether it can be read or not.
+#[inline(always)]
+fn is_known(memory: &Memory, register: u8) -> bool {
+    saved(register).is_some() || (memory.signal != 0 && register <= 15)
 }
 
 /// The address that a return probe's trampoline stands for: the kernel keeps it, for probes of others too.

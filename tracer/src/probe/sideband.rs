@@ -79,7 +79,8 @@ impl Sideband {
         for cpu in 0..possible_processors()? {
             match Ring::open(cpu) {
                 Ok(ring) => rings.push(ring),
-                // It is offline.
+                // It is offline. If it comes while we trace, what is mapped on it is noticed a little later: by the first
+                // stack that is cut in it, or as the mappings are read anyhow, each second.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
                 Err(error) => return Err(error),
             }

@@ -155,6 +155,13 @@ impl Tally {
                 "{folded_frames} code locations beyond the most that are told apart were folded into one per file"
             ));
         }
+        let sharers = kernel.counter(Counter::SharedMemoryChanged);
+        if sharers > 0 {
+            notes.push(format!(
+                "memory was taken or given back in the address space of a parent (by vfork or CLONE_VM) by {sharers} {}: what was allocated and freed so was not followed",
+                if sharers == 1 { "process" } else { "processes" }
+            ));
+        }
         Quality {
             lost_allocations: kernel.counter(Counter::LostAllocations),
             lost_frees: kernel.counter(Counter::LostFrees),
@@ -177,7 +184,7 @@ impl Tally {
             stack_collisions: stacks.collisions(),
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
-            unfollowed_children: *unfollowed_children,
+            unfollowed_children: unfollowed_children.saturating_add(sharers),
             dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks,
             refused_mark_connections: *refused_connections,
             pauses: pauses.clone(),

@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
         held - of_live_set,
     );
     for number in 1..=children {
-        let child = ProcessId((number + 1) << 10);
+        let child = ProcessId(u32::try_from(number + 1)? << 10);
         let fork = event(blocks + number, Call::Forked { child });
         let entry = Entry::Events(vec![fork]);
         let before = resident_kib()?;

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each part, and what it may use. A part comes after those that it uses, so that there can be no circle.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("units", &[]),
     ("words", &[]),
     ("own_memory", &[]),
     ("priority", &[]),
     ("event", &[]),
     ("peak", &["event"]),
-    ("live", &["event", "peak"]),
-    ("record", &["event", "live"]),
+    ("fork_map", &[]),
+    ("live", &["event", "fork_map", "peak"]),
+    ("record", &["event", "fork_map", "live"]),
     ("model", &["event", "live", "record", "units"]),
     ("follow", &["event", "record"]),
     ("target", &["units"]),

@@ -31,6 +31,8 @@ pub mod event;
 
 pub mod live;
 
+mod fork_map;
+
 pub mod peak;
 
 pub mod symbol;

@@ -200,6 +200,7 @@ impl LiveSet {
             movements: false,
             eras: eras.is_some(),
             era: eras.as_ref().map_or(0, Eras::current),
+            halvings: 0,
         };
         let mut live = Self {
             all: head.books.unfold(),

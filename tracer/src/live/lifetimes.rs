@@ -14,6 +14,7 @@
 //! so does what a forked child finds.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -42,6 +43,8 @@ pub(super) struct Scene {
     pub(super) movements: bool,
     /// The era; 0 where they are not.
     pub(super) era: u16,
+    /// How often every two eras became one.
+    pub(super) halvings: u16,
 }
 
 impl Scene {
@@ -51,7 +54,30 @@ impl Scene {
             thread: self.threads.then_some(thread),
         }
     }
+
+    /// Of what comes now.
+    pub(super) fn birth(self) -> Birth {
+        // Neither reaches another's bits: eras are fewer than [`MOST_ERAS`], and no width can be doubled 64 times.
+        Birth(NonZeroU16::MIN | self.halvings << 8 | self.era << 1)
+    }
 }
+
+/// When a block came: its era, numbered as eras were then, and how often they had been halved by then. So millions of blocks, which
+/// forked processes share, need not change as eras are merged. It is never zero, which keeps an optional block as small as
+/// a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Birth(NonZeroU16);
+
+impl Birth {
+    /// The era in which that was, as eras are numbered now.
+    pub(super) fn era(self, now: Scene) -> u16 {
+        let (halvings, era) = (self.0.get() >> 8, self.0.get() >> 1 & (MOST_ERAS - 1));
+        let since = now.halvings.saturating_sub(halvings);
+        era.checked_shr(since.into()).unwrap_or(0)
+    }
+}
+
+const _: () = assert!(MOST_ERAS == 1 << 7, "an era has seven bits of a birth");
 
 /// Who asks for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -310,7 +336,7 @@ impl Default for Eras {
 pub(super) struct Entered {
     pub(super) era: u16,
     /// How often every two eras became one for it.
-    pub(super) halvings: u32,
+    pub(super) halvings: u16,
 }
 
 impl Eras {

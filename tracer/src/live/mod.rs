@@ -20,7 +20,7 @@
 //! | `BreakMoved` | the pages between are live, or retired | |
 //! | `Protected` | private memory turns from reserved to committed, held by the caller from here on, or back | |
 //! | `Discarded` | | a discard |
-//! | `Forked` | the child gets a copy | |
+//! | `Forked` | the child starts with what its parent holds | |
 //! | `Executed`, `Exited` | ends | |
 //! | `Sampling` | from here on a block stands for more than itself: `sampling` | |
 //!
@@ -81,8 +81,8 @@ pub use totals::Totals;
 
 /// The live blocks and ranges of all traced processes, who holds them, and the peak of each and of all together.
 ///
-/// Each event costs O(1), but for a fork (one copy of the live set), an end (one pass over the holders), and those about
-/// mappings: O(log n) of n ranges, for each range that they touch.
+/// Each event costs O(1), but for a fork (one copy of holders and ranges; blocks are shared, at a cost that
+/// `fork_map.rs` bounds), an end (one pass over the holders), and those about mappings: O(log n) of n ranges, for each range that they touch.
 #[derive(Debug)]
 pub struct LiveSet {
     all: Books,
@@ -254,13 +254,14 @@ impl LiveSet {
         let Some(entered) = eras.enter(at) else {
             return;
         };
+        self.scene.era = entered.era;
+        self.scene.halvings += entered.halvings;
         for process in &mut self.processes {
             for _ in 0..entered.halvings {
                 process.halve_eras();
             }
-            process.begin_era(entered.era);
+            process.begin_era(self.scene);
         }
-        self.scene.era = entered.era;
     }
 
     /// When what was held came and went, if that was [kept](Self::with_timeline).
@@ -439,7 +440,7 @@ impl LiveSet {
         index
     }
 
-    /// The child gets a copy of what its parent holds.
+    /// The child starts with what its parent holds.
     ///
     /// One of which something happened before is past its beginning and gets nothing. The kernel reports a fork before
     /// the child first runs, so only a damaged recording says such a thing.

@@ -33,26 +33,41 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (range.clone(), stack).prop_map(|(range, stack)| Call::Mapping(Mapping::Mapped { range, traits: PRIVATE, stack })),
         1 => range.prop_map(|range| Call::Mapping(Mapping::UnmapBegan { range })),
         1 => Just(Call::Forked { child: CHILD }),
+        1 => Just(Call::Exited { status: 0 }),
     ]
 }
 
-/// Events of up to a second apart, so that eras are merged several times.
+/// Events of up to a second apart, so that eras are merged several times. A child, and its child, come with a fork, and may end.
 fn events() -> impl Strategy<Value = Vec<Event>> {
+    const LINE: [ProcessId; 3] = [P, CHILD, ProcessId(3 << 10)];
     let step = prop_oneof![1..2_000_000_u64, 1..1_000_000_000_u64];
-    let event = (step, any::<bool>(), call());
+    let event = (step, 0..3_usize, call());
     prop::collection::vec(event, 1..120).prop_map(|steps| {
-        let mut at = 0;
-        let event = |(step, of_child, call): (u64, bool, Call)| {
+        let (mut at, mut forked) = (0, 1);
+        let mut events = Vec::new();
+        for (step, of, call) in steps {
             at += step;
-            let child = of_child && !matches!(call, Call::Forked { .. });
-            Event {
+            let mut process = LINE[of % forked];
+            let call = match call {
+                Call::Forked { .. } if forked == LINE.len() => continue,
+                Call::Forked { .. } => {
+                    forked += 1;
+                    process = LINE[forked - 2];
+                    Call::Forked {
+                        child: LINE[forked - 1],
+                    }
+                }
+                Call::Exited { .. } if process == P => continue,
+                call => call,
+            };
+            events.push(Event {
                 at: Nanos(at),
-                process: if child { CHILD } else { P },
+                process,
                 thread: Tid(1),
                 call,
-            }
-        };
-        steps.into_iter().map(event).collect()
+            });
+        }
+        events
     })
 }
 

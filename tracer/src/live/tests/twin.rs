@@ -19,6 +19,9 @@ pub(super) enum Step {
 
 const PROCESSES: u32 = 4;
 
+/// Of a history of forks of forks.
+const FAMILY: u32 = 8;
+
 fn process() -> impl Strategy<Value = ProcessId> {
     // The first is busiest, so that histories get long.
     prop_oneof![
@@ -35,8 +38,9 @@ fn size() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn call() -> impl Strategy<Value = Call> {
-    let address = || (1..8_u64).prop_map(|n| Address(n * 16));
+/// About blocks at so many addresses.
+fn call_about_blocks(addresses: u64) -> impl Strategy<Value = Call> {
+    let address = move || (1..=addresses).prop_map(|n| Address(n * 16));
     let stack = || (0..4_u32).prop_map(StackIndex);
     let slot = || 0..2_u8;
     let header = || {
@@ -62,6 +66,12 @@ fn call() -> impl Strategy<Value = Call> {
         6 => (address(), size(), slot())
             .prop_map(|(address, size, slot)| Call::ResizeFailed { address, size, slot }),
         4 => (address(), slot()).prop_map(|(address, slot)| Call::ResizeFreed { address, slot }),
+    ]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        79 => call_about_blocks(7),
         3 => (1..=PROCESSES).prop_map(|child| Call::Forked { child: ProcessId(child) }),
         1 => (1..=PROCESSES).prop_map(|next| Call::Executed { next: ProcessId(next) }),
         1 => Just(Call::Exited { status: 0 }),
@@ -158,8 +168,64 @@ pub(super) fn steps(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
     })
 }
 
+#[derive(Clone, Debug)]
+enum Turn {
+    Call(Call),
+    Fork,
+    End(Call),
+}
+
+/// A family of processes: the first fills its live set, then each that lives allocates, frees and resizes (what it inherited,
+/// too), forks, and execs or exits, whether parents or children end first. A baseline is there for all.
+fn family(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
+    let turn = prop_oneof![
+        24 => call_about_blocks(30).prop_map(Turn::Call),
+        4 => mapping().prop_map(|mapping| Turn::Call(Call::Mapping(mapping))),
+        4 => Just(Turn::Fork),
+        1 => Just(Turn::End(Call::Exited { status: 0 })),
+        1 => Just(Turn::End(Call::Executed { next: ProcessId(FAMILY + 1) })),
+    ];
+    let first = prop::collection::vec((1..=30_u64, 0..100_u64, 0..4_u32), 1..40);
+    let turn = (any::<prop::sample::Index>(), (1..3_u32).prop_map(Tid), turn);
+    (first, prop::collection::vec(turn, 0..count)).prop_map(|(first, turns)| {
+        let mut steps = vec![Step::Open(ProcessId(1), 400)];
+        steps.extend(first.into_iter().map(|(n, size, stack)| {
+            let call = Call::Allocated {
+                function: Function::Malloc,
+                address: Address(n * 16),
+                size,
+                stack: StackIndex(stack),
+            };
+            Step::Apply(ProcessId(1), Tid(1), call)
+        }));
+        let (mut living, mut forked) = (vec![ProcessId(1)], 1);
+        for (which, thread, turn) in turns {
+            let of = which.index(living.len());
+            let process = living[of];
+            let call = match turn {
+                Turn::Call(call) => call,
+                Turn::Fork if forked == FAMILY => continue,
+                Turn::Fork => {
+                    forked += 1;
+                    let child = ProcessId(forked);
+                    living.push(child);
+                    Call::Forked { child }
+                }
+                Turn::End(_) if living.len() == 1 => continue,
+                Turn::End(call) => {
+                    living.swap_remove(of);
+                    call
+                }
+            };
+            steps.push(Step::Apply(process, thread, call));
+        }
+        let timed = (100..).map(Nanos).zip(steps);
+        timed.collect()
+    })
+}
+
 fn compare(live: &LiveSet, naive: &Naive) -> Result<(), TestCaseError> {
-    let processes = (1..=PROCESSES + 1).map(|id| Scope::Process(ProcessId(id)));
+    let processes = (1..=FAMILY + 1).map(|id| Scope::Process(ProcessId(id)));
     for scope in processes.chain([Scope::All]) {
         for moment in [Moment::Peak, Moment::End] {
             let (real, twin) = (live.snapshot(scope, moment), naive.snapshot(scope, moment));
@@ -174,7 +240,7 @@ fn compare(live: &LiveSet, naive: &Naive) -> Result<(), TestCaseError> {
         (now.bytes, now.blocks)
     );
     let mut sum = Totals::default();
-    for id in (1..=PROCESSES + 1).map(ProcessId) {
+    for id in (1..=FAMILY + 1).map(ProcessId) {
         let totals = naive.totals(id);
         prop_assert_eq!(live.process_totals(id), totals);
         sum.add(&totals.unwrap_or_default());
@@ -227,31 +293,45 @@ fn recorded(events: &[Event]) -> Vec<Event> {
     events.flatten().collect()
 }
 
+fn compare_as_recorded(steps: Vec<(Nanos, Step)>) -> Result<(), TestCaseError> {
+    // Recordings tell microseconds. Of a process that was let go nothing is recorded.
+    let steps: Vec<_> = steps
+        .into_iter()
+        .filter(|(_, step)| !matches!(step, Step::Close(_) | Step::Detach(_)))
+        .map(|(at, step)| (Nanos(at.0 * 1000), step))
+        .collect();
+    let events = steps.iter().filter_map(|&(at, step)| match step {
+        Step::Apply(process, thread, call) => Some(Event {
+            at,
+            process,
+            thread,
+            call,
+        }),
+        _ => None,
+    });
+    let mut events = recorded(&events.collect::<Vec<_>>()).into_iter();
+    let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+    for (at, step) in steps {
+        match step {
+            Step::Apply(process, thread, call) => {
+                naive.apply(&Event {
+                    at,
+                    process,
+                    thread,
+                    call,
+                });
+                live.apply(&events.next().expect("as many as there were"));
+            }
+            other => take(&mut live, &mut naive, (at, other)),
+        }
+    }
+    compare(&live, &naive)
+}
+
 proptest! {
     #[test]
     fn recorded_events_do_what_the_events_did(steps in steps(300)) {
-        // Recordings tell microseconds. Of a process that was let go nothing is recorded.
-        let steps: Vec<_> = steps
-            .into_iter()
-            .filter(|(_, step)| !matches!(step, Step::Close(_) | Step::Detach(_)))
-            .map(|(at, step)| (Nanos(at.0 * 1000), step))
-            .collect();
-        let events = steps.iter().filter_map(|&(at, step)| match step {
-            Step::Apply(process, thread, call) => Some(Event { at, process, thread, call }),
-            _ => None,
-        });
-        let mut events = recorded(&events.collect::<Vec<_>>()).into_iter();
-        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
-        for (at, step) in steps {
-            match step {
-                Step::Apply(process, thread, call) => {
-                    naive.apply(&Event { at, process, thread, call });
-                    live.apply(&events.next().expect("as many as there were"));
-                }
-                other => take(&mut live, &mut naive, (at, other)),
-            }
-        }
-        compare(&live, &naive)?;
+        compare_as_recorded(steps)?;
     }
 
     #[test]
@@ -291,5 +371,28 @@ proptest! {
             take(&mut live, &mut naive, step);
             compare(&live, &naive)?;
         }
+    }
+
+    #[test]
+    fn families_that_fork_again_and_again_agree_with_the_twin(steps in family(200)) {
+        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+        for step in steps {
+            take(&mut live, &mut naive, step);
+        }
+        compare(&live, &naive)?;
+    }
+
+    #[test]
+    fn families_agree_with_the_twin_after_every_step(steps in family(40)) {
+        let (mut live, mut naive) = (LiveSet::new(), Naive::default());
+        for step in steps {
+            take(&mut live, &mut naive, step);
+            compare(&live, &naive)?;
+        }
+    }
+
+    #[test]
+    fn what_a_family_did_is_the_same_as_recorded(steps in family(200)) {
+        compare_as_recorded(steps)?;
     }
 }

@@ -15,15 +15,18 @@
 //!   one that is being resized, and the live set has to see that.
 //! - Outside it nothing in the live set has the address: it is in neither of its tables. A block that comes is as
 //!   good under a fresh name, and what is said of an address without a name (a block from before attach) is said by the address.
-//! - A forked child starts with a copy of the table, as it does with a copy of the live set.
+//! - A forked child starts with the same table, as it does with the same live set, and what one of them changes does not show in the
+//!   other.
 //!
 //! Both replays are held against each other under proptest in `live/tests/twin.rs`.
 
+use std::mem;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use crate::event::{Address, Call, Event, ProcessId, Tid};
+use crate::fork_map::ForkMap;
 
 /// This bit tells a name from an address: those of user space have it clear.
 const NAME: u64 = 1 << 63;
@@ -52,9 +55,9 @@ struct Place {
 }
 
 /// The address space of one process.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Space {
-    places: HashMap<u64, Place, FixedState>,
+    places: ForkMap<u64, Place, FixedState>,
     /// What a thread is resizing, by slot.
     resizes: HashMap<(Tid, u8), Resize, FixedState>,
     /// The process is no more: what is said of it changes nothing.
@@ -139,9 +142,13 @@ impl Names {
                 space.settle(old);
             }
             Call::Forked { child } => {
-                let copy = (!space.ended).then(|| space.of_child());
-                if let Some(copy) = copy {
-                    self.spaces.entry(*child).or_insert(copy);
+                let ended = space.ended;
+                if !ended
+                    && !self.spaces.contains_key(child)
+                    && let Some(parent) = self.spaces.get_mut(&event.process)
+                {
+                    let of_child = parent.of_child();
+                    self.spaces.insert(*child, of_child);
                 }
             }
             Call::Executed { .. } | Call::Exited { .. } => {
@@ -159,45 +166,48 @@ impl Names {
 impl Space {
     /// A block comes at an address.
     fn come(&mut self, address: u64, next: &mut u64) -> Address {
-        let place = self.places.entry(address).or_insert_with(|| {
-            let fresh = name(*next);
-            *next += 1;
-            Place {
-                name: fresh,
-                live: true,
-                resizes: 0,
-            }
-        });
-        place.live = true;
-        place.name
+        self.places.update(address, |place| {
+            let place = place.get_or_insert_with(|| {
+                let fresh = name(*next);
+                *next += 1;
+                Place {
+                    name: fresh,
+                    live: true,
+                    resizes: 0,
+                }
+            });
+            place.live = true;
+            place.name
+        })
     }
 
     /// A block goes, and its address becomes its name; says whether it was known to be live.
     fn go(&mut self, address: &mut Address) -> bool {
-        let Entry::Occupied(mut entry) = self.places.entry(address.0) else {
-            return false;
-        };
-        let place = entry.get_mut();
-        *address = place.name;
-        let was_live = std::mem::replace(&mut place.live, false);
-        if place.resizes == 0 {
-            entry.remove();
-        }
-        was_live
+        self.places.update(address.0, |there| {
+            let Some(place) = there else { return false };
+            *address = place.name;
+            let was_live = mem::replace(&mut place.live, false);
+            if place.resizes == 0 {
+                *there = None;
+            }
+            was_live
+        })
     }
 
     /// A resize begins; says whether the block was known to be live.
     fn begin(&mut self, thread: Tid, slot: u8, address: &mut Address) -> bool {
         let raw = address.0;
-        // What is not known keeps its address for a name: what comes there before the end must not have another.
-        let place = self.places.entry(raw).or_insert(Place {
-            name: *address,
-            live: false,
-            resizes: 0,
+        let was_live = self.places.update(raw, |place| {
+            // What is not known keeps its address for a name: what comes there before the end must not have another.
+            let place = place.get_or_insert(Place {
+                name: *address,
+                live: false,
+                resizes: 0,
+            });
+            place.resizes += 1;
+            *address = place.name;
+            mem::replace(&mut place.live, false)
         });
-        place.resizes += 1;
-        *address = place.name;
-        let was_live = std::mem::replace(&mut place.live, false);
         let resize = Resize {
             address: raw,
             was_live,
@@ -209,35 +219,48 @@ impl Space {
 
     /// What was to be resized lives on, or what has its address by now.
     fn put_back(&mut self, resize: Resize) {
-        if let Some(place) = self.places.get_mut(&resize.address) {
-            place.live |= resize.was_live;
-        }
+        self.places.update(resize.address, |place| {
+            if let Some(place) = place {
+                place.live |= resize.was_live;
+            }
+        });
     }
 
     /// What a forked child starts with: there, no resize is under way.
-    fn of_child(&self) -> Self {
-        let mut child = self.clone();
-        for (_, resize) in std::mem::take(&mut child.resizes) {
-            child.put_back(resize);
+    ///
+    /// Only places where one is under way are touched. No others have it to be undone.
+    fn of_child(&mut self) -> Self {
+        let mut child = Self {
+            places: self.places.fork(),
+            ..Self::default()
+        };
+        for resize in self.resizes.values() {
+            child.put_back(*resize);
         }
-        child.places.retain(|_, place| {
-            place.resizes = 0;
-            place.live
-        });
+        for resize in self.resizes.values() {
+            child.places.update(resize.address, |there| {
+                if let Some(place) = there {
+                    place.resizes = 0;
+                    if !place.live {
+                        *there = None;
+                    }
+                }
+            });
+        }
         child
     }
 
     /// A resize is over.
     fn settle(&mut self, resize: Option<Resize>) {
-        if let Some(resize) = resize
-            && let Entry::Occupied(mut entry) = self.places.entry(resize.address)
-        {
-            let place = entry.get_mut();
-            place.resizes = place.resizes.saturating_sub(1);
-            if place.resizes == 0 && !place.live {
-                entry.remove();
+        let Some(resize) = resize else { return };
+        self.places.update(resize.address, |there| {
+            if let Some(place) = there {
+                place.resizes = place.resizes.saturating_sub(1);
+                if place.resizes == 0 && !place.live {
+                    *there = None;
+                }
             }
-        }
+        });
     }
 
     fn called(&self, address: u64) -> Address {

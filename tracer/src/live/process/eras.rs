@@ -1,0 +1,61 @@
+//! When what a process holds came, and when what it held went, by eras.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::Process;
+use crate::live::books::{Books, Held};
+use crate::live::holdings::Holding;
+use crate::live::lifetimes::{Life, Scene};
+use crate::live::snapshot::Amount;
+
+impl Process {
+    /// From here on it is the era of this scene.
+    pub(in crate::live) fn begin_era(&mut self, scene: Scene) {
+        self.scene = scene;
+    }
+
+    /// Every two eras become one. Of blocks this is seen as their births are read.
+    pub(in crate::live) fn halve_eras(&mut self) {
+        self.forked_in /= 2;
+        self.mappings.born(|born| born / 2);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.halve();
+        }
+        for ((holder, born), amount) in mem::take(&mut self.folded) {
+            let of = self.folded.entry((holder, born / 2)).or_default();
+            of.bytes = of.bytes.saturating_add(amount.bytes);
+            of.blocks = of.blocks.saturating_add(amount.blocks);
+        }
+    }
+
+    /// When what each holding holds and has held came and went.
+    pub(in crate::live) fn lives(&mut self, all: &Books) -> Vec<(&Holding, Vec<Life>)> {
+        let born = self.births(all);
+        let mut lives = vec![Vec::new(); self.holdings.iter().count()];
+        if let Some(ledger) = &self.ledger {
+            ledger.lives(born, &mut lives);
+        }
+        self.holdings.iter().zip(lives).collect()
+    }
+
+    /// What is live, by holding and by the era in which it came.
+    pub(super) fn births(&mut self, all: &Books) -> BTreeMap<(u32, u16), Amount> {
+        let mut births = self.folded.clone();
+        for (address, block) in self.blocks.iter() {
+            let born = block.birth.era(self.scene).max(self.forked_in);
+            let of = births.entry((block.holder, born)).or_default();
+            of.add(block.weigh(address));
+        }
+        for piece in self.mappings.iter() {
+            let Some(kind) = piece.value.kind() else {
+                continue;
+            };
+            let asker = piece.value.asker;
+            let holder = self.holdings.of_ranges(asker, kind, &self.books, all);
+            let of = births.entry((holder, piece.value.born)).or_default();
+            of.add(Held::block(piece.span.length()));
+        }
+        births
+    }
+}

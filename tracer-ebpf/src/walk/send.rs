@@ -17,6 +17,9 @@ use crate::{
     maps::{SENT, STACKS},
 };
 
+/// Has room for every number of Python frames that a stack can have.
+const PYTHON_COUNT_MASK: u64 = (2 * MAX_PYTHON_FRAMES as u64).next_power_of_two() - 1;
+
 /// Gives the stack's identity, and sends the definition if this stack was not sent before.
 #[inline(always)]
 pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
@@ -94,7 +97,8 @@ fn define(
         code::all(walk);
     }
     let memory = walk.memory();
-    let python = memory.python.count;
+    // The verifier of Linux 6.1 loses sight of the comparison, and keeps the mask.
+    let python = memory.python.count & PYTHON_COUNT_MASK;
     if python > MAX_PYTHON_FRAMES as u64 {
         return 0;
     }

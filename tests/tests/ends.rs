@@ -265,7 +265,7 @@ fn a_recorder_killed_at_any_instant_of_its_attach_leaves_no_trace_in_the_target(
     privileged!();
     let _alone = alone();
     for link in link_kinds() {
-        kill_recorders(&link, Killed::Attaching, 25);
+        kill_recorders(&link, Killed::Attaching, 20);
     }
 }
 
@@ -274,7 +274,7 @@ fn a_recorder_killed_while_it_takes_its_probes_out_leaves_no_trace_in_the_target
     privileged!();
     let _alone = alone();
     for link in link_kinds() {
-        kill_recorders(&link, Killed::Leaving, 25);
+        kill_recorders(&link, Killed::Leaving, 20);
     }
 }
 

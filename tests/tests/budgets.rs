@@ -24,7 +24,7 @@ fn what_an_earlier_check_left_behind_does_not_keep_a_command_from_being_checked(
     let temporary = scratch();
     let mut check = highwater();
     check
-        .args(["check", "--max-peak", "1GiB", "--", "true"])
+        .args(["check", "--max-peak", "1GiB", "--", "ls"])
         .env("TMPDIR", temporary.path());
     // Its own pid is not known before it runs; the shell's is, and exec keeps it.
     let mut shell = std::process::Command::new("sh");

@@ -60,40 +60,6 @@ fn a_target_that_does_nothing_but_allocate_is_let_go_and_runs_on() {
 }
 
 #[test]
-fn samples_are_kept_though_a_million_blocks_were_seen_before() {
-    privileged!();
-    let _alone = alone();
-    let directory = scratch();
-    let file = directory.path().join("recording.hwm");
-    let mut victim = Victim::start("paced");
-    let mut recorder = Recorder::attach_with(victim.pid(), &file, &["--max-overhead", "200%"]);
-    // Slow enough for all to be seen: more than the table of blocks has places.
-    victim.tell("pace 6000");
-    victim.tell("hold 1150000");
-    // Faster and faster, until only samples are affordable.
-    let mut pace = 1800;
-    while !recorder.has_said("from then on one allocation in") {
-        victim.tell(&format!("pace {pace}"));
-        victim.tell("churn 200000");
-        assert!(!recorder.has_ended(), "samples are affordable");
-        pace = (pace * 9 / 10).max(300);
-    }
-    victim.tell("pace 10000");
-    let truth = victim.tell("large 20000");
-    let report = recorder.interrupt();
-    victim.quit();
-    assert_eq!(report.quality("dropped_samples"), 0);
-    let error = report.json()["end"]["error_bytes"].as_u64();
-    let error = error.expect("end.error_bytes is a number");
-    let (bytes, live) = (report.end().bytes, truth.get("live_bytes"));
-    // Four standard deviations.
-    assert!(
-        bytes.abs_diff(live) <= 2 * error,
-        "{bytes} \u{b1} {error} of {live} bytes"
-    );
-}
-
-#[test]
 fn a_target_that_rarely_allocates_is_traced_to_its_end() {
     privileged!();
     let directory = scratch();

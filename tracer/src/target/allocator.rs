@@ -353,7 +353,8 @@ fn role(file: &File) -> Result<Role, ElfError> {
     })
 }
 
-fn is_of_glibc(mapping: &Mapping) -> bool {
+/// Whether a mapping is of a file that is named as glibc is.
+pub(super) fn is_of_glibc(mapping: &Mapping) -> bool {
     matches!(&mapping.path, MappingName::File(name, _) if name.file_name().is_some_and(|name| name == "libc.so.6"))
 }
 

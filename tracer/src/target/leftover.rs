@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use super::{
     mapped_file,
     maps::{self, Mapping, MappingName},
     probed_code::ProbedCode,
+    process::numbered_entries,
 };
 
 /// A process with breakpoints of nobody, as far as can be known.
@@ -48,18 +49,23 @@ pub fn find() -> (usize, Vec<Leftover>) {
     let mut points = HashMap::new();
     let mut looked_at = 0;
     let mut found = Vec::new();
-    for pid in processes() {
+    let own = std::process::id();
+    let others = numbered_entries(Path::new("/proc"));
+    for pid in others.into_iter().filter(|pid| *pid != own) {
         let Ok(target) = Target::open(pid) else {
             continue;
         };
-        if target.parent() == Some(std::process::id()) {
+        if target.parent() == Some(own) {
             continue;
         }
         let Ok(maps) = maps::read(&target.proc_dir()) else {
             continue;
         };
         looked_at += 1;
-        let Some(libc) = maps.iter().find(|map| map.executable && is_glibc(map)) else {
+        let Some(libc) = maps
+            .iter()
+            .find(|map| map.executable && allocator::is_of_glibc(map))
+        else {
             continue;
         };
         if let Some(left) = look_into(target, &maps, libc, &mut points)
@@ -70,20 +76,6 @@ pub fn find() -> (usize, Vec<Leftover>) {
         }
     }
     (looked_at, found)
-}
-
-fn processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    let own = std::process::id();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != own)
-        .collect()
-}
-
-fn is_glibc(map: &Mapping) -> bool {
-    let is_named_so = |name: &Path| name.file_name().is_some_and(|name| name == "libc.so.6");
-    matches!(&map.path, MappingName::File(name, _) if is_named_so(name))
 }
 
 fn look_into(

@@ -342,7 +342,8 @@ fn threads(pid: u32) -> Vec<u32> {
     numbered_entries(&process_dir(pid).join("task"))
 }
 
-fn numbered_entries(dir: &Path) -> Vec<u32> {
+/// The entries of a directory of `/proc` whose names are numbers.
+pub(super) fn numbered_entries(dir: &Path) -> Vec<u32> {
     fs::read_dir(dir)
         .into_iter()
         .flatten()

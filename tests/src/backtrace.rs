@@ -250,6 +250,10 @@ fn difference(
         .expect("text takes it");
         side_by_side(&mut message, stack, stray, &names);
     }
+    for (stack, held) in strays.into_iter().take(SHOWN) {
+        write!(message, "\n\nnot told: {held:?}\n").expect("text takes it");
+        side_by_side(&mut message, &Stack::new(), stack, &names);
+    }
     message
 }
 

@@ -268,6 +268,13 @@ impl Sent {
     }
 }
 
+/// A stack that waits to be defined.
+struct Undefined {
+    /// When its definition was read from the ring.
+    since: Instant,
+    definition: StackDefinition,
+}
+
 /// A session under way.
 struct Session {
     options: Options,
@@ -294,7 +301,7 @@ struct Session {
     root: u32,
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
-    undefined: Vec<StackDefinition>,
+    undefined: Vec<Undefined>,
     quality: quality::Tally,
     sweep: heal::Sweep,
     /// Processes that have loaded a library which patches code, and that library.
@@ -568,6 +575,7 @@ impl Session {
                     None => return "the draining thread ended",
                 },
                 _ = sampling.tick() => {
+                    self.define_stacks(None);
                     self.sample_all();
                     self.look_at_probes();
                     self.sweep.go_on(&mut self.kernel);
@@ -647,8 +655,11 @@ impl Session {
         for definition in code {
             self.know_python_code(definition);
         }
-        self.undefined.extend(stacks);
-        self.define_stacks();
+        let since = Instant::now();
+        let stacks = stacks.into_iter();
+        self.undefined
+            .extend(stacks.map(|definition| Undefined { since, definition }));
+        self.define_stacks(None);
         for raw in events {
             let Some(process) = self.ordinals.identity(raw.process) else {
                 self.quality.malformed_events += 1;
@@ -670,7 +681,7 @@ impl Session {
         }
         self.write_pending();
         self.name_new_threads();
-        self.define_stacks();
+        self.define_stacks(None);
         for names in self
             .symbols
             .as_ref()
@@ -750,15 +761,25 @@ impl Session {
         }
     }
 
-    /// Defines the stacks of processes that are known. The others wait: what makes their process known, a fork or an
-    /// exec, is still to be read from the other ring.
-    fn define_stacks(&mut self) {
-        for definition in std::mem::take(&mut self.undefined) {
-            match self.ordinals.identity(definition.process.0) {
-                Some(process) if self.tgid_of(process).is_some() => {
-                    self.define(process, &definition);
+    /// Defines the stacks of processes that are known, and whose code is. The others wait: what makes their process known, a
+    /// fork or an exec, is still to be read from the other ring; and code that was mapped a moment ago is about to be read.
+    /// Those of a process that is `ending` wait no longer.
+    fn define_stacks(&mut self, ending: Option<ProcessId>) {
+        for waiting in std::mem::take(&mut self.undefined) {
+            let process = self.ordinals.identity(waiting.definition.process.0);
+            let followed = process
+                .and_then(|process| self.tgid_of(process))
+                .and_then(|tgid| self.processes.get(&tgid));
+            let waits = match followed {
+                Some(followed) => {
+                    ending != process && followed.code_is_about_to_be_read_for(&waiting)
                 }
-                _ if self.undefined.len() < MOST_UNDEFINED => self.undefined.push(definition),
+                None => true,
+            };
+            let may_wait = self.undefined.len() < MOST_UNDEFINED;
+            match (process, followed.is_some()) {
+                _ if waits && may_wait => self.undefined.push(waiting),
+                (Some(process), true) => self.define(process, &waiting.definition),
                 _ => self.quality.malformed_events += 1,
             }
         }
@@ -797,7 +818,7 @@ impl Session {
                 shares_memory,
             } => {
                 self.forked(at, process, child, shares_memory);
-                self.define_stacks();
+                self.define_stacks(None);
             }
             Change::Forked {
                 registered: false, ..
@@ -806,15 +827,18 @@ impl Session {
                     self.quality.unfollowed_children += 1;
                 }
             }
-            Change::Executed { next, from_thread } => match self.next_identity(kernel, next) {
-                Some(next) => {
-                    self.executed(at, process, next, from_thread);
-                    self.define_stacks();
+            Change::Executed { next, from_thread } => {
+                self.define_stacks(Some(process));
+                match self.next_identity(kernel, next) {
+                    Some(next) => {
+                        self.executed(at, process, next, from_thread);
+                        self.define_stacks(None);
+                    }
+                    None => self.quality.malformed_events += 1,
                 }
-                None => self.quality.malformed_events += 1,
-            },
+            }
             Change::Exited { status } => {
-                self.define_stacks();
+                self.define_stacks(Some(process));
                 self.exited(at, process, status);
             }
             Change::AlternateAbove => self.needs_to_be_alone(process),
@@ -840,7 +864,7 @@ impl Session {
     /// Writes the rest: names, ends, counters.
     fn finish(mut self, reason: &'static str) -> Result<(), SessionError> {
         self.write_pending();
-        for definition in std::mem::take(&mut self.undefined) {
+        for Undefined { definition, .. } in std::mem::take(&mut self.undefined) {
             // Its process came and went unseen: bare addresses are all there is.
             if let Some(process) = self.ordinals.identity(definition.process.0) {
                 self.define(process, &definition);

@@ -7,9 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Session, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python};
+use super::{
+    Session, Undefined, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python,
+};
 use crate::{
-    event::{Nanos, ProcessId},
+    event::{Address, Nanos, ProcessId, decode::StackDefinition},
     probe::{
         link::{Link, LinkKind},
         sideband::Mapped,
@@ -155,6 +157,26 @@ impl Followed {
     /// Whether an unknown address may have its mappings read again.
     pub(super) fn may_reread(&mut self) -> bool {
         self.due_after(REREAD_AT_MOST_EVERY)
+    }
+
+    /// Whether a stack has an address where nothing is known to be mapped, and that will be looked at in a moment: its
+    /// mappings were read shortly before the stack came, too shortly to be read again now.
+    pub(super) fn code_is_about_to_be_read_for(&self, waiting: &Undefined) -> bool {
+        let StackDefinition {
+            epoch,
+            met_new_code,
+            frames,
+            ..
+        } = &waiting.definition;
+        let pause = match met_new_code {
+            true => NEW_CODE_AT_MOST_EVERY,
+            false => REREAD_AT_MOST_EVERY,
+        };
+        let code = self.code.at(*epoch);
+        self.read_at < waiting.since
+            && self.read_at.elapsed() < pause
+            && !self.code.is_behind(*epoch)
+            && frames.iter().any(|&Address(at)| code.locate(at).is_none())
     }
 
     /// Whether its mappings should be looked at again anyhow.

@@ -393,10 +393,12 @@ impl Session {
             }
             return;
         }
+        let image = followed.id;
         let since = *followed.gone_since.get_or_insert_with(Instant::now);
         if since.elapsed() < END_GRACE {
             return;
         }
+        self.define_stacks(Some(image));
         if let Some(followed) = self.processes.remove(&tgid) {
             self.kernel.forget_process(tgid);
             self.python.end(&followed);
@@ -418,6 +420,9 @@ impl Session {
     /// Takes the probes out of one process, which runs on, and says why.
     pub(super) fn let_one_go(&mut self, tgid: u32, why: &str) {
         self.kernel.forget_process(tgid);
+        if let Some(image) = self.processes.get(&tgid).map(|followed| followed.id) {
+            self.define_stacks(Some(image));
+        }
         let Some(mut followed) = self.processes.remove(&tgid) else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::live::{Kind, Kinds};
 /// Which kinds.
 #[derive(Debug, Args)]
 pub(super) struct OfKind {
-    /// List this kind of memory only (default: heap and mapping, which the peak is made of)
+    /// List this kind of memory only, at its own peak (default: heap and mapping, which the peak is made of)
     #[arg(long, value_enum, value_name = "KIND")]
     kind: Option<Choice>,
 }

@@ -4,6 +4,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use serde::{Deserialize, Serialize};
 
+use super::kind::{Kind, Kinds};
 use crate::event::Nanos;
 use crate::peak::{AtPeak, PeakClock};
 
@@ -98,7 +99,7 @@ impl SubAssign for Held {
 /// What is held as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Balance {
-    /// Blocks that were seen allocated, and ranges of the kinds that make the peak.
+    /// Blocks that were seen allocated, and ranges, of the kinds that make the level.
     pub(super) live: Held,
     /// Of what was held before attach, given back since, bytes.
     pub(super) freed_baseline: u128,
@@ -118,27 +119,31 @@ impl Balance {
 #[derive(Clone, Debug)]
 pub(super) struct Books {
     pub(super) clock: PeakClock,
+    /// The kinds that make the level.
+    level: Kinds,
     now: Balance,
     at_peak: AtPeak<Balance>,
 }
 
 impl Books {
-    pub(super) fn new(at: Nanos) -> Self {
+    pub(super) fn new(at: Nanos, level: Kinds) -> Self {
         let clock = PeakClock::new(at);
         let at_peak = AtPeak::new(&clock);
         Self {
             clock,
+            level,
             now: Balance::default(),
             at_peak,
         }
     }
 
-    /// With a clock that was restored, and what was held now and at its peak.
+    /// With a clock that was restored, of the level that the peak is made of, and what was held now and at its peak.
     pub(super) fn restored(clock: PeakClock, now: Balance, at_peak: Balance) -> Self {
         let mut saved = AtPeak::new(&clock);
         saved.restore(&clock, at_peak.bounded());
         Self {
             clock,
+            level: Kinds::OF_THE_PEAK,
             now: now.bounded(),
             at_peak: saved,
         }
@@ -152,22 +157,54 @@ impl Books {
         self.at_peak.get(&self.clock, self.now)
     }
 
-    /// Blocks come to be live. A process that begins to be traced is a rise too, if only by nothing.
+    /// The kinds that make the level.
+    pub(super) fn level(&self) -> Kinds {
+        self.level
+    }
+
+    /// Blocks come to be live; where they do not count to the level, that is a rise by nothing.
+    pub(super) fn admit_blocks(&mut self, held: Held, at: Nanos) {
+        self.admit(self.of_blocks(held), at);
+    }
+
+    /// Blocks are live no more; where they do not count to the level, that is a fall by nothing.
+    pub(super) fn retire_blocks(&mut self, held: Held) {
+        self.retire(self.of_blocks(held), 0);
+    }
+
+    fn of_blocks(&self, held: Held) -> Held {
+        if self.level.contains(Kind::Heap) {
+            held
+        } else {
+            Held::default()
+        }
+    }
+
+    /// So much of the level comes. A process that begins to be traced is a rise too, if only by nothing.
     pub(super) fn admit(&mut self, held: Held, at: Nanos) {
         self.clock.rise(held.bytes, at);
         self.at_peak.save(&self.clock, self.now);
         self.now.live += held;
     }
 
-    /// Blocks are live no more, and of the baseline `baseline` bytes go at the same moment.
+    /// So much of the level goes, and of the baseline `baseline` bytes at the same moment.
     pub(super) fn retire(&mut self, held: Held, baseline: u64) {
-        self.clock.fall(held.bytes + u128::from(baseline));
+        self.clock.fall(held.bytes + self.of_baseline(baseline));
         self.at_peak.save(&self.clock, self.now);
         self.now.live -= held;
         self.now.freed_baseline += u128::from(baseline);
     }
 
-    /// Ranges went, by one event; `shift` is what those that make the peak come to. Others alone are a fall by nothing.
+    /// What the baseline counts to the level: it is as much a part of it as blocks are.
+    fn of_baseline(&self, bytes: u64) -> u128 {
+        if self.level.contains(Kind::Heap) {
+            bytes.into()
+        } else {
+            0
+        }
+    }
+
+    /// Ranges went, by one event; `shift` is what those that make the level come to. Others alone are a fall by nothing.
     pub(super) fn shrink(&mut self, shift: Shift) {
         self.clock.fall(shift.bytes.unsigned_abs());
         self.at_peak.save(&self.clock, self.now);
@@ -183,7 +220,7 @@ impl Books {
 
     /// Part of the baseline was not given back after all.
     pub(super) fn restore_baseline(&mut self, bytes: u64, at: Nanos) {
-        self.clock.rise(bytes.into(), at);
+        self.clock.rise(self.of_baseline(bytes), at);
         self.at_peak.save(&self.clock, self.now);
         self.now.freed_baseline -= u128::from(bytes);
     }

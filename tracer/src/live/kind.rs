@@ -61,6 +61,20 @@ impl Kinds {
         Self(1 << kind as u8)
     }
 
+    /// The kinds whose sum decides on the peak, where these are asked for: a kind has a peak of its own.
+    pub fn level(self) -> Self {
+        match self {
+            Self::ALL => Self::OF_THE_PEAK,
+            asked => asked,
+        }
+    }
+
+    /// The kind, where it is one alone.
+    pub fn single(self) -> Option<Kind> {
+        let is_it = |kind: &Kind| self == Self::only(*kind);
+        Kind::ALL.into_iter().find(is_it)
+    }
+
     /// Whether this kind is among them.
     pub fn contains(self, kind: Kind) -> bool {
         self.0 & 1 << kind as u8 != 0

@@ -122,7 +122,7 @@ impl LiveSet {
     /// Nothing is traced yet.
     pub fn new() -> Self {
         Self {
-            all: Books::new(Nanos(0)),
+            all: Books::new(Nanos(0), Kinds::OF_THE_PEAK),
             processes: Vec::new(),
             index_of: HashMap::default(),
             open: 0,
@@ -139,6 +139,18 @@ impl LiveSet {
     pub fn by_thread(mut self) -> Self {
         self.scene.threads = true;
         self
+    }
+
+    /// Has the peak of these kinds together, in place of that of heap and mappings. What is [folded](Self::unfold) knows the
+    /// latter alone.
+    pub fn with_peak_of(mut self, kinds: Kinds) -> Self {
+        self.all = Books::new(Nanos(0), kinds);
+        self
+    }
+
+    /// The kinds that the peak is made of.
+    pub fn peak_of(&self) -> Kinds {
+        self.all.level()
     }
 
     /// Keeps when what was held came and went, for [`timeline`](Self::timeline).
@@ -337,7 +349,7 @@ impl LiveSet {
         self.now
     }
 
-    /// Bytes live in all traced processes now, of the kinds that make the peak.
+    /// Bytes live in all traced processes now, of the kinds that make the level.
     pub fn live_bytes(&self) -> u64 {
         saturate(self.all.now().live.bytes)
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Amount, Holder, Kind, Moment, Scope, Snapshot, Totals};
+use super::{Amount, Holder, Kind, Kinds, Moment, Scope, Snapshot, Totals};
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
 
@@ -98,11 +98,10 @@ impl Process {
         }
     }
 
-    fn live_bytes(&self) -> i128 {
-        let blocks = self.blocks.values().map(|block| i128::from(block.size));
-        let mappings = self.pages.values();
-        let mappings = mappings.filter(|page| kind(**page) == Some(Kind::Mapping));
-        blocks.sum::<i128>() + mappings.count() as i128 * i128::from(PAGE)
+    fn live_bytes(&self, level: Kinds) -> i128 {
+        let sums = self.sums().into_iter();
+        let of_level = sums.filter(|((_, kind), _)| level.contains(*kind));
+        of_level.map(|(_, (bytes, _))| bytes).sum()
     }
 
     /// What each stack holds of each kind. Pages that follow each other and are alike are one range.
@@ -326,14 +325,19 @@ impl Process {
 /// Everything at one moment.
 type State = BTreeMap<ProcessId, Process>;
 
-fn level(state: &State, scope: Scope) -> i128 {
+fn level(state: &State, scope: Scope, kinds: Kinds) -> i128 {
+    // The baseline counts as the heap does.
+    let baseline = i128::from(kinds.contains(Kind::Heap));
     match scope {
         Scope::All => {
             let each = state.values();
-            each.map(|process| process.live_bytes() - process.freed_for_all())
+            each.map(|process| process.live_bytes(kinds) - baseline * process.freed_for_all())
                 .sum()
         }
-        Scope::Process(id) => state[&id].live_bytes() - i128::from(state[&id].freed_baseline),
+        Scope::Process(id) => {
+            let process = &state[&id];
+            process.live_bytes(kinds) - baseline * i128::from(process.freed_baseline)
+        }
     }
 }
 
@@ -341,7 +345,7 @@ fn saturate(bytes: i128) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
+fn view(state: &State, scope: Scope, kinds: Kinds, at: Nanos) -> Snapshot {
     let mut sums: BTreeMap<(ProcessId, StackIndex, Kind), (i128, u64)> = BTreeMap::new();
     let mut freed_baseline = 0;
     for (&id, process) in state {
@@ -362,7 +366,10 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
             (bytes + more.0, blocks + more.1)
         })
     };
-    let of_the_peak = [of(Kind::Heap), of(Kind::Mapping)];
+    let of_level = Kind::ALL.map(|kind| match kinds.contains(kind) {
+        true => of(kind),
+        false => (0, 0),
+    });
     let mut holders: Vec<Holder> = sums
         .iter()
         .map(|(&(process, stack, kind), &(bytes, blocks))| Holder {
@@ -380,8 +387,8 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
     Snapshot {
         error_bytes: 0,
         at,
-        bytes: saturate(of_the_peak.iter().map(|(bytes, _)| bytes).sum()),
-        blocks: of_the_peak.iter().map(|(_, blocks)| blocks).sum(),
+        bytes: saturate(of_level.iter().map(|(bytes, _)| bytes).sum()),
+        blocks: of_level.iter().map(|(_, blocks)| blocks).sum(),
         by_kind: Kind::ALL.map(|kind| {
             let (bytes, blocks) = of(kind);
             Amount {
@@ -397,6 +404,8 @@ fn view(state: &State, scope: Scope, at: Nanos) -> Snapshot {
 /// The twin of [`LiveSet`](super::LiveSet).
 #[derive(Default)]
 pub(super) struct Naive {
+    /// The kinds that the peak is made of.
+    kinds: Kinds,
     now: Nanos,
     state: State,
     /// The state after everything that made a level rise, if only by nothing.
@@ -406,6 +415,13 @@ pub(super) struct Naive {
 }
 
 impl Naive {
+    pub(super) fn with_peak_of(kinds: Kinds) -> Self {
+        Self {
+            kinds,
+            ..Self::default()
+        }
+    }
+
     fn rose(&mut self, scope: Scope, at: Nanos) {
         self.rises.push((scope, at, self.state.clone()));
     }
@@ -595,8 +611,8 @@ impl Naive {
             Moment::Peak => {
                 let rises = self.rises.iter().filter(|(of, _, _)| *of == scope);
                 // Of several maxima, `max_by_key` gives the last.
-                match rises.max_by_key(|(_, _, state)| level(state, scope)) {
-                    Some((_, at, state)) => view(state, scope, *at),
+                match rises.max_by_key(|(_, _, state)| level(state, scope, self.kinds)) {
+                    Some((_, at, state)) => view(state, scope, self.kinds, *at),
                     None => Snapshot::default(),
                 }
             }
@@ -608,13 +624,13 @@ impl Naive {
                     Scope::Process(id) => ends.find(|(ended, _, _)| *ended == id),
                 };
                 match end {
-                    Some((_, at, state)) => view(state, scope, *at),
+                    Some((_, at, state)) => view(state, scope, self.kinds, *at),
                     None => {
                         let detached = match scope {
                             Scope::Process(id) => self.state[&id].detached,
                             Scope::All => None,
                         };
-                        view(&self.state, scope, detached.unwrap_or(self.now))
+                        view(&self.state, scope, self.kinds, detached.unwrap_or(self.now))
                     }
                 }
             }
@@ -623,7 +639,7 @@ impl Naive {
 
     /// What all processes hold now.
     pub(super) fn held(&self) -> Snapshot {
-        view(&self.state, Scope::All, self.now)
+        view(&self.state, Scope::All, self.kinds, self.now)
     }
 
     pub(super) fn totals(&self, id: ProcessId) -> Option<Totals> {

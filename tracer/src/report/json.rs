@@ -4,7 +4,8 @@
 //! 0. Sizes are bytes, moments `at_ns` are nanoseconds since the start of the recording, wall clock times are RFC 3339
 //! UTC. The output is the same for the same recording, byte by byte.
 //!
-//! `bytes` and `blocks` of a moment are what the peak is made of: heap and mappings. `by_kind` has each kind at that
+//! `peak_of` names the kinds that the peak is made of: heap and mapping, or the one that was asked for by `--kind`. `bytes`
+//! and `blocks` of a moment are of these. `by_kind` has each kind at that
 //! moment, of address space its length. `holders` are of the kinds that were asked for.
 //!
 //! `stacks` are arrays of indices into `frames`, leaf first. An inlined function is a frame of its own (`inlined`), before
@@ -78,6 +79,11 @@ pub fn write(
             .collect(),
         totals: JsonTotals::of(profile, &profile.totals),
         memory: JsonMemory::of(profile),
+        peak_of: Kind::ALL
+            .into_iter()
+            .filter(|kind| profile.peak_of.contains(*kind))
+            .map(kind_name)
+            .collect(),
         peak,
         end,
         process_peaks,
@@ -132,6 +138,7 @@ struct JsonReport<'a> {
     stacks: Vec<Vec<usize>>,
     /// Indices of the stacks whose root end is missing.
     truncated_stacks: Vec<usize>,
+    peak_of: Vec<&'static str>,
     peak: JsonMoment,
     end: JsonMoment,
     process_peaks: Vec<JsonProcessPeak>,

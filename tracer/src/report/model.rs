@@ -31,6 +31,10 @@ pub struct Profile {
     pub sampling: Option<u8>,
     /// Counts over all processes.
     pub totals: Totals,
+    /// What the peaks are those of: the kinds that were asked for, or of a folded recording heap and mappings.
+    pub peak_of: Kinds,
+    /// The kinds that were asked for.
+    pub kinds: Kinds,
     /// All processes together, at the high-water mark.
     pub peak: Snapshot,
     /// All processes together, at the last moment anything was traced.

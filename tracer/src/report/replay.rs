@@ -12,7 +12,7 @@ use super::question::Question;
 use super::statistics::Statistics;
 use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
-use crate::live::{Fold, LiveSet, Moment, Scope, Snapshot};
+use crate::live::{Fold, Kind, Kinds, LiveSet, Moment, Scope, Snapshot};
 use crate::model::Feed;
 use crate::model::losses::{Account, losses};
 use crate::record::reader::ReadError;
@@ -111,6 +111,7 @@ struct Tracked {
 
 struct Replay {
     opening: Opening,
+    kinds: Kinds,
     feed: Feed,
     /// One thread, or some, were asked for.
     filters_threads: bool,
@@ -138,7 +139,9 @@ impl Replay {
     fn new(opening: Opening, question: &Question, threads: Threads) -> Self {
         let apart = threads == Threads::Apart || !question.threads.is_empty();
         let live = LiveSet::new().with_timeline();
+        let live = live.with_peak_of(question.kinds.level());
         Self {
+            kinds: question.kinds,
             latest: Nanos(opening.started_ns),
             asked: Asked::new(&question.when, &opening, apart),
             statistics: None,
@@ -432,13 +435,13 @@ impl Replay {
             peak: whole(
                 &at_peak,
                 |moments| &moments.peak,
-                peak.bytes,
+                traced(&peak),
                 peak.freed_baseline_bytes,
             ),
             end: whole(
                 &at_end,
                 |moments| &moments.end,
-                end.bytes,
+                traced(&end),
                 end.freed_baseline_bytes,
             ),
         };
@@ -476,6 +479,8 @@ impl Replay {
             mappings: self.mappings,
             sampling: self.sampling,
             totals: self.feed.live().totals(),
+            peak_of: self.feed.live().peak_of(),
+            kinds: self.kinds,
             processes,
             peak,
             end,
@@ -533,7 +538,7 @@ impl Tracked {
                 end: Memory::of_process(
                     &self.process,
                     self.samples.last.as_ref(),
-                    end.bytes,
+                    traced(&end),
                     Some(left),
                 ),
             },
@@ -542,6 +547,12 @@ impl Tracked {
             samples: self.samples.curve(),
         }
     }
+}
+
+/// Of what was held, that which was seen asked for, whichever kinds the peak is one of.
+fn traced(snapshot: &Snapshot) -> u64 {
+    let of = |kind| snapshot.of(kind).bytes;
+    of(Kind::Heap).saturating_add(of(Kind::Mapping))
 }
 
 /// How a wait status says that a process ended.

@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::model::Profile;
 use super::question::{Question, When};
+use super::replay::Threads;
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::reader::ReadError;
@@ -16,6 +17,7 @@ const MS: u64 = 1_000_000;
 const STARTED_NS: u64 = 5_000 * MS;
 
 /// A recording under construction. Times are milliseconds since its start, processes and stacks small numbers.
+#[derive(Clone)]
 pub(super) struct Script {
     pub(super) entries: Vec<Entry>,
     next_address: u64,
@@ -327,6 +329,13 @@ impl Script {
     pub(super) fn closed(mut self) -> Profile {
         self.close(0, "interrupted");
         self.unfinished()
+    }
+
+    /// The profile that answers a question.
+    pub(super) fn closed_for(mut self, question: &Question) -> Profile {
+        self.close(0, "interrupted");
+        let entries = self.entries.into_iter().map(Ok);
+        Profile::replay_for(entries, question, Threads::Together).unwrap()
     }
 
     pub(super) fn unfinished(self) -> Profile {

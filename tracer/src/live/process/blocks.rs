@@ -82,8 +82,8 @@ impl Process {
         block: Block,
     ) {
         let held = block.weigh(address);
-        all.admit(held, at);
-        self.books.admit(held, at);
+        all.admit_blocks(held, at);
+        self.books.admit_blocks(held, at);
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now += held;
@@ -94,8 +94,8 @@ impl Process {
 
     fn drop_block(&mut self, all: &mut Books, address: Address, block: Block) {
         let held = block.weigh(address);
-        all.retire(held, 0);
-        self.books.retire(held, 0);
+        all.retire_blocks(held);
+        self.books.retire_blocks(held);
         let holding = self.holdings.get_mut(block.holder);
         holding.save(&self.books, all);
         holding.now -= held;

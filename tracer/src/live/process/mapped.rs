@@ -28,13 +28,13 @@ impl Process {
         let (losses, gains): (Vec<_>, Vec<_>) =
             shifts.into_iter().partition(|(_, shift)| shift.is_loss());
         if !losses.is_empty() {
-            let shift = self.of_the_peak(&losses);
+            let shift = self.of_the_level(&losses);
             all.shrink(shift);
             self.books.shrink(shift);
             self.shift(all, &losses);
         }
         if !gains.is_empty() {
-            let shift = self.of_the_peak(&gains);
+            let shift = self.of_the_level(&gains);
             all.grow(shift, at);
             self.books.grow(shift, at);
             self.shift(all, &gains);
@@ -70,10 +70,11 @@ impl Process {
         shifts.into_iter().collect()
     }
 
-    fn of_the_peak(&mut self, shifts: &[(u32, Shift)]) -> Shift {
+    fn of_the_level(&mut self, shifts: &[(u32, Shift)]) -> Shift {
+        let level = self.books.level();
         let mut sum = Shift::default();
         for (holder, shift) in shifts {
-            if self.holdings.get_mut(*holder).kind.makes_the_peak() {
+            if level.contains(self.holdings.get_mut(*holder).kind) {
                 sum += *shift;
             }
         }

@@ -71,7 +71,7 @@ impl Process {
     /// A process whose first event may come now, of which we do not know yet what it holds.
     pub(in crate::live) fn new(id: ProcessId, all: &mut Books, at: Nanos, scene: Scene) -> Self {
         all.admit(Held::default(), at);
-        Self::with_books(id, Books::new(at), scene)
+        Self::with_books(id, Books::new(at, all.level()), scene)
     }
 
     fn with_books(id: ProcessId, books: Books, scene: Scene) -> Self {

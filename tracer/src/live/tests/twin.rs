@@ -335,6 +335,18 @@ proptest! {
     }
 
     #[test]
+    fn the_peak_of_each_kind_agrees_with_its_twin(steps in steps(150)) {
+        for kinds in Kind::ALL.map(Kinds::only) {
+            let mut live = LiveSet::new().with_peak_of(kinds);
+            let mut naive = Naive::with_peak_of(kinds);
+            for step in steps.clone() {
+                take(&mut live, &mut naive, step);
+            }
+            compare(&live, &naive)?;
+        }
+    }
+
+    #[test]
     fn the_live_set_agrees_with_its_twin_at_the_end_of_a_long_history(steps in steps(300)) {
         let (mut live, mut naive) = (LiveSet::new(), Naive::default());
         for step in steps {

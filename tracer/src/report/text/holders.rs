@@ -44,7 +44,7 @@ pub(super) fn at_the_end(page: &mut Page<'_>, profile: &Profile, top: usize) -> 
         let text = format!(
             "Live at the end: {} in {}, at {}",
             size::headline(end.bytes),
-            held_in(end),
+            held_in(end, profile.peak_of.single()),
             time::offset(profile.since_start(end.at).0)
         );
         page.heading(&text)?;

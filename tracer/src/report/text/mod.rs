@@ -60,7 +60,7 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
         colour: options.colour,
     };
     headline(&mut page, profile)?;
-    kinds(&mut page, &profile.peak)?;
+    kinds(&mut page, profile)?;
     subject(&mut page, profile)?;
     ending::write(&mut page, profile)?;
     if let Some(reason) = profile.completion.cut_reason() {
@@ -155,10 +155,9 @@ fn until_the_limit(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
 fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let peak = &profile.peak;
     let (memory, attach) = (&profile.memory.peak, &profile.memory.attach);
-    let before = memory
-        .before_attach
-        .or(attach.before_attach)
-        .filter(|before| *before > 0);
+    let kind = profile.peak_of.single();
+    let before = memory.before_attach.or(attach.before_attach);
+    let before = before.filter(|before| *before > 0 && kind.is_none_or(|kind| kind == Kind::Heap));
     let at = moment(profile, peak.at);
     if profile.totals.allocations == 0 && peak.blocks == 0 {
         let text = match profile.duration_ns() {
@@ -177,11 +176,11 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         Some(before) if peak.blocks == 0 => (size::headline(before), format!(" {at}")),
         Some(_) => (
             size::headline(peak.bytes),
-            format!(" traced in {}, {at}", held_in(peak)),
+            format!(" traced in {}, {at}", held_in(peak, kind)),
         ),
         None => (
             size::headline(peak.bytes),
-            format!(" in {}, {at}", held_in(peak)),
+            format!(" in {}, {at}", held_in(peak, kind)),
         ),
     };
     let (about, off) = match profile.sample_bytes() {
@@ -192,11 +191,19 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         _ => ("", String::new()),
     };
     let bytes = format!("{about}{bytes}{off}");
+    let peak_of = match kind {
+        None => "Peak: ".to_owned(),
+        Some(kind) => format!("Peak of {}: ", called(kind)),
+    };
     page.line(&[
-        (Style::Bold, "Peak: "),
+        (Style::Bold, &peak_of),
         (Style::Bold, &bytes),
         (Style::Plain, &rest),
     ])?;
+    if profile.peak_of != profile.kinds.level() {
+        let text = "This recording holds totals in place of single events: the peak is that of heap and mappings together.";
+        page.prose(Style::Plain, (0, 0), text)?;
+    }
     let text = match before {
         None => return Ok(()),
         Some(_) if peak.blocks == 0 => {
@@ -264,8 +271,23 @@ fn amount(kind: Kind, count: u64) -> String {
     }
 }
 
-/// In how many blocks and mappings it was held.
-fn held_in(snapshot: &Snapshot) -> String {
+/// What a kind is called in a sentence.
+fn called(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Heap => "the heap",
+        Kind::Mapping => "mappings",
+        Kind::ThreadStack => "thread stacks",
+        Kind::Reserved => "reserved address space",
+        Kind::File => "mapped files",
+        Kind::Shared => "shared memory",
+    }
+}
+
+/// In how many blocks and mappings it was held, or in how many of the one kind that was asked for.
+fn held_in(snapshot: &Snapshot, kind: Option<Kind>) -> String {
+    if let Some(kind) = kind {
+        return amount(kind, snapshot.of(kind).blocks);
+    }
     let blocks = amount(Kind::Heap, snapshot.of(Kind::Heap).blocks);
     match snapshot.of(Kind::Mapping).blocks {
         0 => blocks,
@@ -274,8 +296,21 @@ fn held_in(snapshot: &Snapshot) -> String {
 }
 
 /// What the peak was made of, if not of blocks alone, and what address space there was beside it.
-fn kinds(page: &mut Page<'_>, peak: &Snapshot) -> io::Result<()> {
+fn kinds(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let peak = &profile.peak;
     let short = |kind| size::short(peak.of(kind).bytes);
+    if let Some(asked) = profile.peak_of.single() {
+        let others = Kind::ALL.into_iter();
+        let others = others.filter(|kind| *kind != asked && peak.of(*kind).bytes > 0);
+        let others: Vec<String> = others
+            .map(|kind| format!("{} {}", called(kind), short(kind)))
+            .collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let text = format!("beside it at that moment: {}", others.join(", "));
+        return page.prose(Style::Dim, (6, 6), &text);
+    }
     if peak.of(Kind::Mapping).bytes > 0 {
         let text = format!(
             "heap {}, mappings {}",

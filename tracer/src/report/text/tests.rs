@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::question::Question;
 use super::super::script::{MIB, Script};
 use super::*;
 use crate::live::Kinds;
@@ -514,6 +515,38 @@ fn the_first_screen_tells_heap_and_mappings_apart_and_address_space_beside_them(
         assert!(text.contains(line), "{line:?} is missing:\n{text}");
     }
     assert!(!text.contains("reserved range"), "{text}");
+}
+
+#[test]
+fn a_kind_that_is_asked_for_has_a_peak_of_its_own() {
+    let mut script = Script::launched("server");
+    stacks(&mut script);
+    script.allocate(0, 1, 1, 3 * MIB);
+    script.free_last(0, 2);
+    script.map(0, 3, 2, 5 * MIB, true);
+    script.allocate(0, 4, 1, MIB);
+    let of_kind = |script: &Script, kind| {
+        let question = Question {
+            kinds: Kinds::only(kind),
+            ..Question::default()
+        };
+        let mut profile = script.clone().closed_for(&question);
+        profile.keep(question.kinds);
+        text_of(&profile, TextOptions::default())
+    };
+    let heap = of_kind(&script, Kind::Heap);
+    assert!(
+        heap.starts_with("Peak of the heap: 3.1 MB (3.0 MiB) in 1 block, at +"),
+        "{heap}"
+    );
+    assert!(!heap.contains("beside it"), "{heap}");
+    let mappings = of_kind(&script, Kind::Mapping);
+    for line in [
+        "Peak of mappings: 5.2 MB (5.0 MiB) in 1 mapping, at +",
+        "      beside it at that moment: the heap 1.0 MiB\n",
+    ] {
+        assert!(mappings.contains(line), "{line:?} is missing:\n{mappings}");
+    }
 }
 
 #[test]

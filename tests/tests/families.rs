@@ -132,7 +132,7 @@ fn programs_that_are_started_in_other_ways_and_end_at_once_are_each_counted() {
         // Each is either seen from some moment on, or counted as not followed.
         let late = report.json()["quality"]["unseen"].to_string();
         let late = late.matches("before its probes were in place").count() as u64;
-        let missed = report.quality("unfollowed_children");
+        let missed = report.quality("unfollowed_children") + report.quality("sharers");
         assert_eq!(missed + late, 5, "{way}: {:#}", report.json()["quality"]);
         assert!(!report.is_complete(), "{way}");
         check(&file, &["--max-peak", "100MB"]).assert_says(1, &["cannot tell"]);

@@ -49,6 +49,8 @@ pub enum Fact {
         child: ProcessId,
         /// The child's pid.
         pid: u32,
+        /// It runs in its parent's memory.
+        shares_memory: bool,
     },
     /// A process became another program.
     Executed {
@@ -132,6 +134,8 @@ pub enum Action {
         image: ProcessId,
         /// Its pid.
         pid: u32,
+        /// It ran in its parent's memory: what it allocated and freed there is missing of its parent.
+        shared_memory: bool,
     },
     /// Write down that tracing of it ended.
     Close {
@@ -169,6 +173,7 @@ struct Image {
     pid: u32,
     parent: Option<ProcessId>,
     from: Nanos,
+    shares_memory: bool,
     stage: Stage,
 }
 
@@ -233,6 +238,7 @@ impl Images {
                     pid,
                     parent: None,
                     from: at,
+                    shares_memory: false,
                     stage: Stage::Launched,
                 });
             }
@@ -247,6 +253,7 @@ impl Images {
                     pid,
                     parent,
                     from: at,
+                    shares_memory: false,
                     stage: Stage::Traced,
                 });
                 if entered {
@@ -260,12 +267,18 @@ impl Images {
                     });
                 }
             }
-            Fact::Forked { parent, child, pid } => {
+            Fact::Forked {
+                parent,
+                child,
+                pid,
+                shares_memory,
+            } => {
                 self.enter(Image {
                     id: child,
                     pid,
                     parent: Some(parent),
                     from: at,
+                    shares_memory,
                     stage: Stage::Forked,
                 });
             }
@@ -328,6 +341,7 @@ impl Images {
                 pid: old.pid,
                 parent,
                 from: at,
+                shares_memory: false,
                 stage: if linked.is_some() {
                     Stage::Traced
                 } else {
@@ -399,7 +413,11 @@ impl Images {
                 if let Some(current) = self.current.get_mut(&process(image)) {
                     current.stage = Stage::Untraced;
                 }
-                actions.push(Action::Miss { image, pid });
+                actions.push(Action::Miss {
+                    image,
+                    pid,
+                    shared_memory: false,
+                });
             }
             _ => {}
         }
@@ -411,7 +429,11 @@ impl Images {
         };
         let pid = ended.pid;
         if matches!(ended.stage, Stage::Forked | Stage::Waiting) {
-            actions.push(Action::Miss { image, pid });
+            actions.push(Action::Miss {
+                image,
+                pid,
+                shared_memory: ended.shares_memory,
+            });
         }
         if ended.is_announced() {
             actions.push(Action::Close { image, reason });

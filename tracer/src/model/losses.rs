@@ -428,6 +428,7 @@ fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
         lost_frees: _,
         lost_process_events,
         lost_stacks,
+        undefined_stacks,
         truncated_depth,
         truncated_unreadable,
         truncated_pending,
@@ -446,6 +447,7 @@ fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
         malformed_events,
         dropped_samples,
         unfollowed_children,
+        sharers,
         pauses: _,
         dropped_marks,
         refused_mark_connections,
@@ -520,6 +522,12 @@ fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
             "not followed, or not from the beginning: no probes could be placed in time".to_owned(),
         ),
         (
+            sharers,
+            Everything,
+            ["process", "processes"],
+            "ran in the memory of another one (by vfork or CLONE_VM): what was allocated and freed there so was not seen".to_owned(),
+        ),
+        (
             patched_functions,
             Everything,
             ["function was", "functions were"],
@@ -544,10 +552,16 @@ fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
             "no stack, as no buffer was free: see (unknown stack)".to_owned(),
         ),
         (
-            lost_stacks,
+            undefined_stacks,
             Names,
+            ["stack is", "stacks are"],
+            format!("not known, as the ring was full{hint}: see (unknown stack)"),
+        ),
+        (
+            lost_stacks,
+            Nothing,
             ["stack was", "stacks were"],
-            format!("lost once, as the ring was full{hint}: sent again at the next use"),
+            "lost, as the ring was full, and sent again where they were used again".to_owned(),
         ),
         (
             stack_collisions,

@@ -331,6 +331,8 @@ pub struct Quality {
     pub lost_process_events: u64,
     /// Stack definitions the full stack ring had no room for (each is sent again at its next use).
     pub lost_stacks: u64,
+    /// Stacks that events refer to and that never came.
+    pub undefined_stacks: u64,
     /// Stacks cut at the depth limit.
     pub truncated_depth: u64,
     /// Stacks cut where memory could not be read.
@@ -367,6 +369,8 @@ pub struct Quality {
     pub dropped_samples: u64,
     /// Children whose probes could not be placed.
     pub unfollowed_children: u64,
+    /// Processes that may have allocated and freed in the memory of another one.
+    pub sharers: u64,
     /// Marks left out: more than one process or user may make, or no room for them in the event ring.
     pub dropped_marks: u64,
     /// Connections to the recorder's socket that were closed unanswered: of other users, or too many at once.

@@ -62,9 +62,16 @@ impl Session {
             Action::Inherit { parent, child, at } => {
                 self.book(lifecycle(at, parent, Call::Forked { child }));
             }
-            Action::Miss { image, pid } => {
+            Action::Miss {
+                image,
+                pid,
+                shared_memory,
+            } => {
                 log::info!("process {pid} ({}) was not traced", image.0);
-                self.quality.unfollowed_children += 1;
+                match shared_memory {
+                    true => self.quality.missed_sharers += 1,
+                    false => self.quality.unfollowed_children += 1,
+                }
             }
             Action::Close { image, reason } => {
                 self.write_pending();
@@ -118,7 +125,15 @@ impl Session {
     /// A followed process made a child, which the kernel side has registered.
     pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, pid: u32, shares_memory: bool) {
         let child = self.ordinals.assign(pid);
-        self.follow(at, Fact::Forked { parent, child, pid });
+        self.follow(
+            at,
+            Fact::Forked {
+                parent,
+                child,
+                pid,
+                shares_memory,
+            },
+        );
         if self.is_alone() {
             log::info!("child process {pid} is not followed: its parent must be traced alone");
             self.kernel.forget_process(pid);

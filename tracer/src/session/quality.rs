@@ -19,6 +19,8 @@ pub(super) struct Tally {
     pub(super) malformed_events: u64,
     /// Processes of the target, a launched one included, that were not followed, or not from their beginning.
     pub(super) unfollowed_children: u64,
+    /// Processes that ended in their parent's memory, and may have changed it.
+    pub(super) missed_sharers: u64,
     /// Functions that were not probed because a process had patched them.
     pub(super) patched_functions: u64,
     /// Probes that somebody wrote over while they were in.
@@ -134,6 +136,7 @@ impl Tally {
         let Self {
             malformed_events,
             unfollowed_children,
+            missed_sharers,
             dropped_marks,
             refused_connections,
             pauses,
@@ -156,17 +159,12 @@ impl Tally {
             ));
         }
         let sharers = kernel.counter(Counter::SharedMemoryChanged);
-        if sharers > 0 {
-            notes.push(format!(
-                "memory was taken or given back in the address space of a parent (by vfork or CLONE_VM) by {sharers} {}: what was allocated and freed so was not followed",
-                if sharers == 1 { "process" } else { "processes" }
-            ));
-        }
         Quality {
             lost_allocations: kernel.counter(Counter::LostAllocations),
             lost_frees: kernel.counter(Counter::LostFrees),
             lost_process_events: kernel.counter(Counter::LostProcessEvents),
             lost_stacks: kernel.counter(Counter::LostStacks),
+            undefined_stacks: stacks.undefined(),
             truncated_depth: kernel.counter(Counter::TruncatedDepth),
             truncated_unreadable: kernel.counter(Counter::TruncatedUnreadable),
             truncated_pending: kernel.counter(Counter::TruncatedPending),
@@ -184,7 +182,9 @@ impl Tally {
             stack_collisions: stacks.collisions(),
             malformed_events: *malformed_events,
             dropped_samples: kernel.counter(Counter::DroppedSamples),
-            unfollowed_children: unfollowed_children.saturating_add(sharers),
+            unfollowed_children: *unfollowed_children,
+            // Those that the kernel side saw may be among those that ended, or have called exec.
+            sharers: sharers.max(*missed_sharers),
             dropped_marks: kernel.counter(Counter::DroppedMarks) + dropped_marks,
             refused_mark_connections: *refused_connections,
             pauses: pauses.clone(),

@@ -52,6 +52,12 @@ impl Stacks {
         self.collisions
     }
 
+    /// How many are referred to by events and were never defined.
+    pub(super) fn undefined(&self) -> u64 {
+        let undefined = self.known.values().filter(|known| known.check.is_none());
+        undefined.count() as u64
+    }
+
     fn known(&mut self, identity: u64) -> &mut Known {
         let next = StackIndex(self.known.len() as u32 + 1);
         self.known.entry(identity).or_insert(Known {
@@ -69,7 +75,9 @@ mod tests {
     fn a_stack_may_be_used_before_it_is_defined() {
         let mut stacks = Stacks::default();
         let used = stacks.index(77);
+        assert_eq!(stacks.undefined(), 1);
         assert_eq!(stacks.define(77, 1), Some(used));
+        assert_eq!(stacks.undefined(), 0);
         assert_eq!(stacks.index(77), used);
     }
 

@@ -34,6 +34,7 @@ const FORKED: Fact = Fact::Forked {
     parent: PARENT,
     child: CHILD,
     pid: 20,
+    shares_memory: false,
 };
 const EXECUTED: Fact = Fact::Executed {
     image: CHILD,
@@ -82,7 +83,11 @@ fn a_program_that_ends_before_it_is_linked_was_missed_and_is_closed_all_the_same
     assert_eq!(
         images.step(Nanos(9), ENDED),
         [
-            Action::Miss { image, pid },
+            Action::Miss {
+                image,
+                pid,
+                shared_memory: false
+            },
             Action::Close { image, reason },
             Action::Release { image, pid }
         ]
@@ -101,8 +106,38 @@ fn a_child_that_ends_in_its_parents_program_is_released_and_never_announced() {
     let (image, pid) = (CHILD, 20);
     assert_eq!(
         actions,
-        [Action::Miss { image, pid }, Action::Release { image, pid }]
+        [
+            Action::Miss {
+                image,
+                pid,
+                shared_memory: false
+            },
+            Action::Release { image, pid }
+        ]
     );
+}
+
+#[test]
+fn a_child_that_ends_in_its_parents_memory_may_have_changed_that_and_its_program_not() {
+    let forked = Fact::Forked {
+        parent: PARENT,
+        child: CHILD,
+        pid: 20,
+        shares_memory: true,
+    };
+    let ended = Fact::Ended {
+        image: CHILD,
+        reason: EXITED,
+    };
+    let missed = |image, shared_memory| Action::Miss {
+        image,
+        pid: 20,
+        shared_memory,
+    };
+    let (_, actions) = after(&[ATTACHED, forked, ended]);
+    assert_eq!(actions[0], missed(CHILD, true));
+    let (_, actions) = after(&[ATTACHED, forked, EXECUTED, ENDED]);
+    assert_eq!(actions[0], missed(PROGRAM, false));
 }
 
 #[test]
@@ -125,7 +160,8 @@ fn a_program_that_is_linked_late_began_at_its_exec_and_missed_so_much() {
     let (_, actions) = after(&[ATTACHED, FORKED, EXECUTED, linked, ENDED]);
     assert!(!actions.contains(&Action::Miss {
         image: PROGRAM,
-        pid: 20
+        pid: 20,
+        shared_memory: false
     }));
 }
 
@@ -143,11 +179,11 @@ fn a_program_whose_probes_were_put_into_the_process_after_its_exec_missed_what_l
     };
     assert!(actions.iter().any(late), "{actions:?}");
     let (image, pid) = (PROGRAM, 20);
-    assert!(
-        !images
-            .step(Nanos(9), ENDED)
-            .contains(&Action::Miss { image, pid })
-    );
+    assert!(!images.step(Nanos(9), ENDED).contains(&Action::Miss {
+        image,
+        pid,
+        shared_memory: false
+    }));
 }
 
 #[test]
@@ -155,7 +191,14 @@ fn a_program_that_cannot_be_traced_is_told_once_and_followed_to_its_end() {
     let refused = Fact::Refused { image: PROGRAM };
     let (mut images, actions) = after(&[ATTACHED, FORKED, EXECUTED, refused]);
     let (image, pid) = (PROGRAM, 20);
-    assert_eq!(actions, [Action::Miss { image, pid }]);
+    assert_eq!(
+        actions,
+        [Action::Miss {
+            image,
+            pid,
+            shared_memory: false
+        }]
+    );
     let reason = EXITED;
     assert_eq!(
         images.step(Nanos(9), ENDED),
@@ -197,10 +240,13 @@ fn fact() -> impl Strategy<Value = Fact> {
             parent: None,
             baseline_bytes: 0,
         }),
-        (any_image(), any_image()).prop_map(|(parent, child)| Fact::Forked {
-            parent,
-            child,
-            pid: 2,
+        (any_image(), any_image(), any::<bool>()).prop_map(|(parent, child, shares_memory)| {
+            Fact::Forked {
+                parent,
+                child,
+                pid: 2,
+                shares_memory,
+            }
         }),
         (any_image(), any_image(), prop::option::of(0..9u64)).prop_map(|(image, next, linked)| {
             Fact::Executed {

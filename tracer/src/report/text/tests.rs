@@ -374,6 +374,7 @@ fn every_counter_has_words() {
         lost_frees: 1,
         lost_process_events: 1,
         lost_stacks: 1,
+        undefined_stacks: 1,
         truncated_depth: 1,
         truncated_unreadable: 1,
         truncated_pending: 1,
@@ -392,6 +393,7 @@ fn every_counter_has_words() {
         malformed_events: 1,
         dropped_samples: 1,
         unfollowed_children: 1,
+        sharers: 1,
         dropped_marks: 1,
         refused_mark_connections: 1,
         pauses: vec![Pause {
@@ -419,7 +421,7 @@ fn every_counter_has_words() {
         .lines()
         .filter(|line| line.starts_with("  1 ") || line.starts_with("  2 events"))
         .count();
-    assert_eq!(counted, 32, "{text}");
+    assert_eq!(counted, 34, "{text}");
     assert!(
         text.contains("Nothing was seen from +0.001s to +0.003s"),
         "{text}"

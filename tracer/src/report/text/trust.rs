@@ -7,7 +7,7 @@ use super::super::model::{Completion, Profile};
 use super::page::{Page, Style};
 use crate::event::ProcessId;
 use crate::live::Totals;
-use crate::model::Loss;
+use crate::model::{Affects, Loss};
 use crate::record::ProcessLosses;
 use crate::units::size;
 use crate::words::printable;
@@ -19,9 +19,15 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     page.heading("How far to trust this")?;
     let sentences = sentences(profile);
     if sentences.iter().all(|(style, _)| *style != Style::Warning) {
-        let text = match profile.completion {
-            Completion::Closed(_) => "  Nothing was lost: every event was seen.",
-            _ => "  Up to where the recording stops, nothing was lost.",
+        let all_known = profile
+            .losses
+            .iter()
+            .all(|loss| loss.affects() == Affects::Nothing);
+        let text = match (&profile.completion, all_known) {
+            (Completion::Closed(_), true) => "  Nothing was lost: every event was seen.",
+            (Completion::Closed(_), false) => "  Every event was seen.",
+            (_, true) => "  Up to where the recording stops, nothing was lost.",
+            (_, false) => "  Up to where the recording stops, every event was seen.",
         };
         page.line(&[(Style::Plain, text)])?;
     }

@@ -180,7 +180,8 @@ fn range(walk: &Walk, address: u64) -> Result<(), u16> {
     if address < range.start || address >= range.end {
         return Err(CUT_NO_CODE);
     }
-    memory.range = *range;
+    // Said so, or the compiler has it copied byte by byte.
+    unsafe { core::ptr::copy_nonoverlapping(range, &raw mut memory.range, 1) };
     Ok(())
 }
 

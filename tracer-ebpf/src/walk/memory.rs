@@ -7,7 +7,6 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as gen_probe_read_user},
 };
 use highwater_common::{
-    process::TracedProcess,
     python::{CodeRecord, MAX_PYTHON_FRAMES},
     stack::{CUT_DEPTH, MAX_FRAMES, StackHead},
     unwind::{CodeRange, SAVED_RBP},
@@ -100,7 +99,9 @@ pub struct Memory {
     /// 1 while a walk uses it. A thread is never in two walks at once, but others may look for room.
     busy: u64,
     owner: Owner,
-    /// Where the walk started: the caller's return address, stack pointer and `rbp`.
+    /// Where the walk under way starts.
+    pub now: Start,
+    /// Where the remembered walk started: the caller's return address, stack pointer and `rbp`.
     start: [u64; 3],
     /// Registers at the start that the walk hangs on, as [`Frame::needs`].
     pub start_needs: u64,
@@ -178,6 +179,7 @@ pub struct Memory {
 }
 
 /// Where a walk starts: in a caller, just behind its call.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Start {
     /// Return address of the call. (A system call's counts as one.)
@@ -199,50 +201,69 @@ impl Start {
     }
 }
 
-/// Takes the memory of a thread's last walk, or one that can be made its own. `None`: all that it may use are busy.
-#[inline(always)]
-pub fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
+/// No place in `WALKS`.
+const NO_PLACE: u64 = u32::MAX as u64;
+
+/// Takes the memory of a thread's last walk, or one that can be made its own, and gives its place in `WALKS`. [`NO_PLACE`]: all
+/// that it may use are busy.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hw_claim_walk(
+    tid: u32,
+    identity: u32,
+    nonce: u32,
+    epoch: u32,
+    generation: u32,
+) -> u64 {
     let owner = Owner {
         tid,
-        identity: process.identity,
-        nonce: process.nonce,
-        epoch: process.epoch,
-        generation: process.code_generation,
+        identity,
+        nonce,
+        epoch,
+        generation,
         reserved: 0,
     };
     let first = tid.wrapping_mul(0x9e37_79b1) >> 16;
     let last = (1 << (TABLE_SIZES.load().walks & 31)) - 1;
-    let mut vacant = None;
+    let mut vacant = NO_PLACE;
     for way in 0..WAYS {
-        let candidate = WALKS.get_ptr_mut((first + way) & last)?;
+        let place = ((first + way) & last) as u64;
+        let Some(candidate) = WALKS.get_ptr_mut(place as u32) else {
+            return NO_PLACE;
+        };
         let held_by = unsafe { (*candidate).owner.tid };
         if held_by == tid {
-            return claim_as(candidate, &owner);
+            return if claim_as(place, &owner) {
+                place
+            } else {
+                NO_PLACE
+            };
         }
-        if held_by == 0 && vacant.is_none() {
-            vacant = Some(candidate);
+        if held_by == 0 && vacant == NO_PLACE {
+            vacant = place;
         }
     }
-    if let Some(vacant) = vacant
-        && let Some(claimed) = claim_as(vacant, &owner)
-    {
-        return Some(claimed);
+    if vacant != NO_PLACE && claim_as(vacant, &owner) {
+        return vacant;
     }
     // Whose turn it is to be forgotten is as good as chance: the thread's number and the epoch.
     for way in 0..WAYS {
-        let turn = (tid ^ process.epoch).wrapping_add(way);
-        let candidate = WALKS.get_ptr_mut((first + turn % WAYS) & last)?;
-        if let Some(claimed) = claim_as(candidate, &owner) {
-            return Some(claimed);
+        let turn = (tid ^ epoch).wrapping_add(way);
+        let place = ((first + turn % WAYS) & last) as u64;
+        if claim_as(place, &owner) {
+            return place;
         }
     }
-    None
+    NO_PLACE
 }
 
 #[inline(always)]
-fn claim_as(candidate: *mut Memory, owner: &Owner) -> Option<*mut Memory> {
+fn claim_as(place: u64, owner: &Owner) -> bool {
+    let Some(candidate) = WALKS.get_ptr_mut(place as u32) else {
+        return false;
+    };
     if atomic::exchange(unsafe { &raw mut (*candidate).busy }, 1) != 0 {
-        return None;
+        return false;
     }
     let memory = unsafe { &mut *candidate };
     if memory.owner != *owner {
@@ -250,7 +271,7 @@ fn claim_as(candidate: *mut Memory, owner: &Owner) -> Option<*mut Memory> {
         memory.count = 0;
         memory.range = CodeRange::default();
     }
-    Some(candidate)
+    true
 }
 
 /// A position among the frames, bounded in a way that the verifier sees: the compiler would leave out a mask that it can
@@ -340,10 +361,29 @@ impl Memory {
         atomic::exchange(&raw mut self.busy, 0);
     }
 
-    /// Whether a walk that starts here starts like the remembered one.
+    /// Whose memory it is: the kernel side's identity of the process.
     #[inline(always)]
-    pub fn starts_alike(&self, start: &Start) -> bool {
+    pub fn identity(&self) -> u32 {
+        self.owner.identity
+    }
+
+    /// The process's mapping epoch.
+    #[inline(always)]
+    pub fn epoch(&self) -> u32 {
+        self.owner.epoch
+    }
+
+    /// ... and its random number.
+    #[inline(always)]
+    pub fn nonce(&self) -> u32 {
+        self.owner.nonce
+    }
+
+    /// Whether the walk under way starts like the remembered one.
+    #[inline(always)]
+    pub fn starts_alike(&self) -> bool {
         const RBP: u64 = 1 << SAVED_RBP;
+        let start = &self.now;
         self.count != 0
             && self.start[0] == start.ip
             && self.start[1] == start.sp
@@ -353,7 +393,8 @@ impl Memory {
 
     /// A walk begins.
     #[inline(always)]
-    pub fn begin(&mut self, process: &TracedProcess, start: &Start) {
+    pub fn begin(&mut self) {
+        let start = self.now;
         self.start = [start.ip, start.sp, start.registers[SAVED_RBP]];
         self.ip = start.ip;
         self.exact = 0;
@@ -370,12 +411,10 @@ impl Memory {
         self.joined = 0;
         self.cut = CUT_DEPTH as u64;
         self.sent = 0;
-        self.tag = process.identity
-            ^ process.nonce.rotate_left(8)
-            ^ process.epoch.rotate_left(16)
-            ^ process.code_generation.wrapping_mul(0x9e37_79b1)
+        self.tag = self.owner.identity
+            ^ self.owner.nonce.rotate_left(8)
+            ^ self.owner.epoch.rotate_left(16)
+            ^ self.owner.generation.wrapping_mul(0x9e37_79b1)
             | 1;
-        self.code_start = process.code_start;
-        self.code_count = process.code_count;
     }
 }

@@ -41,7 +41,10 @@ use highwater_common::{
     },
 };
 
-use crate::emit::{add, count};
+use crate::{
+    emit::{add, count},
+    maps::WALKS,
+};
 
 /// What the steps of a walk share besides the [`Memory`].
 #[repr(C)]
@@ -50,6 +53,13 @@ struct Walk {
 }
 
 impl Walk {
+    /// The walk whose memory has that place in `WALKS`.
+    #[inline(always)]
+    fn at(place: u64) -> Option<Self> {
+        let memory = WALKS.get_ptr_mut(place as u32)?;
+        Some(Self { memory })
+    }
+
     /// The memory, as it is now. Taken anew after each `bpf_loop`: the steps change it, and a reference held or passed across
     /// one would promise the compiler that they do not.
     #[inline(always)]
@@ -65,20 +75,20 @@ const ALLOCATORS_REACH: u64 = 8;
 /// event's flags.
 #[inline(always)]
 pub fn take(process: &TracedProcess, tid: u32, regs: &pt_regs) -> (u64, u8) {
-    let Some(memory) = claim(process, tid) else {
+    let Some((place, walk)) = claim(process, tid) else {
         return (0, 0);
     };
     // The kernel has put the true return address into `rip` before it runs us.
-    from(process, Walk { memory }, |_| Start::new(regs), |_| 0)
+    walk.memory().now = Start::new(regs);
+    run(process, place, &walk, |_| 0)
 }
 
 /// Takes the stack of a system call: from the instruction that made it.
 #[inline(always)]
 pub fn take_of_system_call(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> (u64, u8) {
-    let Some(memory) = claim(process, tid) else {
+    let Some((place, walk)) = claim(process, tid) else {
         return (0, 0);
     };
-    let walk = Walk { memory };
     let read = unsafe {
         gen_probe_read_kernel(
             (&raw mut walk.memory().user).cast(),
@@ -90,51 +100,52 @@ pub fn take_of_system_call(process: &TracedProcess, tid: u32, regs: *const pt_re
         walk.memory().release();
         return (0, 0);
     }
-    from(
-        process,
-        walk,
-        |walk| Start::new(&walk.memory().user),
-        |memory| {
-            if comes_from_allocator(process, memory) {
-                FLAG_BY_ALLOCATOR
-            } else {
-                0
-            }
-        },
-    )
+    let memory = walk.memory();
+    memory.now = Start::new(&memory.user);
+    run(process, place, &walk, |memory| {
+        if comes_from_allocator(process, memory) {
+            FLAG_BY_ALLOCATOR
+        } else {
+            0
+        }
+    })
 }
 
+/// Memory for a walk, and its place in `WALKS`.
 #[inline(always)]
-fn claim(process: &TracedProcess, tid: u32) -> Option<*mut Memory> {
-    let memory = memory::claim(process, tid);
-    if memory.is_none() {
+fn claim(process: &TracedProcess, tid: u32) -> Option<(u64, Walk)> {
+    let place = memory::hw_claim_walk(
+        tid,
+        process.identity,
+        process.nonce,
+        process.epoch,
+        process.code_generation,
+    );
+    let walk = Walk::at(place);
+    if walk.is_none() {
         count(Counter::NoWalkBuffer);
     }
-    memory
+    Some((place, walk?))
 }
 
-/// Takes the stack from a start, has a look at it, and lets go of the memory; gives the identity, and flags: what the look said,
-/// and [`FLAG_TRUNCATED`].
-///
-/// The start is asked for where it is used: kept from one use to the other, it would take a third of the stack of BPF.
+/// Takes the stack from where the memory says, has a look at it, and lets go of the memory; gives the identity, and flags: what the
+/// look said, and [`FLAG_TRUNCATED`].
 #[inline(always)]
-fn from(
+fn run(
     process: &TracedProcess,
-    mut walk: Walk,
-    start: impl Fn(&Walk) -> Start,
+    place: u64,
+    walk: &Walk,
     look: impl Fn(&mut Memory) -> u8,
 ) -> (u64, u8) {
-    walk.memory().window_start = memory::NO_WINDOW;
-    if walk.memory().starts_alike(&start(&walk)) && verify::from_start(&mut walk) {
-        add(Counter::VerifiedFrames, walk.memory().count);
-    } else {
-        let start = start(&walk);
-        walk.memory().begin(process, &start);
-        step::all(&mut walk);
-        settle::all(process, &mut walk);
+    let memory = walk.memory();
+    memory.code_start = process.code_start;
+    memory.code_count = process.code_count;
+    memory.python.begin(process.interpreter);
+    hw_walk(place);
+    if process.interpreter != 0 {
+        python::hw_walk_python(place);
     }
-    python::take(process, &mut walk);
-    let identity = send::stack(process, &mut walk);
+    let identity = send::hw_send_stack(place);
     let memory = walk.memory();
     let cut = memory.cut as u16;
     memory.remembered_cut = memory.cut;
@@ -145,6 +156,24 @@ fn from(
     }
     count(cause(cut));
     (identity, seen | FLAG_TRUNCATED)
+}
+
+/// Walks from where the memory says, or finds that the stack is what it was.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hw_walk(place: u64) -> u64 {
+    let Some(mut walk) = Walk::at(place) else {
+        return 0;
+    };
+    walk.memory().window_start = memory::NO_WINDOW;
+    if walk.memory().starts_alike() && verify::from_start(&mut walk) {
+        add(Counter::VerifiedFrames, walk.memory().count);
+    } else {
+        walk.memory().begin();
+        step::all(&mut walk);
+        settle::all(&mut walk);
+    }
+    0
 }
 
 /// Whether a system call was made for the allocator: one of its innermost frames is in the allocator's own code. That tells

@@ -21,7 +21,6 @@ use aya_ebpf::helpers::{
 use highwater_common::{
     counter::Counter,
     hash::mix,
-    process::TracedProcess,
     python::{
         CODE_SIZES, Check, Content, ENTRIES_ALL, ENTRIES_FLAG, ENTRIES_SHIM, GENERATOR,
         IS_FUNCTION, Interpreter, MAX_PYTHON_FRAMES, MOST_KEYS, NOWHERE, PYTHON_ENTRY,
@@ -198,28 +197,22 @@ fn bounded(size: u32, mask: u32) -> u32 {
 }
 
 /// Reads the Python frames of this thread, if it has any.
-#[inline(always)]
-pub fn take(process: &TracedProcess, walk: &mut Walk) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hw_walk_python(place: u64) -> u64 {
+    let Some(mut walk) = Walk::at(place) else {
+        return 0;
+    };
     let python = &mut walk.memory().python;
-    python.count = 0;
-    python.hash = 0;
-    python.check = 0;
-    python.closed = 1;
-    python.fault = 0;
-    python.window_bytes = 0;
-    python.interpreter = process.interpreter;
-    if process.interpreter == 0 {
-        return;
-    }
-    let Some(interpreter) = INTERPRETERS.get(process.interpreter) else {
-        return;
+    let Some(interpreter) = INTERPRETERS.get(python.interpreter) else {
+        return 0;
     };
     match current_frame(interpreter) {
-        Ok(0) => return,
+        Ok(0) => return 0,
         Ok(frame) => python.frame = frame,
         Err(counter) => {
             count(counter);
-            return;
+            return 0;
         }
     }
     unsafe {
@@ -227,7 +220,7 @@ pub fn take(process: &TracedProcess, walk: &mut Walk) {
             // Shims are frames to it, too.
             2 * MAX_PYTHON_FRAMES as u32,
             step as *mut c_void,
-            (&raw mut *walk).cast(),
+            (&raw mut walk).cast(),
             0,
         );
     }
@@ -238,9 +231,22 @@ pub fn take(process: &TracedProcess, walk: &mut Walk) {
     } else if python.frame != 0 {
         count(Counter::PythonDepth);
     }
+    0
 }
 
 impl Python {
+    /// No frame has been read.
+    #[inline(always)]
+    pub fn begin(&mut self, interpreter: u32) {
+        self.count = 0;
+        self.hash = 0;
+        self.check = 0;
+        self.closed = 1;
+        self.fault = 0;
+        self.window_bytes = 0;
+        self.interpreter = interpreter;
+    }
+
     /// Whether there are frames beyond those that were read.
     #[inline(always)]
     pub fn is_cut(&self) -> bool {

@@ -6,7 +6,6 @@ use aya_ebpf::helpers::bpf_loop;
 use highwater_common::{
     counter::Counter,
     hash::mix,
-    process::TracedProcess,
     python::MAX_PYTHON_FRAMES,
     stack::{MAX_FRAMES, StackHead},
 };
@@ -21,8 +20,12 @@ use crate::{
 const PYTHON_COUNT_MASK: u64 = (2 * MAX_PYTHON_FRAMES as u64).next_power_of_two() - 1;
 
 /// Gives the stack's identity, and sends the definition if this stack was not sent before.
-#[inline(always)]
-pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hw_send_stack(place: u64) -> u64 {
+    let Some(mut walk) = Walk::at(place) else {
+        return 0;
+    };
     let memory = walk.memory();
     if memory.sent != 0 && memory.sent_python == memory.python.hash {
         // The last stack once more.
@@ -44,17 +47,11 @@ pub fn stack(process: &TracedProcess, walk: &mut Walk) -> u64 {
     if !is_settled(memory.cut) {
         memory.count = 0;
     }
-    define(process, walk, frames, hash, check)
+    define(&mut walk, frames, hash, check)
 }
 
 #[inline(always)]
-fn define(
-    process: &TracedProcess,
-    walk: &mut Walk,
-    frames: u64,
-    hash: u64,
-    second_hash: u64,
-) -> u64 {
+fn define(walk: &mut Walk, frames: u64, hash: u64, second_hash: u64) -> u64 {
     let memory = walk.memory();
     let check = (second_hash >> 32) as u32;
     let mut identity = hash | 1;
@@ -85,8 +82,8 @@ fn define(
     memory.head = StackHead {
         identity,
         check,
-        process: process.identity,
-        epoch: process.epoch,
+        process: memory.identity(),
+        epoch: memory.epoch(),
         count: frames as u16,
         cut: memory.cut as u16,
         python: memory.python.count as u16,

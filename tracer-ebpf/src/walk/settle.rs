@@ -3,14 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_loop;
-use highwater_common::{counter::Counter, hash::mix, process::TracedProcess, stack::MAX_FRAMES};
+use highwater_common::{counter::Counter, hash::mix, stack::MAX_FRAMES};
 
 use super::Walk;
 use crate::emit::add;
 
 /// Moves the new frames behind the remembered ones and completes them.
 #[inline(always)]
-pub fn all(process: &TracedProcess, walk: &mut Walk) {
+pub fn all(walk: &mut Walk) {
     let memory = walk.memory();
     add(Counter::WalkedFrames, memory.fresh);
     if memory.joined != 0 {
@@ -18,8 +18,8 @@ pub fn all(process: &TracedProcess, walk: &mut Walk) {
     }
     // The process, its epoch and the end of the walk are part of the identity: the same addresses mean other code
     // elsewhere.
-    let seed = ((process.identity ^ process.nonce.rotate_left(16)) as u64) << 32
-        | (process.epoch ^ (memory.cut as u32) << 28) as u64;
+    let seed = ((memory.identity() ^ memory.nonce().rotate_left(16)) as u64) << 32
+        | (memory.epoch() ^ (memory.cut as u32) << 28) as u64;
     memory.seed = [seed ^ 0x9e37_79b9_7f4a_7c15, seed ^ 0xc2b2_ae3d_27d4_eb4f];
     memory.count = memory.joined;
     memory.position = MAX_FRAMES as u64 - memory.fresh;

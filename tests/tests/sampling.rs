@@ -1,8 +1,8 @@
 //! Samples of allocations: estimates without bias, within the error that is told with them.
 
 use highwater_tests::{
-    Launched, Report, Truth, Victim, c_libraries, highwater, privileged, record_while, scratch,
-    victim_program,
+    Launched, Recorder, Report, Truth, Victim, c_libraries, highwater, privileged, record_while,
+    scratch, victim_program,
 };
 
 /// Records a victim of that seed.
@@ -197,5 +197,42 @@ fn programs_that_have_ended_take_no_room_from_later_ones() {
             "{peak} of {told} bytes in child {}",
             child.id
         );
+    }
+}
+
+#[test]
+fn a_forked_child_that_hands_back_what_it_inherited_holds_none_of_it() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("fork_child");
+    let recorder = Recorder::attach_with(victim.pid(), &file, &["--sample", "16KiB"]);
+    let held = victim.tell("hold 20000").get("live_bytes");
+    let child = victim.tell("fork").get("child");
+    recorder.await_identities(child as u32, 1);
+    victim.tell("drop 20000");
+    // What it holds itself counts as ever.
+    let own = victim.tell("hold 20000").get("live_bytes");
+    let report = recorder.interrupt();
+    victim.send("leave");
+    victim.quit();
+
+    let processes = report.processes();
+    let live_of = |wanted: &dyn Fn(u64) -> bool| {
+        let ids = processes
+            .iter()
+            .filter(|process| wanted(process.pid.into()));
+        let ids: Vec<u64> = ids.map(|process| process.id).collect();
+        let holders = report.end().holders.into_iter();
+        let of_them =
+            holders.filter(|holder| holder.kind == "heap" && ids.contains(&holder.process));
+        of_them.map(|holder| holder.bytes).sum::<u64>()
+    };
+    let of_child = live_of(&|pid| pid == child);
+    let of_parent = live_of(&|pid| pid != child);
+    for (what, estimate, truth) in [("child", of_child, own), ("parent", of_parent, held)] {
+        let ratio = estimate as f64 / truth as f64;
+        // 20 MB in samples of 16 KiB: one standard deviation is 3 %.
+        assert!((0.8..1.2).contains(&ratio), "{what}: {estimate} of {truth}");
     }
 }

@@ -136,6 +136,10 @@ pub const PROCESS_SHARES_MEMORY: u32 = 4;
 /// ... and has changed that memory's mappings, which was counted.
 pub const PROCESS_CHANGED_SHARED: u32 = 8;
 
+/// The process was forked, and holds what its parent held until it calls exec: with sampling, its frees are sent whether or
+/// not the block is known, since nobody here knows which of its parent's blocks were sampled.
+pub const PROCESS_INHERITS: u32 = 16;
+
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;
 

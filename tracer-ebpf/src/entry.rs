@@ -16,7 +16,7 @@ use highwater_common::{
     cookie::Function,
     counter::Counter,
     event::{EventKind, FLAG_IN_SIGNAL},
-    process::PROCESS_HELD,
+    process::{PROCESS_HELD, PROCESS_INHERITS},
     sampling::Sampling,
 };
 
@@ -99,7 +99,7 @@ fn follow(
             return false;
         }
         wanted = sampling::takes(thread, size, sampling.exponent);
-        follows_old = resizes && (sampling.all_frees != 0 || old.is_known());
+        follows_old = resizes && (sends_all_frees(thread, sampling) || old.is_known());
         // The part of a call that was not sampled is not sampled either: nothing says that we are inside.
         let inner = |thread: &Thread| {
             thread.depth == 0 && is_allocators_own(thread, call::return_address(sp))
@@ -167,6 +167,12 @@ fn follow(
     true
 }
 
+/// Whether frees are sent of blocks that are not known to have been sampled: older ones, or those of a parent.
+#[inline(always)]
+fn sends_all_frees(thread: &Thread, sampling: Sampling) -> bool {
+    sampling.all_frees != 0 || thread.process.flags & PROCESS_INHERITS != 0
+}
+
 /// Whether a function hands its call on to another one by a jump.
 #[inline(always)]
 fn hands_on(function: Function, pointer: u64, alignment: u64) -> bool {
@@ -224,7 +230,7 @@ fn free(
     sampling: Sampling,
 ) {
     let known = Tag::new(thread.process.identity, block).forget();
-    if !known && sampling.exponent != 0 && sampling.all_frees == 0 {
+    if !known && sampling.exponent != 0 && !sends_all_frees(thread, sampling) {
         return;
     }
     // The free that was sent a moment ago, handed on. (The block that it was may be the program's again by now, but then

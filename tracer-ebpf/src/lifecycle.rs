@@ -13,7 +13,7 @@ use highwater_common::{
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
     process::{
         GENERATION_BITS, PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD,
-        PROCESS_SHARES_MEMORY, TracedProcess,
+        PROCESS_INHERITS, PROCESS_SHARES_MEMORY, TracedProcess,
     },
 };
 
@@ -61,7 +61,7 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
             | if shares_memory {
                 PROCESS_HELD | PROCESS_SHARES_MEMORY
             } else {
-                0
+                PROCESS_INHERITS
             },
         nonce: unsafe { bpf_ktime_get_ns() } as u32,
         libc_start: parent.libc_start,
@@ -108,7 +108,8 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     blocks::image_began(next);
     thread::process_changed();
     process.epoch += 1;
-    process.flags &= !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED);
+    process.flags &=
+        !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED | PROCESS_INHERITS);
     process.libc_start = 0;
     process.libc_end = 0;
     process.allocator_start = 0;

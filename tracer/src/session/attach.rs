@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use highwater_common::process::{PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, TracedProcess};
+use highwater_common::process::{
+    PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS, TracedProcess,
+};
 
 use super::{
     Session, SessionError, clock,
@@ -240,6 +242,7 @@ impl Session {
         };
         self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
+        followed.inherits = forked.is_some();
         let memory = followed
             .sampler
             .as_mut()
@@ -319,9 +322,13 @@ impl Session {
         } else {
             0
         };
+        let inherits = match followed.inherits {
+            true => PROCESS_INHERITS,
+            false => 0,
+        };
         self.kernel.set_process(TracedProcess {
             identity: kernel_identity(followed.target.pid, followed.id),
-            flags: flags | children,
+            flags: flags | children | inherits,
             nonce: clock::monotonic().0 as u32,
             libc_start: allocator.map_or(0, |allocator| allocator.text.start),
             libc_end: allocator.map_or(0, |allocator| allocator.text.end),

@@ -65,6 +65,8 @@ pub(super) struct Followed {
     /// It has mapped that library since its exec: what it calls is seen from its beginning.
     pub(super) has_expected_library: bool,
     pub(super) parent: Option<ProcessId>,
+    /// It was forked, and has not called exec since: it holds what its parent held then.
+    pub(super) inherits: bool,
     pub(super) stage: Stage,
     pub(super) oom_victim: bool,
     pub(super) gone_since: Option<Instant>,
@@ -111,6 +113,7 @@ impl Followed {
             library: None,
             has_expected_library: false,
             parent,
+            inherits: false,
             stage,
             oom_victim: false,
             gone_since: None,

@@ -50,6 +50,8 @@ const SMALLEST: usize = if cfg!(test) { 2 } else { 64 };
 pub(crate) struct ForkMap<K, V, S> {
     own: HashMap<K, Option<V>, S>,
     below: Option<Arc<Layer<K, V, S>>>,
+    /// [`fork`](Self::fork) made it, and `own` has been what changed since, and nothing else.
+    is_as_forked: bool,
 }
 
 /// What one process changed between two forks; frozen.
@@ -66,6 +68,7 @@ impl<K, V, S: Default> Default for ForkMap<K, V, S> {
         Self {
             own: HashMap::default(),
             below: None,
+            is_as_forked: false,
         }
     }
 }
@@ -160,12 +163,21 @@ impl<K: Copy + Eq + Hash, V: Copy, S: BuildHasher + Clone + Default> ForkMap<K, 
         own.chain(inherited)
     }
 
+    /// What was set since [`fork`](Self::fork) made this table, as far as it was not removed again: all else that is in it was in
+    /// it then. `None` where that cannot be told any more, or the table was not made so.
+    pub(crate) fn set_since_fork(&self) -> Option<impl Iterator<Item = (K, V)>> {
+        let own = self.own.iter();
+        let own = own.filter_map(|(key, value)| Some((*key, (*value)?)));
+        self.is_as_forked.then_some(own)
+    }
+
     /// A second table with the same keys and values; what is changed in one of them does not show in the other.
     pub(crate) fn fork(&mut self) -> Self {
         self.freeze();
         Self {
             own: HashMap::default(),
             below: self.below.clone(),
+            is_as_forked: true,
         }
     }
 
@@ -183,6 +195,7 @@ impl<K: Copy + Eq + Hash, V: Copy, S: BuildHasher + Clone + Default> ForkMap<K, 
             self.join();
         }
         if !self.own.is_empty() {
+            self.is_as_forked = false;
             let below = self.below.take();
             let entries = self.own.len() + below.as_ref().map_or(0, |below| below.entries);
             self.below = Some(Arc::new(Layer {
@@ -219,6 +232,7 @@ impl<K: Copy + Eq + Hash, V: Copy, S: BuildHasher + Clone + Default> ForkMap<K, 
         let Some(layer) = self.below.take() else {
             return;
         };
+        self.is_as_forked = false;
         let (mut joined, below) = match Arc::try_unwrap(layer) {
             Ok(layer) => (layer.changed, layer.below),
             Err(shared) => (shared.changed.clone(), shared.below.clone()),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use super::Process;
+use super::{Process, blocks::Block};
 use crate::live::books::{Books, Held};
 use crate::live::holdings::Holding;
+use crate::live::kind::Kind;
 use crate::live::lifetimes::{Life, Scene};
 use crate::live::snapshot::Amount;
 
@@ -40,12 +41,35 @@ impl Process {
     }
 
     /// What is live, by holding and by the era in which it came.
+    ///
+    /// To a forked child, all that it inherited came with the fork. So it is what its holdings have beyond the blocks that came
+    /// since, and these alone are looked at: a child that lives for a moment does not pay for what its parent holds.
     pub(super) fn births(&mut self, all: &Books) -> BTreeMap<(u32, u16), Amount> {
         let mut births = self.folded.clone();
-        for (address, block) in self.blocks.iter() {
-            let born = block.birth.era(self.scene).max(self.forked_in);
-            let of = births.entry((block.holder, born)).or_default();
-            of.add(block.weigh(address));
+        let mut add = |holder, born, held| births.entry((holder, born)).or_default().add(held);
+        let birth = |block: &Block| block.birth.era(self.scene).max(self.forked_in);
+        match self.blocks.set_since_fork() {
+            Some(own) => {
+                let mut since: BTreeMap<u32, Held> = BTreeMap::new();
+                for (address, block) in own {
+                    let held = block.weigh(address);
+                    add(block.holder, birth(&block), held);
+                    *since.entry(block.holder).or_default() += held;
+                }
+                let of_blocks = self.holdings.iter().zip(0..);
+                for (holding, holder) in of_blocks.filter(|(of, _)| of.kind == Kind::Heap) {
+                    let mut inherited = holding.now;
+                    inherited -= since.get(&holder).copied().unwrap_or_default();
+                    if inherited.blocks > 0 {
+                        add(holder, self.forked_in, inherited);
+                    }
+                }
+            }
+            None => {
+                for (address, block) in self.blocks.iter() {
+                    add(block.holder, birth(&block), block.weigh(address));
+                }
+            }
         }
         for piece in self.mappings.iter() {
             let Some(kind) = piece.value.kind() else {

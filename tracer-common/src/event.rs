@@ -19,9 +19,9 @@ pub enum EventKind {
     ResizeFailed = 6,
     /// ... to size zero, which freed it: `address` (the old one).
     ResizeFreed = 7,
-    /// The process made a child: `address` is its tgid, `flags` has [`FLAG_SHARES_MEMORY`] and [`FLAG_REGISTERED`].
+    /// The process made a child: `address` is its tgid, `size` the number of its image if it was registered, `flags` has [`FLAG_SHARES_MEMORY`] and [`FLAG_REGISTERED`].
     Forked = 8,
-    /// The process became another program; `process` is the old identity, `address` the new one.
+    /// The process became another program; `process` is the number of the old image, `address` that of the new one.
     Executed = 9,
     /// The last thread ended: `address` is the wait status (exit code << 8 | signal).
     Exited = 10,

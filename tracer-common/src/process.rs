@@ -2,21 +2,20 @@
 
 /// Value of the `PROCESSES` map, keyed by tgid in the initial pid namespace.
 ///
-/// The identity of a process is (tgid, start time, exec generation), never the pid alone. `identity` is the tgid <<
-/// [`GENERATION_BITS`] | exec generation: the kernel side adds one at each exec, in the tracepoint itself, so that no
-/// event of the new program can carry the old identity. A tgid that is given out anew is told apart by ring order (the
-/// fork comes after the end of the earlier one), and by `nonce` in the identities of stacks.
+/// What is traced is a program image: one execution of one program by one process, from fork or exec to exec or exit. The
+/// kernel side numbers them, from 1, and gives no number out again: at a fork, in the exec tracepoint itself (so that no event
+/// of the new program can carry the old number), and where the user side asks for one (`hw_image`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TracedProcess {
-    /// tgid << [`GENERATION_BITS`] | exec generation.
+    /// The number of the image.
     pub identity: u32,
     /// Mapping epoch, raised by either side when mappings have changed meaning.
     pub epoch: u32,
     /// `PROCESS_*`.
     pub flags: u32,
-    /// Differs between processes that had the same tgid: low bits of the time at which this one was registered.
-    pub nonce: u32,
+    /// The process that runs it.
+    pub tgid: u32,
     /// Where the allocator's library is mapped, first byte: a return address in it belongs to a nested call.
     pub libc_start: u64,
     /// ... and the byte after its last. Zero: not known yet.
@@ -120,9 +119,6 @@ impl ProcessUpdate {
         }
     }
 }
-
-/// Low bits of an identity that count exec generations; a tgid has at most 22 bits (`PID_MAX_LIMIT`).
-pub const GENERATION_BITS: u32 = 10;
 
 /// Calls are not followed until the process has called exec: the child that will become a launched command.
 pub const PROCESS_HELD: u32 = 1;

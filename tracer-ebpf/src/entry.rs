@@ -118,7 +118,7 @@ fn follow(
     }
     if alternate.is_above(sp) && thread.flags & THREAD_ABOVE_TOLD == 0 {
         thread.flags |= THREAD_ABOVE_TOLD;
-        lifecycle::tell(&thread.process, EventKind::AlternateAbove, 0, 0);
+        lifecycle::tell(&thread.process, EventKind::AlternateAbove, 0, 0, 0);
     }
     let flags = match standing(thread, sp, &alternate) {
         Standing::Outermost => 0,

@@ -12,14 +12,14 @@ use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
     process::{
-        GENERATION_BITS, PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD,
+        PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD,
         PROCESS_INHERITS, PROCESS_SHARES_MEMORY, TracedProcess,
     },
 };
 
 use crate::{
-    blocks, emit,
-    maps::{KERNEL_OFFSETS, PROCESSES},
+    atomic, blocks, emit,
+    maps::{IMAGE_COUNT, KERNEL_OFFSETS, PROCESSES},
     thread,
 };
 
@@ -43,19 +43,43 @@ pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
     }
     let shares = member::<u64>(child, offsets.task_mm) == member::<u64>(parent, offsets.task_mm);
     let mut flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
-    if process.flags & PROCESS_FOLLOW_CHILDREN != 0 && register(process, child_tgid, shares) {
+    let mut image = 0;
+    if process.flags & PROCESS_FOLLOW_CHILDREN != 0 {
+        image = register(process, child_tgid, shares);
+    }
+    if image != 0 {
         flags |= FLAG_REGISTERED;
     }
-    tell(process, EventKind::Forked, child_tgid as u64, flags);
+    let (child_tgid, image) = (child_tgid as u64, image as u64);
+    tell(process, EventKind::Forked, child_tgid, image, flags);
     debug!(&ctx, "process {} forked {}", tgid, child_tgid);
     0
 }
 
-/// Makes a child known before it runs, so that not even its first exec is missed. Says whether there was room.
+/// The number of the next program image, of which there are four thousand million; 0 if none was to be had.
 #[inline(always)]
-fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
+fn next_image() -> u32 {
+    match IMAGE_COUNT.get_ptr_mut(0) {
+        Some(count) => atomic::next(count) as u32,
+        None => 0,
+    }
+}
+
+/// Run by the user side alone (`BPF_PROG_RUN`): gives the number of an image that it is about to register.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn hw_image(_: *mut c_void) -> u32 {
+    let image = next_image();
+    blocks::image_began(image);
+    image
+}
+
+/// Makes a child known before it runs, so that not even its first exec is missed. Gives the number of its image; 0 if there
+/// was no room.
+#[inline(always)]
+fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> u32 {
     let child = TracedProcess {
-        identity: tgid << GENERATION_BITS,
+        identity: next_image(),
         epoch: 0,
         flags: PROCESS_FOLLOW_CHILDREN
             | if shares_memory {
@@ -63,7 +87,7 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
             } else {
                 PROCESS_INHERITS
             },
-        nonce: unsafe { bpf_ktime_get_ns() } as u32,
+        tgid,
         libc_start: parent.libc_start,
         libc_end: parent.libc_end,
         allocator_start: parent.allocator_start,
@@ -73,10 +97,13 @@ fn register(parent: &TracedProcess, tgid: u32, shares_memory: bool) -> bool {
         code_generation: parent.code_generation,
         interpreter: parent.interpreter,
     };
+    if child.identity == 0 {
+        return 0;
+    }
     blocks::image_began(child.identity);
     let registered = PROCESSES.insert(tgid, child, 0).is_ok();
     thread::process_changed();
-    registered
+    if registered { child.identity } else { 0 }
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: by now the process has one thread and its new memory.
@@ -88,19 +115,20 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     let process = unsafe { &mut *process };
-    let generation = (1u32 << GENERATION_BITS) - 1;
-    let next = if process.identity & generation == generation {
-        process.identity
-    } else {
-        process.identity + 1
-    };
+    let next = next_image();
+    if next == 0 {
+        emit::count(Counter::LostProcessEvents);
+        let _ = PROCESSES.remove(tgid);
+        thread::process_changed();
+        return 0;
+    }
     let old_pid: u64 = ctx.arg(1);
     let flags = if old_pid as u32 == tgid {
         0
     } else {
         FLAG_FROM_THREAD
     };
-    tell(process, EventKind::Executed, next as u64, flags);
+    tell(process, EventKind::Executed, next as u64, 0, flags);
     // Before all that follows: by it `hw_update` tells whether what it wrote meanwhile is to be undone.
     let old = process.identity;
     unsafe { core::ptr::write_volatile(&raw mut process.identity, next) };
@@ -154,7 +182,7 @@ pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     thread::process_changed();
-    tell(&process, EventKind::Exited, status as u64, 0);
+    tell(&process, EventKind::Exited, status as u64, 0, 0);
     blocks::image_ended(process.identity);
     debug!(&ctx, "process {} ended with status {}", tgid, status);
     0
@@ -170,7 +198,7 @@ pub fn hw_oom(ctx: RawTracePointContext) -> i32 {
         victim as u32
     };
     if let Some(process) = traced(tgid) {
-        tell(process, EventKind::OomVictim, 0, 0);
+        tell(process, EventKind::OomVictim, 0, 0, 0);
         debug!(&ctx, "process {} is an out-of-memory victim", tgid);
     }
     0
@@ -193,12 +221,12 @@ pub fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
 /// Sends an event of a process, which is not about a call, and wakes the reader: it has to look at the process while it
 /// is there.
 #[inline(always)]
-pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, flags: u8) {
+pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, size: u64, flags: u8) {
     emit::send(
         &RawEvent {
             at_ns: unsafe { bpf_ktime_get_ns() },
             address,
-            size: 0,
+            size,
             stack: 0,
             process: process.identity,
             tid: bpf_get_current_pid_tgid() as u32,

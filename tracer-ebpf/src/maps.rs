@@ -59,6 +59,10 @@ pub static STACKS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static PROCESSES: HashMap<u32, TracedProcess> = HashMap::with_max_entries(MAX_PROCESSES, 0);
 
+/// How many program images were given a number.
+#[map]
+pub static IMAGE_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Threads with their calls under way, by tid: never evicted. A thread is added at its first call and leaves as it ends.
 #[map]
 pub static THREADS: Array<Thread> = Array::with_max_entries(1 << TableSizes::MOST.threads, 0);

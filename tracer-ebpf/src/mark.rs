@@ -12,7 +12,7 @@ use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_LAST_PART, MARK_PART, MARK_PARTS, MARK_PREFIX, RawEvent},
     mark::{MARKS_IN_A_SLICE, Marking, SLICE_SHIFT},
-    process::{GENERATION_BITS, TracedProcess},
+    process::TracedProcess,
 };
 
 use crate::{atomic, emit, maps::MARKING};
@@ -43,7 +43,7 @@ pub fn tell(process: &TracedProcess, tid: u32, regs: *const pt_regs) -> u32 {
         return 0;
     }
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    if !may_mark(process.identity >> GENERATION_BITS, at_ns >> SLICE_SHIFT) {
+    if !may_mark(process.tgid, at_ns >> SLICE_SHIFT) {
         emit::count(Counter::DroppedMarks);
         return 0;
     }

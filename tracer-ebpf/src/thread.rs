@@ -123,7 +123,7 @@ fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'s
         count(Counter::Strangers);
         return None;
     };
-    if thread.process.identity != process.identity || thread.process.nonce != process.nonce {
+    if thread.process.identity != process.identity {
         // Another thread had this tid, or this one was another program.
         thread.depth = 0;
         thread.nested = 0;

@@ -20,7 +20,6 @@ mod life;
 mod mapped_code;
 pub mod marks;
 mod memory;
-mod ordinals;
 mod pause;
 mod preflight;
 mod probes;
@@ -35,14 +34,14 @@ mod threads;
 mod unwind;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     io::{self, IsTerminal as _},
     path::PathBuf,
     time::Duration,
 };
 
-use highwater_common::{event::RawEvent, process::GENERATION_BITS, sampling::Sampling};
+use highwater_common::{event::RawEvent, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -286,6 +285,8 @@ struct Session {
     feed: Feed,
     /// The images that are followed.
     images: Images,
+    /// Images of which events came, but nothing else.
+    looked_for: HashSet<ProcessId>,
     seen: recording::Seen,
     stacks: stacks::Stacks,
     frames: FrameInterner,
@@ -297,7 +298,6 @@ struct Session {
     /// When processes that have mapped code are to be looked at again.
     code_due: Option<Instant>,
     kinds: HashMap<crate::probe::selftest::Situation, LinkKind>,
-    ordinals: ordinals::Ordinals,
     root: u32,
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
@@ -430,6 +430,7 @@ pub async fn record(
         // What came when is kept for the day that the recording has to fold.
         feed: Feed::new(LiveSet::new().with_timeline()),
         images: Images::default(),
+        looked_for: HashSet::new(),
         seen: recording::Seen::default(),
         stacks: stacks::Stacks::default(),
         frames: FrameInterner::new(),
@@ -440,7 +441,6 @@ pub async fn record(
         processes: HashMap::new(),
         code_due: None,
         kinds,
-        ordinals: ordinals::Ordinals::default(),
         root: 0,
         root_ended: None,
         pending: Vec::new(),
@@ -661,15 +661,12 @@ impl Session {
             .extend(stacks.map(|definition| Undefined { since, definition }));
         self.define_stacks(None);
         for raw in events {
-            let Some(process) = self.ordinals.identity(raw.process) else {
-                self.quality.malformed_events += 1;
-                continue;
-            };
+            let process = ProcessId(raw.process);
             self.follow_sampling(&raw, process);
             match decode::decode(&raw, |identity| self.stacks.index(identity)) {
                 Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
                 Some(Decoded::Lifecycle { at, change, .. }) => {
-                    self.change(at, ProcessId(raw.process), process, change);
+                    self.change(at, process, change);
                 }
                 Some(Decoded::Named { .. }) => {
                     if let Some(mark) = self.named.take(&raw, process) {
@@ -712,7 +709,7 @@ impl Session {
     fn book(&mut self, event: Event) {
         let image = event.process;
         if !self.images.is_announced(image) {
-            self.follow(event.at, Fact::Active { image });
+            self.look_for_image(event.at, image);
             if !self.images.is_announced(image) {
                 return;
             }
@@ -766,21 +763,17 @@ impl Session {
     /// Those of a process that is `ending` wait no longer.
     fn define_stacks(&mut self, ending: Option<ProcessId>) {
         for waiting in std::mem::take(&mut self.undefined) {
-            let process = self.ordinals.identity(waiting.definition.process.0);
-            let followed = process
-                .and_then(|process| self.tgid_of(process))
-                .and_then(|tgid| self.processes.get(&tgid));
-            let waits = match followed {
-                Some(followed) => {
-                    ending != process && followed.code_is_about_to_be_read_for(&waiting)
-                }
-                None => true,
-            };
+            let process = waiting.definition.process;
+            let tgid = self.tgid_of(process);
+            let followed = tgid.and_then(|tgid| self.processes.get(&tgid));
+            let waits = followed.is_none_or(|followed| {
+                ending != Some(process) && followed.code_is_about_to_be_read_for(&waiting)
+            });
             let may_wait = self.undefined.len() < MOST_UNDEFINED;
-            match (process, followed.is_some()) {
+            match followed {
                 _ if waits && may_wait => self.undefined.push(waiting),
-                (Some(process), true) => self.define(process, &waiting.definition),
-                _ => self.quality.malformed_events += 1,
+                Some(_) => self.define(process, &waiting.definition),
+                None => self.quality.malformed_events += 1,
             }
         }
     }
@@ -799,43 +792,27 @@ impl Session {
         }));
     }
 
-    /// The identity of what a process becomes by exec. The kernel side counts execs up to a number, and then says the same of
-    /// all that follow: each of those is told apart here.
-    fn next_identity(&mut self, kernel: ProcessId, next: ProcessId) -> Option<ProcessId> {
-        if kernel == next {
-            self.ordinals.assign(next.0 >> GENERATION_BITS);
-        }
-        self.ordinals.identity(next.0)
-    }
-
     /// A process's life took a turn.
-    fn change(&mut self, at: Nanos, kernel: ProcessId, process: ProcessId, change: Change) {
+    fn change(&mut self, at: Nanos, process: ProcessId, change: Change) {
         self.write_pending();
         match change {
             Change::Forked {
                 child,
-                registered: true,
+                image: Some(image),
                 shares_memory,
             } => {
-                self.forked(at, process, child, shares_memory);
+                self.forked(at, process, (image, child), shares_memory);
                 self.define_stacks(None);
             }
-            Change::Forked {
-                registered: false, ..
-            } => {
+            Change::Forked { image: None, .. } => {
                 if self.options.children {
                     self.quality.unfollowed_children += 1;
                 }
             }
             Change::Executed { next, from_thread } => {
                 self.define_stacks(Some(process));
-                match self.next_identity(kernel, next) {
-                    Some(next) => {
-                        self.executed(at, process, next, from_thread);
-                        self.define_stacks(None);
-                    }
-                    None => self.quality.malformed_events += 1,
-                }
+                self.executed(at, process, next, from_thread);
+                self.define_stacks(None);
             }
             Change::Exited { status } => {
                 self.define_stacks(Some(process));
@@ -866,9 +843,7 @@ impl Session {
         self.write_pending();
         for Undefined { definition, .. } in std::mem::take(&mut self.undefined) {
             // Its process came and went unseen: bare addresses are all there is.
-            if let Some(process) = self.ordinals.identity(definition.process.0) {
-                self.define(process, &definition);
-            }
+            self.define(definition.process, &definition);
         }
         if let Some(root) = self.processes.remove(&self.root) {
             self.note_unseen(&root);
@@ -919,21 +894,18 @@ impl Session {
 }
 
 impl Session {
-    /// What each process lost, by its identity in the recording.
+    /// What each program image lost.
     fn losses(&mut self) -> Vec<ProcessLosses> {
         let known = self.kernel.losses().into_iter();
         let mut losses: Vec<_> = known
-            .filter_map(|(kernel, losses)| {
-                let process = self.ordinals.identity(kernel.0)?;
-                Some(ProcessLosses {
-                    process,
-                    allocations: losses.allocations,
-                    allocated_bytes: losses.allocated_bytes,
-                    frees: losses.frees,
-                    freed_bytes: losses.freed_bytes,
-                    over_share: losses.over_share,
-                    spilled: losses.spilled,
-                })
+            .map(|(process, losses)| ProcessLosses {
+                process,
+                allocations: losses.allocations,
+                allocated_bytes: losses.allocated_bytes,
+                frees: losses.frees,
+                freed_bytes: losses.freed_bytes,
+                over_share: losses.over_share,
+                spilled: losses.spilled,
             })
             .filter(|losses| (losses.allocations, losses.frees, losses.spilled) != (0, 0, 0))
             .collect();

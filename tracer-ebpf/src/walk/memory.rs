@@ -86,10 +86,8 @@ pub const OPAQUE: u8 = 0x80;
 struct Owner {
     tid: u32,
     identity: u32,
-    nonce: u32,
     epoch: u32,
     generation: u32,
-    reserved: u32,
 }
 
 /// A thread's last walk, and the room for the one under way. All of it lies in map memory, of which the verifier knows
@@ -211,17 +209,14 @@ const NO_PLACE: u64 = u32::MAX as u64;
 pub extern "C" fn hw_claim_walk(
     tid: u32,
     identity: u32,
-    nonce: u32,
     epoch: u32,
     generation: u32,
 ) -> u64 {
     let owner = Owner {
         tid,
         identity,
-        nonce,
         epoch,
         generation,
-        reserved: 0,
     };
     let first = tid.wrapping_mul(0x9e37_79b1) >> 16;
     let last = (1 << (TABLE_SIZES.load().walks & 31)) - 1;
@@ -373,12 +368,6 @@ impl Memory {
         self.owner.epoch
     }
 
-    /// ... and its random number.
-    #[inline(always)]
-    pub fn nonce(&self) -> u32 {
-        self.owner.nonce
-    }
-
     /// Whether the walk under way starts like the remembered one.
     #[inline(always)]
     pub fn starts_alike(&self) -> bool {
@@ -412,7 +401,6 @@ impl Memory {
         self.cut = CUT_DEPTH as u64;
         self.sent = 0;
         self.tag = self.owner.identity
-            ^ self.owner.nonce.rotate_left(8)
             ^ self.owner.epoch.rotate_left(16)
             ^ self.owner.generation.wrapping_mul(0x9e37_79b1)
             | 1;

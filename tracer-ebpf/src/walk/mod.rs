@@ -117,7 +117,6 @@ fn claim(process: &TracedProcess, tid: u32) -> Option<(u64, Walk)> {
     let place = memory::hw_claim_walk(
         tid,
         process.identity,
-        process.nonce,
         process.epoch,
         process.code_generation,
     );

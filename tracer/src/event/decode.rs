@@ -45,14 +45,14 @@ pub enum Change {
     Forked {
         /// The child's tgid.
         child: u32,
-        /// The kernel side knows the child: it is to be followed.
-        registered: bool,
+        /// The child's image, if the kernel side knows it: it is to be followed.
+        image: Option<ProcessId>,
         /// The child runs in its parent's memory until it calls exec.
         shares_memory: bool,
     },
     /// It became another program.
     Executed {
-        /// Its identity from here on.
+        /// Its image from here on.
         next: ProcessId,
         /// A thread other than the leader called exec and took the leader's place.
         from_thread: bool,
@@ -206,7 +206,10 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
             let change = match lifecycle {
                 EventKind::Forked => Change::Forked {
                     child: u32::try_from(raw.address).ok()?,
-                    registered: raw.flags & FLAG_REGISTERED != 0,
+                    image: match raw.flags & FLAG_REGISTERED {
+                        0 => None,
+                        _ => Some(ProcessId(u32::try_from(raw.size).ok()?)),
+                    },
                     shares_memory: raw.flags & FLAG_SHARES_MEMORY != 0,
                 },
                 EventKind::Executed => Change::Executed {

@@ -12,7 +12,7 @@ pub use highwater_common::cookie::Function;
 pub use mapping::Mapping;
 use serde::{Deserialize, Serialize};
 
-/// A process by its whole identity: ordinal in the recording << 10 | exec generation.
+/// A program image, by a number of its own: one execution of one program by one process, from fork or exec to exec or exit.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

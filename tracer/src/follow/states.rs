@@ -15,8 +15,6 @@
 
 use std::collections::HashMap;
 
-use highwater_common::process::GENERATION_BITS;
-
 use crate::event::{Nanos, ProcessId};
 use crate::record::{EndReason, Origin};
 
@@ -74,10 +72,12 @@ pub enum Fact {
         /// The process.
         image: ProcessId,
     },
-    /// An event of it came.
+    /// An event of it came, of which nothing else is known but which process runs it.
     Active {
-        /// The process.
+        /// The image.
         image: ProcessId,
+        /// The pid of that process.
+        pid: u32,
     },
     /// Tracing of it ended.
     Ended {
@@ -186,14 +186,9 @@ impl Image {
 /// The images that are followed: of each process, the one that it runs.
 #[derive(Debug, Default)]
 pub struct Images {
-    /// By process: an identity without its exec generation.
-    current: HashMap<u32, Image>,
+    current: HashMap<ProcessId, Image>,
     /// The image of the latest event: almost every one is of the same as the one before.
     latest: Option<ProcessId>,
-}
-
-fn process(image: ProcessId) -> u32 {
-    image.0 >> GENERATION_BITS
 }
 
 impl Images {
@@ -217,14 +212,13 @@ impl Images {
 
     /// The images that have not ended, in order.
     pub fn all(&self) -> Vec<ProcessId> {
-        let mut all: Vec<_> = self.current.values().map(|image| image.id).collect();
+        let mut all: Vec<_> = self.current.keys().copied().collect();
         all.sort_unstable();
         all
     }
 
     fn get(&self, image: ProcessId) -> Option<&Image> {
-        let current = self.current.get(&process(image));
-        current.filter(|current| current.id == image)
+        self.current.get(&image)
     }
 
     /// A fact of this moment; gives what is to be done, in this order.
@@ -289,10 +283,10 @@ impl Images {
             } => self.execute(at, image, next, linked, &mut actions),
             Fact::Linked { image, missed_ns } => self.link(image, missed_ns, &mut actions),
             Fact::Refused { image } => self.refuse(image, &mut actions),
-            Fact::Active { image } => {
+            Fact::Active { image, pid } => {
                 // The exec that made this image was lost.
-                let current = self.current.get(&process(image)).map(|current| current.id);
-                if let Some(current) = current.filter(|current| *current < image) {
+                let current = self.current.values().find(|current| current.pid == pid);
+                if let Some(current) = current.map(|current| current.id) {
                     self.execute(at, current, image, None, &mut actions);
                 }
             }
@@ -305,11 +299,11 @@ impl Images {
         actions
     }
 
-    /// An identity is given out once: one that is known already is not entered again.
+    /// A number is given out once: an image that is known already is not entered again.
     fn enter(&mut self, image: Image) -> bool {
-        let is_new = !self.current.contains_key(&process(image.id));
+        let is_new = !self.current.contains_key(&image.id);
         if is_new {
-            self.current.insert(process(image.id), image);
+            self.current.insert(image.id, image);
         }
         is_new
     }
@@ -333,9 +327,9 @@ impl Images {
             false => old.parent,
         };
         let launched = old.stage == Stage::Launched;
-        self.current.remove(&process(image));
+        self.current.remove(&image);
         self.current.insert(
-            process(next),
+            next,
             Image {
                 id: next,
                 pid: old.pid,
@@ -365,11 +359,7 @@ impl Images {
     }
 
     fn link(&mut self, image: ProcessId, missed_ns: u64, actions: &mut Vec<Action>) {
-        let Some(current) = self
-            .current
-            .get_mut(&process(image))
-            .filter(|current| current.id == image)
-        else {
+        let Some(current) = self.current.get_mut(&image) else {
             return;
         };
         let Image {
@@ -410,7 +400,7 @@ impl Images {
             // Nothing was written of it, and nothing will be.
             Some((Stage::Forked, _)) => self.end(image, EndReason::Detached, actions),
             Some((Stage::Waiting, pid)) => {
-                if let Some(current) = self.current.get_mut(&process(image)) {
+                if let Some(current) = self.current.get_mut(&image) {
                     current.stage = Stage::Untraced;
                 }
                 actions.push(Action::Miss {
@@ -424,7 +414,7 @@ impl Images {
     }
 
     fn end(&mut self, image: ProcessId, reason: EndReason, actions: &mut Vec<Action>) {
-        let Some(ended) = self.current.remove(&process(image)) else {
+        let Some(ended) = self.current.remove(&image) else {
             return;
         };
         let pid = ended.pid;

@@ -24,7 +24,7 @@ use std::{
 
 use highwater_common::{
     cookie::Function,
-    process::{GENERATION_BITS, TracedProcess},
+    process::TracedProcess,
     unwind::{CodeRange, TABLE_FRAME_POINTERS},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -126,16 +126,17 @@ fn measure_in(
     let counted = child.median(PROBED_PAIRS)?;
     drop(counting);
 
-    let identity = target.pid << GENERATION_BITS;
+    let image = kernel.new_image()?;
     kernel.set_process(TracedProcess {
-        identity,
+        identity: image.0,
+        tgid: target.pid,
         libc_start: called.text.start,
         libc_end: called.text.end,
         allocator_start: called.own_code.start,
         allocator_end: called.own_code.end,
         ..TracedProcess::default()
     })?;
-    kernel.set_code(identity, &[child.code], 0, false)?;
+    kernel.set_code((target.pid, image), &[child.code], 0, false)?;
     let _allocations = Link::place(kernel, kind, library, malloc, pid)?;
     let allocating = child.median(PROBED_PAIRS)?;
     let _frees = Link::place(kernel, kind, library, free, pid)?;

@@ -21,8 +21,7 @@ use highwater_common::{
     counter::Counter,
     loss::Losses,
     process::{
-        GENERATION_BITS, ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY,
-        UPDATED_NOTHING,
+        ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED_NOTHING,
     },
     python::{CodeKey, Interpreter},
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
@@ -65,6 +64,8 @@ const TRACEPOINTS: [(&str, &str); 4] = [
 
 /// The program that changes a traced process for us.
 const UPDATE: &str = "hw_update";
+/// ... and that gives it numbers of program images.
+const IMAGE: &str = "hw_image";
 
 /// The rings that the kernel side writes.
 pub struct Rings {
@@ -143,12 +144,14 @@ impl Kernel {
             loader.map_max_entries(map, entries);
         }
         let mut ebpf = sys::aside(|| loader.load(OBJECT))?;
-        let update: &mut RawTracePoint = ebpf
-            .program_mut(UPDATE)
-            .ok_or_else(|| ProbeError::Object(format!("it has no program {UPDATE}")))?
-            .try_into()
-            .map_err(|source| attaching(UPDATE, source))?;
-        sys::aside(|| update.load()).map_err(|source| attaching(UPDATE, source))?;
+        for name in [UPDATE, IMAGE] {
+            let program: &mut RawTracePoint = ebpf
+                .program_mut(name)
+                .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
+                .try_into()
+                .map_err(|source| attaching(name, source))?;
+            sys::aside(|| program.load()).map_err(|source| attaching(name, source))?;
+        }
         let table_maps = ebpf
             .map("TABLES")
             .and_then(map_fd)
@@ -215,15 +218,14 @@ impl Kernel {
     }
 
     /// Tells the kernel side where a process's code lies now, which interpreter it has, and of a new mapping epoch in the same moment; remembered walks
-    /// of it are dropped. Nothing happens if `identity` (the kernel side's) is not what the process is any more.
+    /// of it are dropped. Nothing happens if the process runs another image by now.
     pub fn set_code(
         &mut self,
-        identity: u32,
+        (tgid, image): (u32, ProcessId),
         ranges: &[CodeRange],
         interpreter: u32,
         new_epoch: bool,
     ) -> Result<(), ProbeError> {
-        let tgid = identity >> GENERATION_BITS;
         if self.process(tgid).is_none() {
             return Ok(());
         }
@@ -231,7 +233,7 @@ impl Kernel {
         let epoch = if new_epoch { UPDATE_EPOCH } else { 0 };
         self.update(&ProcessUpdate {
             tgid,
-            identity,
+            identity: image.0,
             what: UPDATE_CODE | epoch,
             code_start,
             code_count,
@@ -266,17 +268,27 @@ impl Kernel {
     /// Changes what the kernel side knows of a process, which may be about to change it as well. Says what became of it:
     /// `UPDATED*`.
     fn update(&mut self, update: &ProcessUpdate) -> Result<u32, ProbeError> {
-        let failed = |source| attaching(UPDATE, source);
+        self.run(UPDATE, update.arguments())
+    }
+
+    /// The number of a program image that is about to be registered, which nothing else has had.
+    pub fn new_image(&mut self) -> Result<ProcessId, ProbeError> {
+        match self.run(IMAGE, [0; 12])? {
+            0 => Err(ProbeError::Object(format!("{IMAGE} gave no number"))),
+            image => Ok(ProcessId(image)),
+        }
+    }
+
+    /// Runs a program that is attached to nothing, and gives what it answers.
+    fn run(&mut self, name: &str, args: [u64; 12]) -> Result<u32, ProbeError> {
+        let failed = |source| attaching(name, source);
         let program: &RawTracePoint = self
             .ebpf
-            .program(UPDATE)
-            .ok_or_else(|| ProbeError::Object(format!("it has no program {UPDATE}")))?
+            .program(name)
+            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
             .try_into()
             .map_err(failed)?;
-        let run = RawTracePointRunOptions {
-            args: update.arguments(),
-            cpu: None,
-        };
+        let run = RawTracePointRunOptions { args, cpu: None };
         Ok(program.test_run(run).map_err(failed)?.return_value)
     }
 
@@ -363,7 +375,7 @@ impl Kernel {
     /// Declares a process traced, or changes what the kernel side knows of its flags and its library. Nothing happens if it
     /// has called exec since it had this identity: the kernel side has said so, or is about to.
     pub fn set_process(&mut self, process: TracedProcess) -> Result<(), ProbeError> {
-        let tgid = process.identity >> GENERATION_BITS;
+        let tgid = process.tgid;
         let updated = self.update(&ProcessUpdate {
             tgid,
             identity: process.identity,
@@ -408,7 +420,7 @@ impl Kernel {
             })
     }
 
-    /// What each process lost so far, by the kernel side's identity.
+    /// What each program image lost so far.
     pub fn losses(&self) -> Vec<(ProcessId, Losses)> {
         let known = self.losses.iter().filter_map(Result::ok);
         known.map(|(id, losses)| (ProcessId(id), losses)).collect()

@@ -10,7 +10,6 @@ use super::{
     Session, SessionError, clock,
     follow::{Followed, Stage},
     launch::Launched,
-    ordinals::kernel_identity,
     probes::Probed,
 };
 use crate::words::say;
@@ -171,6 +170,10 @@ impl Session {
         let mut others = 0;
         if self.options.children {
             for child in target::descendants(pid) {
+                if self.kernel.process(child).is_some() {
+                    // It was made a moment ago: what the kernel side says of that is still to be read.
+                    continue;
+                }
                 let parent = self.processes.get(&pid).map(|root| root.id);
                 match self.examine_and_attach(child, None, parent) {
                     Ok(_) => others += 1,
@@ -238,7 +241,7 @@ impl Session {
         let kind = self.kind_for(&target, findings)?;
         let id = match forked {
             Some((id, _)) => id,
-            None => self.ordinals.assign(target.pid),
+            None => self.kernel.new_image()?,
         };
         self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
@@ -285,7 +288,7 @@ impl Session {
         )?;
         let library = launched.library();
         let allocator = allocator::in_library(library)?;
-        let id = self.ordinals.assign(target.pid);
+        let id = self.kernel.new_image()?;
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
@@ -327,9 +330,9 @@ impl Session {
             false => 0,
         };
         self.kernel.set_process(TracedProcess {
-            identity: kernel_identity(followed.target.pid, followed.id),
+            identity: followed.id.0,
+            tgid: followed.target.pid,
             flags: flags | children | inherits,
-            nonce: clock::monotonic().0 as u32,
             libc_start: allocator.map_or(0, |allocator| allocator.text.start),
             libc_end: allocator.map_or(0, |allocator| allocator.text.end),
             allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),

@@ -31,6 +31,9 @@ const LIBRARY_PATIENCE: Duration = Duration::from_secs(2);
 /// The command of a process that had ended before it could be read.
 const ENDED_UNREAD: &str = "(ended before its name was read)";
 
+/// Images that nothing was heard of, and that are remembered to be so.
+const MOST_LOOKED_FOR: usize = 1024;
+
 /// How long a program maps libraries, mostly.
 const LIBRARIES_TAKE: Duration = Duration::from_millis(25);
 
@@ -123,8 +126,13 @@ impl Session {
     }
 
     /// A followed process made a child, which the kernel side has registered.
-    pub(super) fn forked(&mut self, at: Nanos, parent: ProcessId, pid: u32, shares_memory: bool) {
-        let child = self.ordinals.assign(pid);
+    pub(super) fn forked(
+        &mut self,
+        at: Nanos,
+        parent: ProcessId,
+        (child, pid): (ProcessId, u32),
+        shares_memory: bool,
+    ) {
         self.follow(
             at,
             Fact::Forked {
@@ -150,6 +158,24 @@ impl Session {
         }
         if let Err(error) = self.examine_and_attach(pid, Some((child, at)), Some(parent)) {
             self.not_followed(child, pid, &error);
+        }
+    }
+
+    /// An event came of an image that nothing was heard of. If a process that is followed runs it, then the exec that made it
+    /// was lost; each image is looked for once.
+    pub(super) fn look_for_image(&mut self, at: Nanos, image: ProcessId) {
+        if self.looked_for.len() >= MOST_LOOKED_FOR {
+            self.looked_for.clear();
+        }
+        if !self.looked_for.insert(image) {
+            return;
+        }
+        let runs_it = |tgid: &u32| {
+            let known = self.kernel.process(*tgid);
+            known.is_some_and(|known| known.identity == image.0)
+        };
+        if let Some(pid) = self.processes.keys().copied().find(runs_it) {
+            self.follow(at, Fact::Active { image, pid });
         }
     }
 

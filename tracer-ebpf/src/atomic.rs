@@ -1,6 +1,8 @@
 //! Atomic read-modify-write on map values.
 
-use core::intrinsics::{AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg};
+use core::intrinsics::{
+    AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg,
+};
 
 /// Adds one.
 #[inline(always)]

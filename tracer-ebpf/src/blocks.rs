@@ -71,7 +71,7 @@ impl Tag {
             }
             return true;
         }
-        keep_in_place_of_ended(self.0) != 0
+        hw_keep_in_place_of_ended(self.0) != 0
     }
 
     /// Takes a place if that holds `expected`; else says what it holds.
@@ -119,8 +119,9 @@ impl Tag {
 }
 
 /// A function of its own: on the way of few samples.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn keep_in_place_of_ended(tag: u64) -> u64 {
+extern "C" fn hw_keep_in_place_of_ended(tag: u64) -> u64 {
     let tag = Tag(tag);
     let Some(line) = tag.line() else { return 0 };
     for way in 0..WAYS {

@@ -45,13 +45,6 @@ pub struct Body {
 /// Sends an event about a call. Says whether there was room; if not, that is counted.
 #[inline(always)]
 pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> bool {
-    let retires = matches!(
-        kind,
-        EventKind::Freed
-            | EventKind::ResizeBegan
-            | EventKind::ResizeFailed
-            | EventKind::ResizeFreed
-    );
     let at_ns = unsafe { bpf_ktime_get_ns() };
     let event = RawEvent {
         at_ns,
@@ -67,15 +60,31 @@ pub fn event(process: &TracedProcess, tid: u32, kind: EventKind, body: Body) -> 
         slot: body.slot,
     };
     // About one event in 16 looks how full the ring is, until it is more than half full.
-    let (mut room, mut wake) = (Room::Free, false);
-    if at_ns & 15 == 0 || is_pressed() {
-        room = look(process.identity, retires as u64);
-        wake = is_worth_waking(at_ns);
+    let looks = at_ns & 15 == 0 || is_pressed();
+    !looks && write(&event, false) || hw_send_event(&raw const event, looks as u64) != 0
+}
+
+/// Sends an event after a look at how full the ring is, or, without one, the long way; not 0 if there was room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hw_send_event(event: *const RawEvent, looks: u64) -> u64 {
+    const RETIRE: u64 = 1 << EventKind::Freed as u64
+        | 1 << EventKind::ResizeBegan as u64
+        | 1 << EventKind::ResizeFailed as u64
+        | 1 << EventKind::ResizeFreed as u64;
+    if event.is_null() {
+        return 0;
     }
-    if matches!(room, Room::Free) && write(&event, wake) {
-        return true;
+    let event = unsafe { &*event };
+    let retires = RETIRE >> (event.kind & 63) & 1 != 0;
+    let mut room = Room::Free;
+    if looks != 0 {
+        room = look(event.process, retires as u64);
+        if matches!(room, Room::Free) && write(event, is_worth_waking(event.at_ns)) {
+            return 1;
+        }
     }
-    not_sent(&event, room, retires)
+    not_sent(event, room, retires) as u64
 }
 
 /// What a look at the ring says of an event.
@@ -105,7 +114,7 @@ pub fn is_worth_waking(at_ns: u64) -> bool {
 /// Looks how full the ring is, and whether there is room for one more event of the process.
 #[inline(always)]
 fn look(identity: u32, retires: u64) -> Room {
-    match room(identity, retires) {
+    match hw_room(identity, retires) {
         0 => Room::Free,
         1 => Room::OverShare,
         _ => Room::None,
@@ -113,8 +122,9 @@ fn look(identity: u32, retires: u64) -> Room {
 }
 
 /// A function of its own: on the way of few events.
+#[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn room(identity: u32, retires: u64) -> u64 {
+extern "C" fn hw_room(identity: u32, retires: u64) -> u64 {
     let size = EVENTS.query(BPF_RB_RING_SIZE as u64);
     let used = EVENTS.query(BPF_RB_AVAIL_DATA as u64);
     let pressed = (used > size / 2) as u64;
@@ -164,7 +174,7 @@ fn losses(identity: u32) -> Option<&'static mut Losses> {
     find()
 }
 
-/// A free goes the long way; whatever is lost is counted. A function of its own, as [`room`].
+/// A free goes the long way; whatever is lost is counted.
 #[inline(never)]
 fn not_sent(event: &RawEvent, room: Room, retires: bool) -> bool {
     let spilled = retires

@@ -87,6 +87,9 @@ fn follow(
     let sp = regs.rsp;
     thread.freed = 0;
     let (size, pointer) = request(function, regs.rdi, regs.rsi, regs.rdx);
+    let Some(function) = thread.forget_which(function) else {
+        return false;
+    };
     let old = Tag::new(thread.process.identity, pointer);
     let resizes = resizes(function) && pointer != 0;
     let (mut wanted, mut follows_old) = (true, resizes);

@@ -31,33 +31,34 @@ pub fn leave(regs: *mut pt_regs) {
     };
     let regs = unsafe { &*regs };
     // `ret` has popped the return address: the slot lay just below.
-    let Some((slot, call)) = take(thread, regs.rsp.wrapping_sub(8)) else {
+    let Some(slot) = take(thread, regs.rsp.wrapping_sub(8)) else {
         return;
     };
+    // Looked at where it lies: the thread is in us, and begins no other call meanwhile. The stack of BPF has no room for a copy.
+    let call = &thread.calls[slot as usize & (MAX_CALLS - 1)];
     let Some(function) = Function::from_cookie(call.function as u64) else {
         return;
     };
-    finish(&thread.process, tid, regs, slot, &call, function);
+    finish(&thread.process, tid, regs, slot, call, function);
 }
 
-/// Takes the call that was entered at `sp`, and drops those above it: they were left without returning.
+/// Takes the call that was entered at `sp`, and drops those above it: they were left without returning. Gives its place.
 #[inline(always)]
-fn take(thread: &mut Thread, sp: u64) -> Option<(u8, Call)> {
+fn take(thread: &mut Thread, sp: u64) -> Option<u8> {
     let mut depth = thread.depth as usize;
     for _ in 0..MAX_CALLS {
         if depth == 0 {
             break;
         }
         depth -= 1;
-        let call = thread.calls[depth & (MAX_CALLS - 1)];
-        if call.sp == sp {
+        if thread.calls[depth & (MAX_CALLS - 1)].sp == sp {
             // Added at once: Linux 6.1's verifier sees no bound to a loop from one number that it does not know to another.
             let above = (thread.depth as usize).saturating_sub(depth + 1);
             if above > 0 {
                 emit::add(Counter::MissedReturns, above as u64);
             }
             thread.depth = depth as u32;
-            return Some((depth as u8, call));
+            return Some(depth as u8);
         }
     }
     if thread.nested > 0 {

@@ -23,13 +23,13 @@ pub fn takes(thread: &mut Thread, size: u64, exponent: u32) -> bool {
     if thread.exponent != exponent {
         // Marks of another mean. How far the last one lies back says nothing.
         thread.exponent = exponent;
-        thread.until_sample = distance(exponent);
+        thread.until_sample = hw_sample_distance(exponent);
     }
     if size < thread.until_sample {
         thread.until_sample -= size;
         return false;
     }
-    thread.until_sample = distance(exponent);
+    thread.until_sample = hw_sample_distance(exponent);
     true
 }
 
@@ -37,8 +37,9 @@ pub fn takes(thread: &mut Thread, size: u64, exponent: u32) -> bool {
 ///
 /// Between two quantiles it is drawn evenly. Beyond the last one it begins anew from there, since the distribution has no
 /// memory; four times over covers all but one in 2^40.
-#[inline(always)]
-fn distance(exponent: u32) -> u64 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hw_sample_distance(exponent: u32) -> u64 {
     let mut total = 0u64;
     for _ in 0..4 {
         let random = unsafe { bpf_get_prandom_u32() };

@@ -6,7 +6,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
-use highwater_common::{counter::Counter, process::TracedProcess};
+use highwater_common::{cookie::Function, counter::Counter, process::TracedProcess};
 
 use crate::{
     atomic,
@@ -79,7 +79,8 @@ pub struct Thread {
     pub system_call: u32,
     /// 1: that call's range was retired, and the ring had room to say so.
     pub retired: u32,
-    reserved: u32,
+    /// The function that is called.
+    function: u32,
     /// `brk`: where the break was before it.
     pub program_break: u64,
     pub calls: [Call; MAX_CALLS],
@@ -89,40 +90,81 @@ impl Thread {
     /// This thread, if its process is traced. `None` is counted: the process is not, or the table is full.
     #[inline(always)]
     pub fn current(tgid: u32, tid: u32) -> Option<&'static mut Self> {
-        let (user, kernel) = (CHANGES.get(0)?, CHANGES.get(1)?);
-        // Read before the process is: a change in between is found next time.
-        let seen = unsafe {
-            [
-                core::ptr::read_volatile(user),
-                core::ptr::read_volatile(kernel),
-            ]
-        };
-        if let Some(thread) = find(tid) {
-            if thread.seen == seen {
-                return Some(thread);
-            }
-            return refresh(thread, tgid, seen);
+        let thread = unsafe { &mut *THREADS.get_ptr_mut(place(tid, 0))? };
+        if thread.owner == tid as u64 && thread.seen == changes()? {
+            return Some(thread);
         }
-        // Strangers are given no place.
-        if unsafe { PROCESSES.get(tgid) }.is_none() {
-            count(Counter::Strangers);
-            return None;
-        }
-        let Some(thread) = claim(tid) else {
-            count(Counter::ThreadsFull);
-            return None;
-        };
-        refresh(thread, tgid, seen)
+        let place = hw_thread(tgid, tid);
+        Some(unsafe { &mut *THREADS.get_ptr_mut(place as u32)? })
     }
 }
 
-/// Looks at the process again.
+/// How often processes have changed.
 #[inline(always)]
-fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'static mut Thread> {
+fn changes() -> Option<[u64; 2]> {
+    let (user, kernel) = (CHANGES.get(0)?, CHANGES.get(1)?);
+    Some(unsafe {
+        [
+            core::ptr::read_volatile(user),
+            core::ptr::read_volatile(kernel),
+        ]
+    })
+}
+
+impl Thread {
+    /// The function once more, in a way that the verifier does not know which one it is: all that follows would be looked at for
+    /// each of them.
+    #[inline(always)]
+    pub fn forget_which(&mut self, function: Function) -> Option<Function> {
+        let place = &raw mut self.function;
+        unsafe {
+            core::ptr::write_volatile(place, function as u32);
+            Function::from_cookie(core::ptr::read_volatile(place) as u64)
+        }
+    }
+}
+
+/// No place in [`THREADS`].
+const NO_PLACE: u64 = u32::MAX as u64;
+
+/// The same for a thread that is not where most are, or whose copy of the process is old: its place in [`THREADS`], its copy of the process as new as can be; or [`NO_PLACE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hw_thread(tgid: u32, tid: u32) -> u64 {
+    // Read before the process is: a change in between is found next time.
+    let Some(seen) = changes() else {
+        return NO_PLACE;
+    };
+    if let Some((place, thread)) = find(tid) {
+        if thread.seen == seen {
+            return place as u64;
+        }
+        return hw_refresh(place, tgid, seen[0], seen[1]);
+    }
+    // Strangers are given no place.
+    if unsafe { PROCESSES.get(tgid) }.is_none() {
+        count(Counter::Strangers);
+        return NO_PLACE;
+    }
+    let Some(place) = claim(tid) else {
+        count(Counter::ThreadsFull);
+        return NO_PLACE;
+    };
+    hw_refresh(place, tgid, seen[0], seen[1])
+}
+
+/// Looks at the process again. Gives the place once more, or [`NO_PLACE`] if it is not traced.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hw_refresh(place: u32, tgid: u32, user: u64, kernel: u64) -> u64 {
     let Some(process) = (unsafe { PROCESSES.get(tgid) }) else {
         count(Counter::Strangers);
-        return None;
+        return NO_PLACE;
     };
+    let Some(thread) = THREADS.get_ptr_mut(place) else {
+        return NO_PLACE;
+    };
+    let thread = unsafe { &mut *thread };
     if thread.process.identity != process.identity {
         // Another thread had this tid, or this one was another program.
         thread.depth = 0;
@@ -133,34 +175,38 @@ fn refresh(thread: &'static mut Thread, tgid: u32, seen: [u64; 2]) -> Option<&'s
         thread.freed = 0;
         thread.system_call = 0;
     }
-    thread.process = *process;
-    thread.seen = seen;
-    Some(thread)
+    // Said so, or the compiler has it copied byte by byte.
+    unsafe { core::ptr::copy_nonoverlapping(process, &raw mut thread.process, 1) };
+    thread.seen = [user, kernel];
+    place as u64
 }
 
 /// The place that a thread has.
 #[inline(always)]
-fn find(tid: u32) -> Option<&'static mut Thread> {
+fn find(tid: u32) -> Option<(u32, &'static mut Thread)> {
     for way in 0..WAYS {
-        let thread = unsafe { &mut *place(tid, way)? };
+        let place = place(tid, way);
+        let thread = unsafe { &mut *THREADS.get_ptr_mut(place)? };
         if thread.owner == tid as u64 {
-            return Some(thread);
+            return Some((place, thread));
         }
     }
     None
 }
 
 #[inline(always)]
-fn place(tid: u32, way: u32) -> Option<*mut Thread> {
+fn place(tid: u32, way: u32) -> u32 {
     let sets = (TABLE_SIZES.load().threads - WAYS_LOG2) & 31;
     let way = ((tid >> sets) + way) & (WAYS - 1);
-    THREADS.get_ptr_mut((tid & ((1 << sets) - 1)) + (way << sets))
+    (tid & ((1 << sets) - 1)) + (way << sets)
 }
 
+/// Gives a thread a place that is free.
 #[inline(always)]
-fn claim(tid: u32) -> Option<&'static mut Thread> {
+fn claim(tid: u32) -> Option<u32> {
     for way in 0..WAYS {
-        let thread = place(tid, way)?;
+        let place = place(tid, way);
+        let thread = THREADS.get_ptr_mut(place)?;
         let owner = unsafe { &raw mut (*thread).owner };
         let (_, taken) = unsafe {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
@@ -171,7 +217,7 @@ fn claim(tid: u32) -> Option<&'static mut Thread> {
             let thread = unsafe { &mut *thread };
             // The process that it is compared with has an identity.
             thread.process.identity = 0;
-            return Some(thread);
+            return Some(place);
         }
     }
     None
@@ -180,7 +226,7 @@ fn claim(tid: u32) -> Option<&'static mut Thread> {
 /// A thread has ended, or begins anew.
 #[inline(always)]
 pub fn forget(tid: u32) {
-    if let Some(thread) = find(tid) {
+    if let Some((_, thread)) = find(tid) {
         unsafe { core::ptr::write_volatile(&raw mut thread.owner, 0) };
     }
 }

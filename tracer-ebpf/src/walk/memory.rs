@@ -7,6 +7,7 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_user, generated::bpf_probe_read_user as gen_probe_read_user},
 };
 use highwater_common::{
+    process::TracedProcess,
     python::{CodeRecord, MAX_PYTHON_FRAMES},
     stack::{CUT_DEPTH, MAX_FRAMES, StackHead},
     unwind::{CodeRange, SAVED_RBP},
@@ -202,24 +203,48 @@ impl Start {
 /// No place in `WALKS`.
 const NO_PLACE: u64 = u32::MAX as u64;
 
+/// Takes the memory of a thread's last walk, or one that can be made its own, and gives its place in `WALKS`.
+#[inline(always)]
+pub fn claim(process: &TracedProcess, tid: u32) -> u64 {
+    let owner = Owner {
+        tid,
+        identity: process.identity,
+        epoch: process.epoch,
+        generation: process.code_generation,
+    };
+    let place = first_place(tid);
+    if let Some(memory) = WALKS.get_ptr_mut(place)
+        && unsafe { (*memory).owner.tid } == tid
+        && claim_as(place as u64, &owner)
+    {
+        return place as u64;
+    }
+    hw_claim_walk(tid, owner.identity, owner.epoch, owner.generation)
+}
+
+/// Where a thread's walk lies unless others were there before.
+#[inline(always)]
+fn first_place(tid: u32) -> u32 {
+    (tid.wrapping_mul(0x9e37_79b1) >> 16) & last_place()
+}
+
+#[inline(always)]
+fn last_place() -> u32 {
+    (1 << (TABLE_SIZES.load().walks & 31)) - 1
+}
+
 /// Takes the memory of a thread's last walk, or one that can be made its own, and gives its place in `WALKS`. [`NO_PLACE`]: all
 /// that it may use are busy.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn hw_claim_walk(
-    tid: u32,
-    identity: u32,
-    epoch: u32,
-    generation: u32,
-) -> u64 {
+extern "C" fn hw_claim_walk(tid: u32, identity: u32, epoch: u32, generation: u32) -> u64 {
     let owner = Owner {
         tid,
         identity,
         epoch,
         generation,
     };
-    let first = tid.wrapping_mul(0x9e37_79b1) >> 16;
-    let last = (1 << (TABLE_SIZES.load().walks & 31)) - 1;
+    let (first, last) = (first_place(tid), last_place());
     let mut vacant = NO_PLACE;
     for way in 0..WAYS {
         let place = ((first + way) & last) as u64;

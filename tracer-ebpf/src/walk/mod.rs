@@ -114,12 +114,7 @@ pub fn take_of_system_call(process: &TracedProcess, tid: u32, regs: *const pt_re
 /// Memory for a walk, and its place in `WALKS`.
 #[inline(always)]
 fn claim(process: &TracedProcess, tid: u32) -> Option<(u64, Walk)> {
-    let place = memory::hw_claim_walk(
-        tid,
-        process.identity,
-        process.epoch,
-        process.code_generation,
-    );
+    let place = memory::claim(process, tid);
     let walk = Walk::at(place);
     if walk.is_none() {
         count(Counter::NoWalkBuffer);

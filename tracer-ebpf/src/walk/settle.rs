@@ -18,8 +18,8 @@ pub fn all(walk: &mut Walk) {
     }
     // The process, its epoch and the end of the walk are part of the identity: the same addresses mean other code
     // elsewhere.
-    let seed = (memory.identity() as u64) << 32
-        | (memory.epoch() ^ (memory.cut as u32) << 28) as u64;
+    let seed =
+        (memory.identity() as u64) << 32 | (memory.epoch() ^ (memory.cut as u32) << 28) as u64;
     memory.seed = [seed ^ 0x9e37_79b9_7f4a_7c15, seed ^ 0xc2b2_ae3d_27d4_eb4f];
     memory.count = memory.joined;
     memory.position = MAX_FRAMES as u64 - memory.fresh;

@@ -22,6 +22,11 @@ impl MemoryCgroup {
             std::process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
+        Self::named(&name, bytes)
+    }
+
+    /// The same, of that name.
+    pub fn named(name: &str, bytes: u64) -> Result<Self, String> {
         let (parent, limits) = hierarchy()?;
         let path = parent.join(name);
         fs::create_dir(&path)

@@ -108,9 +108,14 @@ impl Text {
 
     /// How many bytes of libc's code differ from those in its file: each probe changes at least one.
     pub fn changed_bytes(&self) -> io::Result<usize> {
+        self.changed_places().map(|places| places.len())
+    }
+
+    /// The addresses of those bytes.
+    pub fn changed_places(&self) -> io::Result<Vec<u64>> {
         let memory = File::open(self.thread.join("mem"))?;
         let file = File::open(&self.file)?;
-        let mut changed = 0;
+        let mut changed = Vec::new();
         for mapping in &self.mappings {
             let mut now = vec![0; mapping.length];
             memory.read_exact_at(&mut now, mapping.start)?;
@@ -123,11 +128,9 @@ impl Text {
                     count => read += count,
                 }
             }
-            changed += now
-                .iter()
-                .zip(&original)
-                .filter(|(now, original)| now != original)
-                .count();
+            let bytes = (mapping.start..).zip(now.iter().zip(&original));
+            let differing = bytes.filter(|(_, (now, original))| now != original);
+            changed.extend(differing.map(|(address, _)| address));
         }
         Ok(changed)
     }

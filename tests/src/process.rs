@@ -128,6 +128,11 @@ impl Running {
         }
     }
 
+    /// Whether it has written, since it was last looked at, a line with these words to its standard error.
+    pub fn has_said(&mut self, words: &str) -> bool {
+        std::iter::from_fn(|| self.stderr.next(Duration::ZERO)).any(|line| line.contains(words))
+    }
+
     /// Sends a signal.
     #[track_caller]
     pub fn signal(&self, signal: libc::c_int) {

@@ -142,6 +142,11 @@ impl Recorder {
         said.unwrap_or_else(|| panic!("it ended and never said {words:?}"))
     }
 
+    /// Whether it has said something with these words in it since it was last looked at.
+    pub fn has_said(&mut self, words: &str) -> bool {
+        self.running.has_said(words)
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.running.has_ended()

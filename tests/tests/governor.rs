@@ -1,5 +1,7 @@
 //! `--max-overhead`: tracing that costs more than was allowed ends by itself.
 
+use std::path::Path;
+
 use highwater_tests::{
     Recorder, Report, Victim, alone, eventually, highwater, mapped_text, privileged, run, scratch,
 };
@@ -57,6 +59,58 @@ fn a_target_that_does_nothing_but_allocate_is_let_go_and_runs_on() {
     });
     victim.tell("stop");
     victim.quit();
+}
+
+/// What a recorder says as it turns to samples.
+const TURNED: &str = "from then on one allocation in";
+
+/// A victim that holds more blocks than the kernel's table of them has places, and a recorder that has seen each of them. The victim
+/// works for itself before each call, for as long as it takes for that to be affordable here.
+fn a_million_blocks_seen(file: &Path) -> (Victim, Recorder, u64) {
+    for pace in [10_000, 30_000, 100_000] {
+        let mut victim = Victim::start("paced");
+        let mut recorder = Recorder::attach_with(victim.pid(), file, &["--max-overhead", "100%"]);
+        victim.tell(&format!("pace {pace}"));
+        victim.tell("hold 1150000");
+        if !recorder.has_said(TURNED) && !recorder.has_ended() {
+            return (victim, recorder, pace);
+        }
+        recorder.signal(libc::SIGINT);
+        recorder.wait();
+        std::fs::remove_file(file).expect("it was recorded");
+        victim.quit();
+    }
+    panic!("a hit takes longer than 100 µs");
+}
+
+#[test]
+fn samples_are_kept_though_a_million_blocks_were_seen_before() {
+    privileged!();
+    let _alone = alone();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let (mut victim, mut recorder, slow) = a_million_blocks_seen(&file);
+    // Faster and faster, until it is samples that are affordable: all calls cost more than twice as much.
+    let mut pace = slow;
+    while !recorder.has_said(TURNED) {
+        assert!(!recorder.has_ended(), "samples are affordable");
+        pace = pace * 85 / 100;
+        victim.tell(&format!("pace {pace}"));
+        victim.tell("churn 300000");
+    }
+    victim.tell(&format!("pace {slow}"));
+    let truth = victim.tell("large 20000");
+    let report = recorder.interrupt();
+    victim.quit();
+    assert_eq!(report.quality("dropped_samples"), 0);
+    let error = report.json()["end"]["error_bytes"].as_u64();
+    let error = error.expect("end.error_bytes is a number");
+    let (bytes, live) = (report.end().bytes, truth.get("live_bytes"));
+    // Four standard deviations.
+    assert!(
+        bytes.abs_diff(live) <= 2 * error,
+        "{bytes} \u{b1} {error} of {live} bytes"
+    );
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Names of code that is in no file: a perf map tells them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use highwater_tests::{Recorder, Report, Victim, highwater, privileged, run, scratch};
+use highwater_tests::{
+    Recorder, Report, Victim, highwater, privileged, run, scratch, victim_program,
+};
 use serde_json::Value;
 
 const EARLY: &str = "Lazy:~early /app/a b.js:1:2";
@@ -106,4 +109,53 @@ fn code_that_nothing_names_shows_as_an_address_in_anonymous_memory() {
     picture.assert_says(0, &[]);
     let picture = fs::read_to_string(folded).expect("the flame graph can be read");
     assert!(picture.contains(&label), "no {label} in {picture}");
+}
+
+/// Copies of a library, each with a function of another name.
+fn libraries(directory: &Path, count: usize) {
+    const NAME: &[u8] = b"take_0000";
+    let library = fs::read(victim_program("one_function.so")).expect("it was built");
+    for number in 0..count {
+        let name = format!("take_{number:04}");
+        let mut copy = library.clone();
+        for at in 0..copy.len() - NAME.len() {
+            if copy[at..].starts_with(NAME) {
+                copy[at..at + NAME.len()].copy_from_slice(name.as_bytes());
+            }
+        }
+        fs::write(directory.join(format!("{number:04}.so")), copy).expect("it can be written");
+    }
+}
+
+#[test]
+fn every_function_of_more_libraries_than_files_may_be_open_has_its_name() {
+    privileged!();
+    const LIBRARIES: usize = 1_100;
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    libraries(directory.path(), LIBRARIES);
+    let path = directory.path().display().to_string();
+    let mut victim = Victim::start_with("many_libraries", &[&path, &LIBRARIES.to_string()]);
+    let recorder = Recorder::command(victim.pid(), &file, &[]);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -Sn 1024; exec \"$@\"", "sh"])
+        .arg(recorder.get_program())
+        .args(recorder.get_args());
+    let mut recorder = Recorder::start_command(&file, &mut limited);
+    recorder.await_words("highwater: tracing ");
+    let truth = victim.tell("take");
+    let report = recorder.interrupt();
+    victim.quit();
+    report.assert_end(&truth);
+    let mut names: Vec<String> = report
+        .end()
+        .holders
+        .into_iter()
+        .flat_map(|holder| holder.functions)
+        .filter(|name| name.starts_with("take_"))
+        .collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), LIBRARIES);
 }

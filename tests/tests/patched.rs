@@ -29,7 +29,7 @@ fn victims() -> Vec<(String, Victim)> {
 }
 
 fn record(pid: u32, file: &Path) -> Outcome {
-    run(&mut Recorder::command(pid, file, &["--duration", "1s"]))
+    run(&mut Recorder::command(pid, file, &["--duration", "200ms"]))
 }
 
 fn doctor(pid: u32) -> Outcome {
@@ -186,49 +186,115 @@ impl Debugger {
     }
 }
 
+/// Where probes go into that victim: the places that a recording changes.
+fn probed_places(victim: &Victim) -> Vec<u64> {
+    let directory = scratch();
+    let recorder = Recorder::attach(victim.pid(), &directory.path().join("recording.hwm"));
+    let places = mapped_text(victim.pid()).changed_places();
+    recorder.interrupt();
+    places.expect("it is alive")
+}
+
 #[test]
 fn a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused() {
     privileged!();
-    let directory = scratch();
-    let mut victim = Victim::start("patched_code");
-    for function in ["malloc", "calloc", "realloc"] {
+    for (library, mut victim) in victims() {
+        let directory = scratch();
+        let begins = victim.tell("where");
+        let places = probed_places(&victim);
+        assert!(places.len() >= 9, "{library}: {places:x?}");
         let mut gdb = Debugger::attach(victim.pid());
-        gdb.tell(&format!("break *((char *){function})"));
-        let outcome = record(victim.pid(), &directory.path().join(function));
-        if function == "malloc" {
-            outcome.assert_says(1, &["debugs it and has a breakpoint at malloc"]);
-        } else {
-            outcome.assert_says(0, &[&format!("has patched {function} in memory")]);
+        for function in ["malloc", "free", "calloc", "realloc", "posix_memalign"] {
+            let begin = begins.get(function);
+            // The first probe behind a function's first byte is its own.
+            let place = places.iter().filter(|place| **place >= begin).min();
+            let place = *place.expect("it is probed");
+            for (at, address) in [("begin", begin), ("place", place)] {
+                gdb.tell(&format!("break *{address:#x}"));
+                let file = directory.path().join(format!("{function}-{at}"));
+                let outcome = record(victim.pid(), &file);
+                if matches!(function, "malloc" | "free") {
+                    let words = format!("debugs it and has a breakpoint at {function}");
+                    outcome.assert_says(1, &[&words]);
+                } else {
+                    outcome.assert_says(0, &[&format!("has patched {function} in memory")]);
+                }
+                gdb.tell("delete");
+            }
         }
-        gdb.tell("delete");
         gdb.leave();
         victim.tell("work 10");
+        victim.quit();
     }
-    victim.quit();
 }
 
 #[test]
 fn a_debugger_that_comes_and_goes_while_we_record_is_told_and_what_it_takes_out_too() {
     privileged!();
-    let directory = scratch();
-    let file = directory.path().join("recording.hwm");
-    let mut victim = Victim::start("patched_code");
-    let before = mapped_text(victim.pid());
-    let mut recorder = Recorder::attach(victim.pid(), &file);
-    victim.tell("hold 10");
-    let mut gdb = Debugger::attach(victim.pid());
-    recorder.await_words("debugs");
-    // It takes our breakpoint for what is there, and puts that back: nothing is lost.
-    gdb.tell("break *((char *)malloc)");
-    gdb.tell("delete");
-    gdb.leave();
-    let truth = victim.tell("hold 10");
-    let report = recorder.interrupt();
-    let held = report.end().holders.iter().map(|holder| holder.bytes).max();
-    assert_eq!(held, Some(truth.get("bytes")));
-    assert_eq!(before.changed_bytes().ok(), Some(0));
-    victim.tell("work 10");
-    victim.quit();
+    for (library, mut victim) in victims() {
+        let directory = scratch();
+        let file = directory.path().join("recording.hwm");
+        let begins = victim.tell("where");
+        let text = mapped_text(victim.pid());
+        let mut recorder = Recorder::attach(victim.pid(), &file);
+        victim.tell("hold 10");
+        let mut places = text.changed_places().expect("it is alive");
+        places.extend(["malloc", "free", "calloc", "realloc"].map(|name| begins.get(name)));
+        let mut gdb = Debugger::attach(victim.pid());
+        recorder.await_words("debugs");
+        // It takes our breakpoints for what is there, and puts them back: nothing is lost.
+        for place in &places {
+            gdb.tell(&format!("break *{place:#x}"));
+        }
+        gdb.tell("delete");
+        gdb.leave();
+        let truth = victim.tell("hold 10");
+        victim.tell("work 10");
+        let report = recorder.interrupt();
+        let held = report.end().holders.iter().map(|holder| holder.bytes).max();
+        assert_eq!(held, Some(truth.get("bytes")), "{library}");
+        assert_eq!(text.changed_bytes().ok(), Some(0), "{library}");
+        victim.tell("work 10");
+        // And afterwards, where we have been.
+        let mut gdb = Debugger::attach(victim.pid());
+        for place in &places {
+            gdb.tell(&format!("break *{place:#x}"));
+        }
+        gdb.tell("delete");
+        gdb.leave();
+        victim.tell("work 10");
+        victim.quit();
+    }
+}
+
+/// A debugger that took our breakpoints for what is there writes them back once we have left. That cannot be prevented, so it is
+/// told, and can be healed before the program runs into them.
+#[test]
+fn a_debugger_that_stays_longer_than_we_do_is_told_and_what_it_writes_back_is_healed() {
+    privileged!();
+    for (library, mut victim) in victims() {
+        let directory = scratch();
+        let file = directory.path().join("recording.hwm");
+        let text = mapped_text(victim.pid());
+        let mut recorder = Recorder::attach(victim.pid(), &file);
+        victim.tell("hold 10");
+        let places = text.changed_places().expect("it is alive");
+        let mut gdb = Debugger::attach(victim.pid());
+        recorder.await_words("doctor --heal");
+        for place in &places {
+            gdb.tell(&format!("break *{place:#x}"));
+        }
+        recorder.interrupt();
+        gdb.tell("delete");
+        gdb.leave();
+        let left = text.changed_bytes().expect("it is alive");
+        assert_eq!(left, places.len(), "{library}");
+        let healed = run(highwater().args(["doctor", "--heal"]));
+        assert!(healed.stdout.contains("took out"), "{healed:#?}");
+        assert_eq!(text.changed_bytes().ok(), Some(0), "{library}");
+        victim.tell("work 10");
+        victim.quit();
+    }
 }
 
 #[test]

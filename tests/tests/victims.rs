@@ -58,6 +58,11 @@ fn victims_that_keep_books_balance_them() {
         ("handed_on", &[], &["mixed 100", "drop"]),
         ("grown_at_once", &[], &["tell"]),
         ("clone_vm", &[], &["go 5"]),
+        (
+            "paced",
+            &[],
+            &["pace 0", "hold 100", "churn 100", "large 10"],
+        ),
         ("go_marked", &[], &["hold 100"]),
         ("deep", &[], &["deep 100000"]),
         ("signal_in_calloc", &["same"], &["go"]),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use highwater_tests::{
-    Recorder, Sink, Victim, every_sink, highwater, privileged, python_victim, run, scratch,
-    unpacked,
+    MemoryCgroup, Recorder, Sink, Victim, every_sink, highwater, privileged, python_victim, run,
+    scratch, unpacked,
 };
 
 /// Sets the title, clears the screen, in 8 bits too, ends its line, begins a formula, closes a script, turns text around.
@@ -53,6 +53,27 @@ fn no_word_of_a_target_reaches_a_sink_as_it_is() {
     let mut victim = Victim::start_command(&mut command);
 
     let mut sinks = Vec::new();
+    // The kernel takes no newline in the name of a cgroup.
+    let name = format!("{}{}", std::process::id(), WORD.replace(['/', '\n'], "|"));
+    let cgroup = MemoryCgroup::named(&name, 48 << 20);
+    match &cgroup {
+        Ok(cgroup) => {
+            cgroup.add(victim.pid());
+            // There is too little room in it, which is said with its name.
+            let file = directory.path().join("refused.hwm");
+            let refused = run(&mut cgroup.run(&Recorder::command(victim.pid(), &file, &[])));
+            refused.assert_says(1, &["too little room"]);
+            sinks.push(Sink {
+                name: "record in a cgroup".to_owned(),
+                bytes: refused.stdout.into_bytes(),
+                said: refused.stderr,
+            });
+        }
+        Err(reason) => {
+            assert!(std::env::var_os("CI").is_none(), "CI is set, but {reason}");
+            eprintln!("without a cgroup: {reason}");
+        }
+    }
     for options in [&[][..], &["--json"]] {
         let outcome = run(highwater()
             .arg("doctor")
@@ -111,7 +132,10 @@ fn no_word_of_a_target_reaches_a_sink_as_it_is() {
             );
         }
     }
-    for (name, word) in [
+    let of_cgroup = cgroup
+        .is_ok()
+        .then_some(("record in a cgroup", "OWNED\\x07"));
+    let others = [
         ("doctor ", "OWNED\\x07"),
         ("doctor --json", "OWNED\\u0007"),
         ("record", "OWNED\\x07"),
@@ -127,7 +151,8 @@ fn no_word_of_a_target_reaches_a_sink_as_it_is() {
         ("export into pprof", "OWNED\\x07"),
         ("export into speedscope", "OWNED\\\\x07"),
         ("export into heaptrack", "OWNED\\x07"),
-    ] {
+    ];
+    for (name, word) in others.into_iter().chain(of_cgroup) {
         let sink = sinks
             .iter()
             .find(|sink| sink.name == name)

@@ -27,6 +27,15 @@ UNUSED static void took(size_t size)
     }
 }
 
+// The same of a block that an allocator has just returned: the block.
+UNUSED static void *booked(void *block, size_t size)
+{
+    if (!block)
+        broken("a block");
+    took(size);
+    return block;
+}
+
 // A block of `size` bytes is about to be handed back.
 UNUSED static void gave(size_t size)
 {

@@ -12,11 +12,8 @@ static char stack[STACK] __attribute__((aligned(16)));
 
 static int live_in_parents_memory(void *count)
 {
-    for (uint64_t i = 0; i < *(uint64_t *)count; i++) {
-        if (!opaque(malloc(opaque_size(SIZE))))
-            broken("malloc");
-        took(SIZE);
-    }
+    for (uint64_t i = 0; i < *(uint64_t *)count; i++)
+        booked(opaque(malloc(opaque_size(SIZE))), SIZE);
     return 0;
 }
 

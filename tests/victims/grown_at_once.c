@@ -15,10 +15,7 @@ static int obey(const char *command, uint64_t number)
 
 int main(void)
 {
-    for (int i = 0; i < BLOCKS; i++) {
-        if (!opaque(malloc(opaque_size(SIZE))))
-            broken("malloc");
-        took(SIZE);
-    }
+    for (int i = 0; i < BLOCKS; i++)
+        booked(opaque(malloc(opaque_size(SIZE))), SIZE);
     serve(obey);
 }

@@ -13,10 +13,9 @@ static uint64_t held;
 
 static void keep(void *block)
 {
-    if (!block || held == MOST)
-        broken("a block");
-    blocks[held++] = block;
-    took(SIZE);
+    if (held == MOST)
+        broken("no place for a block");
+    blocks[held++] = booked(block, SIZE);
 }
 
 // Not known to the compiler, which makes `malloc` of a constant `realloc(NULL, n)`.

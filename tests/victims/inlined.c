@@ -3,11 +3,7 @@
 
 static inline __attribute__((always_inline)) unsigned char *innermost(size_t size)
 {
-    unsigned char *block = opaque(malloc(size));
-    if (!block)
-        broken("innermost");
-    took(size);
-    return block;
+    return booked(opaque(malloc(size)), size);
 }
 
 static inline __attribute__((always_inline)) unsigned char *between(size_t size)

@@ -6,6 +6,7 @@
 // `work N`: N rounds, each of which calls every function and frees its blocks. Tells what the hooks counted.
 // `load PATH`: loads a library.
 // `hold N`: N blocks of 1,000 bytes by malloc, which stay.
+// `where`: the address of each function.
 #define _GNU_SOURCE
 #include "victim.h"
 
@@ -129,6 +130,9 @@ static int obey(const char *command, uint64_t number)
             opaque(malloc(opaque_size(1000)));
         held += number;
         TRUTH({"blocks", held}, {"bytes", held * 1000});
+    } else if (!strcmp(command, "where")) {
+        for (unsigned i = 0; i < FUNCTIONS; i++)
+            TRUTH({names[i], (uint64_t)dlsym(RTLD_DEFAULT, names[i])});
     } else {
         return 0;
     }

@@ -23,10 +23,7 @@ static size_t draw_size(void)
 static void allocate(struct slot *slot)
 {
     slot->size = draw_size();
-    slot->block = opaque(malloc(slot->size));
-    if (!slot->block)
-        broken("malloc");
-    took(slot->size);
+    slot->block = booked(opaque(malloc(slot->size)), slot->size);
 }
 
 static void release(struct slot *slot)

@@ -54,7 +54,6 @@ pub use checkup::{CheckedTarget, Checkup, checkup, sizes_for};
 pub use clock::{monotonic, wall};
 pub(crate) use company::Company;
 pub use company::{Endangered, Endangers};
-pub(crate) use first_to_die::volunteer;
 pub use heal::{Healed, sweep};
 pub use launch::{Identity, LaunchError, VERB as LAUNCH_VERB, become_command};
 pub use preflight::{Declined, Forecast, Preflight};
@@ -316,6 +315,12 @@ struct Session {
     named: marks::Named,
     processor_time: ProcessorTime,
     governor: Option<Governor>,
+}
+
+/// Before anything is taken: from here on this process spares the others.
+pub(crate) fn spare_others() {
+    first_to_die::volunteer();
+    own_memory::use_small_pages();
 }
 
 /// Records until the target ends, `duration` has passed, or a signal says so.

@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 /// Says what was found, and fails if something stays.
 fn heal() -> anyhow::Result<u8> {
     capability::check()?;
-    session::volunteer();
+    session::spare_others();
     let (looked_at, healed) = session::sweep()?;
     let mut text = String::new();
     for one in &healed {
@@ -99,7 +99,7 @@ fn heal() -> anyhow::Result<u8> {
 
 fn look(pid: Option<u32>) -> anyhow::Result<Checkup> {
     capability::check()?;
-    session::volunteer();
+    session::spare_others();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

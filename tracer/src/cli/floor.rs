@@ -41,7 +41,7 @@ enum Mode {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     capability::check()?;
-    session::volunteer();
+    session::spare_others();
     let target = Target::open(arguments.pid)?;
     let findings = safety::examine(&target)?;
     let allocator = allocator::find(&target)?;

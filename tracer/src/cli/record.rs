@@ -193,7 +193,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         check_stdout(pid.is_none())?;
     }
     capability::check()?;
-    session::volunteer();
+    session::spare_others();
     if redact {
         leave_out_arguments();
     }

@@ -3,7 +3,8 @@
 //!
 //! One ring a processor, for all processes: threads and children are covered without a gap, and executable mappings are
 //! rare everywhere. A thread reads them as they come and keeps whose they were; what is mapped is then read from
-//! `/proc/PID/maps`, which also tells what went away.
+//! `/proc/PID/maps`, which also tells what went away. Whoever must know at once what a process has mapped (it may have ended) reads
+//! them itself: the kernel writes them before the mapping's system call ends.
 
 use std::{
     collections::HashMap,
@@ -30,9 +31,9 @@ const PAGE: usize = 4096;
 const RECORD_LOST: u32 = 2;
 const RECORD_MMAP2: u32 = 10;
 
-/// What was heard and not taken yet.
-#[derive(Default)]
+/// What the kernel tells, and what of it was heard and not taken yet.
 struct Heard {
+    rings: Mutex<Vec<Ring>>,
     mapped: Mutex<HashMap<u32, Vec<Mapped>>>,
     /// Records were lost: any process may have mapped code.
     lost: AtomicBool,
@@ -85,7 +86,14 @@ impl Sideband {
                 Err(error) => return Err(error),
             }
         }
-        let heard = Arc::new(Heard::default());
+        let events = rings.iter().map(|ring| ring.event.try_clone());
+        let events = events.collect::<io::Result<Vec<OwnedFd>>>()?;
+        let heard = Arc::new(Heard {
+            rings: Mutex::new(rings),
+            mapped: Mutex::default(),
+            lost: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
         let ready = Arc::new(Notify::new());
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let listener = (Arc::clone(&heard), Arc::clone(&ready), Arc::clone(&wake));
@@ -93,7 +101,7 @@ impl Sideband {
             .name("hw-sideband".into())
             .spawn(move || {
                 let (heard, ready, wake) = listener;
-                listen(&mut rings, &heard, &ready, &wake);
+                listen(&events, &heard, &ready, &wake);
             })?;
         Ok(Self {
             heard,
@@ -104,8 +112,9 @@ impl Sideband {
     }
 
     /// The processes that have mapped code since the last time, with what they mapped, and whether records were lost: then any
-    /// other may have, too.
+    /// other may have, too. Nothing is missing that a process mapped before whatever else the kernel has told of it by now.
     pub fn take(&self) -> (HashMap<u32, Vec<Mapped>>, bool) {
+        self.heard.drain();
         let mapped = self.heard.mapped.lock();
         let mapped = std::mem::take(&mut *mapped.unwrap_or_else(PoisonError::into_inner));
         (mapped, self.heard.lost.swap(false, Ordering::Relaxed))
@@ -133,35 +142,37 @@ fn possible_processors() -> io::Result<u32> {
         .map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-fn listen(rings: &mut [Ring], heard: &Heard, ready: &Notify, wake: &OwnedFd) {
+fn listen(events: &[OwnedFd], heard: &Heard, ready: &Notify, wake: &OwnedFd) {
     while !heard.stop.load(Ordering::Relaxed) {
-        let mut waiting: Vec<PollFd<'_>> = rings
-            .iter()
-            .map(|ring| PollFd::new(&ring.event, PollFlags::IN))
+        let events = events.iter().chain([wake]);
+        let mut waiting: Vec<PollFd<'_>> = events
+            .map(|event| PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN))
             .collect();
-        waiting.push(PollFd::from_borrowed_fd(wake.as_fd(), PollFlags::IN));
-        if poll(&mut waiting, None).is_err() {
-            continue;
+        if poll(&mut waiting, None).is_ok() && heard.drain() {
+            ready.notify_one();
         }
-        drop(waiting);
+    }
+}
+
+impl Heard {
+    /// Takes in what the kernel has told by now; says whether that is anything.
+    fn drain(&self) -> bool {
         let mut any = false;
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
         for ring in rings.iter_mut() {
             ring.drain(|kind, body| {
                 any = true;
                 match (kind, Mapped::read(body)) {
                     (RECORD_MMAP2, Some((tgid, file))) => {
-                        let mapped = heard.mapped.lock();
-                        let mut mapped = mapped.unwrap_or_else(PoisonError::into_inner);
                         mapped.entry(tgid).or_default().push(file);
                     }
-                    (RECORD_LOST, _) => heard.lost.store(true, Ordering::Relaxed),
+                    (RECORD_LOST, _) => self.lost.store(true, Ordering::Relaxed),
                     _ => {}
                 }
             });
         }
-        if any {
-            ready.notify_one();
-        }
+        any
     }
 }
 
@@ -172,7 +183,7 @@ struct Ring {
     page: NonNull<perf_event_mmap_page>,
 }
 
-// SAFETY: the mapping belongs to this value alone, and is used by the one thread that owns it.
+// SAFETY: the mapping belongs to this value alone, and is used by whoever has it, one at a time.
 unsafe impl Send for Ring {}
 
 impl Ring {

@@ -1,6 +1,6 @@
 //! Where a traced process keeps its code: files held open and named once, addresses turned into locations.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -22,11 +22,6 @@ use crate::{
         vdso,
     },
 };
-
-/// The thread that hears what is mapped has told it after so many milliseconds, mostly.
-const HEARD_WITHIN_MS: u32 = 20;
-/// ... and of the command that was launched it is awaited longer: there is one.
-const OF_COMMAND_HEARD_WITHIN_MS: u32 = 500;
 
 /// Modules of the recording.
 #[derive(Default)]
@@ -307,7 +302,8 @@ impl Session {
         self.look_at_new_code();
     }
 
-    fn hear(&mut self) {
+    /// Takes in what processes have mapped up to now, those too that have ended since.
+    pub(super) fn hear(&mut self) {
         let Some(sideband) = &self.sideband else {
             return;
         };
@@ -316,23 +312,6 @@ impl Session {
             let mapped = mapped.get(tgid);
             followed.has_new_code |= lost || mapped.is_some();
             followed.has_mapped(mapped.map_or(&[], Vec::as_slice));
-        }
-    }
-
-    /// A program has ended, perhaps sooner than what it mapped was heard of: the kernel told of that before.
-    pub(super) fn hear_what_it_mapped(&mut self, tgid: u32) {
-        let patience = match tgid == self.root {
-            true => OF_COMMAND_HEARD_WITHIN_MS,
-            false => HEARD_WITHIN_MS,
-        };
-        for _ in 0..patience {
-            let known = self.processes.get(&tgid);
-            if known.is_none_or(|followed| followed.link.is_none() || followed.has_expected_library)
-            {
-                return;
-            }
-            self.hear();
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -10,7 +10,7 @@ static ORIGINAL: OnceLock<i32> = OnceLock::new();
 
 /// From here on the kernel kills this process, and those that it makes, before all others where memory runs out. Every process may
 /// ask for that.
-pub(crate) fn volunteer() {
+pub(super) fn volunteer() {
     ORIGINAL.get_or_init(|| {
         let original = fs::read_to_string(FILE).ok();
         if let Err(error) = fs::write(FILE, "1000") {

@@ -24,6 +24,7 @@ use std::{
 use thiserror::Error;
 
 use super::{descriptors, first_to_die};
+use crate::own_memory;
 use crate::target::launch;
 use crate::words::say;
 
@@ -209,6 +210,7 @@ fn inherit<'a>(command: &'a mut Command, theirs: &UnixStream) -> &'a mut Command
             // SAFETY: no handler is set.
             unsafe { libc::signal(ignored, libc::SIG_DFL) };
         }
+        own_memory::use_huge_pages_again();
         // SAFETY: fcntl on an open descriptor is async-signal-safe, and `theirs` is open until after spawn.
         match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
             -1 => Err(io::Error::last_os_error()),

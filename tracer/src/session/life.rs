@@ -346,8 +346,11 @@ impl Session {
             return;
         };
         let known = self.tgid_of(process);
-        if let Some(tgid) = known {
-            self.hear_what_it_mapped(tgid);
+        let unsure = known.and_then(|tgid| self.processes.get(&tgid));
+        if unsure.is_some_and(|followed| followed.link.is_some() && !followed.has_expected_library)
+        {
+            // It may have ended sooner than what it mapped was heard of; the kernel told of that before.
+            self.hear();
         }
         let followed = known.and_then(|tgid| self.processes.remove(&tgid));
         let oom_victim = followed

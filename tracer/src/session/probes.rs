@@ -106,7 +106,8 @@ impl Session {
             if let Some(debugger) = probed.new_debugger(&followed.target) {
                 say!(
                     "process {debugger} debugs {pid} now. If it has a breakpoint at an allocator function, delete that \
-                     while highwater still records: deleted later, it leaves a trap behind that kills {pid}"
+                     while highwater still records: deleted later, it leaves a trap behind that kills {pid}, unless `highwater \
+                     doctor --heal` takes it out first"
                 );
             }
         }

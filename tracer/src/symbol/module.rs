@@ -10,7 +10,11 @@ use rustix::fs::MemfdFlags;
 
 use super::elf::{Elf, ElfError};
 use super::{debug_file, dwarf};
+use crate::own_memory;
 use crate::target::named_file::NamedFiles;
+
+/// So many bytes of debug information and symbols are much, beside what the recorder holds otherwise.
+const MUCH: u64 = 1 << 20;
 
 /// Where a module's bytes are.
 #[derive(Debug)]
@@ -125,6 +129,10 @@ impl Module {
                 self.add_ways(index, &mut ways);
             }
             self.ways = Some(ways);
+            if self.bytes >= MUCH {
+                // What it took to check it, before blazesym takes as much.
+                own_memory::give_back();
+            }
         }
         self.ways.get_or_insert_default()
     }

@@ -288,6 +288,21 @@ impl Resolver {
         }
     }
 
+    /// Whether anything is parsed.
+    pub fn holds_any(&self) -> bool {
+        !self.parsed.is_empty()
+    }
+
+    /// Lets go of all that is parsed. It is parsed anew when it is asked for again.
+    pub fn let_go(&mut self) {
+        for index in std::mem::take(&mut self.parsed) {
+            if let Some(module) = self.modules.remove(&index) {
+                self.evict(&module);
+                self.modules.insert(index, module);
+            }
+        }
+    }
+
     fn over_budget(&self) -> bool {
         let parsed = self
             .parsed

@@ -15,10 +15,14 @@ use super::perf_map::Counts;
 use super::requests::{New, Shared};
 use super::resolver::{Budget, Resolver};
 use crate::own_memory;
-use crate::record::{FrameIndex, FrameNames, ModuleIndex};
+use crate::record::{FrameIndex, FrameNames, FunctionName, ModuleIndex};
 
 /// Locations named in one go: between two such batches new modules are opened.
 pub(super) const BATCH: usize = 256;
+/// What was parsed is held for this long after it was last asked for, and for so many times as long as parsing and asking took: to
+/// parse it again now and then costs little of a processor.
+const HELD_AT_LEAST: Duration = Duration::from_secs(5);
+const HELD_TIMES: u32 = 50;
 /// How long debug information is waited for once everything was asked.
 const FETCH_AT_END: Duration = Duration::from_secs(30);
 
@@ -35,6 +39,9 @@ struct Work {
     resolver: Resolver,
     /// Locations in files.
     pending: HashMap<ModuleIndex, Vec<(FrameIndex, u64)>>,
+    /// How long it took since nothing was parsed, and when it was last asked.
+    asked_for: Duration,
+    last_asked: Instant,
     /// Staying with a module while it has requests keeps it parsed.
     current: Option<ModuleIndex>,
     /// Code that no file has.
@@ -83,6 +90,8 @@ impl Worker {
     pub(super) fn run(self, budget: Budget) {
         let mut work = Work {
             resolver: Resolver::new(budget),
+            asked_for: Duration::ZERO,
+            last_asked: Instant::now(),
             pending: HashMap::new(),
             current: None,
             jits: HashMap::new(),
@@ -114,7 +123,7 @@ impl Worker {
                 let offsets: Vec<u64> = batch.iter().map(|&(_, offset)| offset).collect();
                 let names: Vec<FrameNames> = batch
                     .iter()
-                    .zip(work.resolver.resolve(module, &offsets))
+                    .zip(work.resolve(module, &offsets))
                     .filter(|(_, functions)| !functions.is_empty())
                     .map(|(&(frame, _), functions)| FrameNames {
                         frame,
@@ -128,8 +137,13 @@ impl Worker {
                 }
             }
             self.count(&work);
-            if work.is_done() {
-                if closed {
+            let lets_go = work.lets_go_at().is_some_and(|at| at <= Instant::now());
+            if lets_go {
+                work.resolver.let_go();
+                work.asked_for = Duration::ZERO;
+            }
+            if work.is_done() || lets_go {
+                if closed && work.is_done() {
                     return;
                 }
                 own_memory::give_back();
@@ -301,6 +315,21 @@ impl Work {
         }
     }
 
+    fn resolve(&mut self, module: ModuleIndex, offsets: &[u64]) -> Vec<Vec<FunctionName>> {
+        let begun = Instant::now();
+        let names = self.resolver.resolve(module, offsets);
+        self.last_asked = Instant::now();
+        self.asked_for += self.last_asked - begun;
+        names
+    }
+
+    /// When what was parsed is let go, unless it is asked for again.
+    fn lets_go_at(&self) -> Option<Instant> {
+        let held = HELD_AT_LEAST.max(self.asked_for.saturating_mul(HELD_TIMES));
+        let holds = self.resolver.holds_any() && !self.is_busy();
+        holds.then(|| self.last_asked.checked_add(held))?
+    }
+
     /// Whether locations can be named right now.
     fn is_busy(&self) -> bool {
         self.pending
@@ -319,7 +348,8 @@ impl Work {
         }
         let looks = self.jits.values().filter_map(JitNames::due);
         let fetch_until = self.fetch_until.filter(|_| !self.fetching.is_empty());
-        looks.chain(fetch_until).min()
+        let lets_go = self.lets_go_at();
+        looks.chain(fetch_until).chain(lets_go).min()
     }
 
     /// Memory that the perf map of this module may take: what the others leave.

@@ -13,7 +13,6 @@ use highwater_common::cookie::Function;
 use super::{
     Target, TargetError,
     elf::{Elf, ElfError},
-    error::Privilege,
     mapped_file::{self, MappedFile},
     maps::{self, Mapping, MappingName},
     placement::{self, Placement},
@@ -172,19 +171,7 @@ fn patched(
     // A breakpoint is another uprobe's, which the kernel knows how to share, unless somebody is there who sets his own.
     let others_breakpoints =
         !has_our_probes && (target.debugger().is_some() || target.catches_breakpoints());
-    let changed = match code.changed(maps, others_breakpoints) {
-        Ok(changed) => changed,
-        Err(_) if !target.is_alive() => return Err(TargetError::Gone { pid: target.pid }),
-        Err(source) => {
-            let path = target.proc_dir().join("mem");
-            return Err(TargetError::reading(
-                target.pid,
-                &path,
-                Privilege::Inspect,
-                source,
-            ));
-        }
-    };
+    let changed = code.changed(maps, others_breakpoints);
     let needed = |change: &&Changed| matches!(change.function, Function::Malloc | Function::Free);
     match changed.iter().find(needed) {
         Some(change) => Err(TargetError::Patched {

@@ -92,7 +92,7 @@ fn look_into(
         }
     };
     let code = ProbedCode::of(&target, maps, libc, points).ok()?;
-    let left = code.breakpoints();
+    let left = code.breakpoints_at_first();
     if left.is_empty() {
         return None;
     }

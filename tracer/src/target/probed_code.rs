@@ -86,6 +86,9 @@ pub enum InMemory {
     Copied,
 }
 
+/// What a probe looks like.
+const PROBE: InMemory = InMemory::Breakpoints { at_place: true };
+
 /// One function in one place of a process's memory.
 #[derive(Clone, Debug)]
 struct Copy {
@@ -93,6 +96,8 @@ struct Copy {
     /// Of its first byte; none where no mapping of the file holds it.
     address: Option<u64>,
     code: FirstInstructions,
+    /// What was there as this was made.
+    at_first: InMemory,
 }
 
 /// The probed functions of a process, wherever they are mapped.
@@ -100,8 +105,6 @@ struct Copy {
 pub struct ProbedCode {
     memory: File,
     copies: Vec<Copy>,
-    /// A breakpoint stood in one of the places before we came.
-    was_shared: bool,
 }
 
 /// A function that is not what its file says.
@@ -151,46 +154,46 @@ impl ProbedCode {
         probes: &[ProbePoint],
     ) -> Result<Self, TargetError> {
         let path = target.proc_dir().join("mem");
-        let memory = File::open(&path).map_err(|source| {
-            TargetError::reading(target.pid, &path, Privilege::Inspect, source)
-        })?;
-        let mut copies = Vec::new();
+        let unreadable = |source| {
+            if target.is_alive() {
+                TargetError::reading(target.pid, &path, Privilege::Inspect, source)
+            } else {
+                TargetError::Gone { pid: target.pid }
+            }
+        };
+        let mut code = Self {
+            memory: File::open(&path).map_err(unreadable)?,
+            copies: Vec::new(),
+        };
         for probe in probes {
             let first_byte = probe.offset - probe.symbol_offset;
-            let mut copy = Copy {
-                function: probe.function,
-                address: None,
-                code: probe.code.clone(),
-            };
-            let file_maps = maps.iter().filter(|map| {
-                map.executable && (map.device, map.inode) == (library.device, library.inode)
+            let addresses = maps.iter().filter_map(|map| {
+                let is_of_file =
+                    map.executable && (map.device, map.inode) == (library.device, library.inode);
+                let into = first_byte.checked_sub(map.offset)?;
+                (is_of_file && into < map.end - map.start).then_some(map.start + into)
             });
-            for map in file_maps {
-                let into = first_byte.checked_sub(map.offset);
-                if let Some(into) = into.filter(|into| *into < map.end - map.start) {
-                    copy.address = Some(map.start + into);
-                    copies.push(copy.clone());
-                }
+            let mut addresses: Vec<_> = addresses.map(Some).collect();
+            if addresses.is_empty() {
+                addresses.push(None);
             }
-            if copy.address.is_none() {
-                copies.push(copy);
+            for address in addresses {
+                let found = code.look_at(address, &probe.code).map_err(unreadable)?;
+                code.copies.push(Copy {
+                    function: probe.function,
+                    address,
+                    code: probe.code.clone(),
+                    at_first: found,
+                });
             }
         }
-        let mut code = Self {
-            memory,
-            copies,
-            was_shared: false,
-        };
-        let has_breakpoint = |(_, found): &(_, _)| matches!(found, InMemory::Breakpoints { .. });
-        code.was_shared = code
-            .look()
-            .is_ok_and(|found| found.iter().any(has_breakpoint));
         Ok(code)
     }
 
     /// Whether a breakpoint stood in one of the places as this was made: another tracer's, or one of ours.
     pub fn was_shared(&self) -> bool {
-        self.was_shared
+        let has_breakpoint = |copy: &Copy| matches!(copy.at_first, InMemory::Breakpoints { .. });
+        self.copies.iter().any(has_breakpoint)
     }
 
     /// The same without functions that are not to be probed.
@@ -208,56 +211,57 @@ impl ProbedCode {
     pub fn look(&self) -> io::Result<Vec<(Function, InMemory)>> {
         self.copies
             .iter()
-            .map(|copy| Ok((copy.function, self.look_at(copy)?)))
+            .map(|copy| Ok((copy.function, self.look_at(copy.address, &copy.code)?)))
             .collect()
     }
 
     /// The functions that have a breakpoint where we probe; none of a process that has ended.
     pub fn breakpoints(&self) -> Vec<Function> {
         let found = self.look().unwrap_or_default();
+        let found = found.into_iter();
         found
-            .into_iter()
-            .filter(|(_, found)| *found == InMemory::Breakpoints { at_place: true })
+            .filter(|(_, found)| *found == PROBE)
             .map(|(function, _)| function)
             .collect()
     }
 
-    fn look_at(&self, copy: &Copy) -> io::Result<InMemory> {
-        let Some(address) = copy.address else {
-            return Ok(InMemory::Copied);
-        };
-        let mut bytes = vec![0; copy.code.bytes.len().max(SHOWN)];
-        self.memory.read_exact_at(&mut bytes, address)?;
-        Ok(copy.code.compare(&bytes))
+    /// The functions that had one as this was made.
+    pub(super) fn breakpoints_at_first(&self) -> Vec<Function> {
+        let probed = self.copies.iter().filter(|copy| copy.at_first == PROBE);
+        probed.map(|copy| copy.function).collect()
     }
 
-    /// The functions that are not what their file says, breakpoints apart unless `breakpoints_count`.
-    pub(super) fn changed(
-        &self,
-        maps: &[Mapping],
-        breakpoints_count: bool,
-    ) -> io::Result<Vec<Changed>> {
+    fn look_at(&self, address: Option<u64>, code: &FirstInstructions) -> io::Result<InMemory> {
+        let Some(address) = address else {
+            return Ok(InMemory::Copied);
+        };
+        let mut bytes = vec![0; code.bytes.len().max(SHOWN)];
+        self.memory.read_exact_at(&mut bytes, address)?;
+        Ok(code.compare(&bytes))
+    }
+
+    /// The functions that were not what their file says as this was made, breakpoints apart unless `breakpoints_count`.
+    pub(super) fn changed(&self, maps: &[Mapping], breakpoints_count: bool) -> Vec<Changed> {
         let mut changed: Vec<Changed> = Vec::new();
         for copy in &self.copies {
-            let found = self.look_at(copy)?;
-            let counts = match &found {
+            let counts = match &copy.at_first {
                 InMemory::Original => false,
                 InMemory::Breakpoints { .. } => breakpoints_count,
                 InMemory::Patched(_) | InMemory::Copied => true,
             };
             if counts && changed.iter().all(|known| known.function != copy.function) {
-                let leads_to = match (&found, copy.address) {
+                let leads_to = match (&copy.at_first, copy.address) {
                     (InMemory::Patched(bytes), Some(at)) => self.leads_to(bytes, at, maps),
                     _ => None,
                 };
                 changed.push(Changed {
                     function: copy.function,
-                    found,
+                    found: copy.at_first.clone(),
                     leads_to,
                 });
             }
         }
-        Ok(changed)
+        changed
     }
 
     /// The file that a patch's first jump leads to.

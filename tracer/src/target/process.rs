@@ -142,7 +142,8 @@ impl Target {
 
     /// The process that debugs it, by ptrace.
     pub fn debugger(&self) -> Option<u32> {
-        let tracer = self.status_number("TracerPid")?;
+        let status = procfs::read(&self.proc_dir().join("status"), STATUS_LIMIT).ok()?;
+        let tracer = procfs::status_number(&status, "TracerPid")?;
         u32::try_from(tracer).ok().filter(|tracer| *tracer != 0)
     }
 
@@ -159,11 +160,6 @@ impl Target {
             u64::from_str_radix(str::from_utf8(mask).ok()?, 16).ok()
         });
         caught.is_some_and(|mask| mask >> (libc::SIGTRAP - 1) & 1 == 1)
-    }
-
-    fn status_number(&self, name: &str) -> Option<u64> {
-        let status = procfs::read(&self.proc_dir().join("status"), STATUS_LIMIT).ok()?;
-        procfs::status_number(&status, name)
     }
 
     /// The directory of a thread that runs, `/proc/PID/task/TID`: of a leader that has exited the kernel shows no

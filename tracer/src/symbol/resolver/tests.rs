@@ -24,6 +24,21 @@ fn inlined_functions_come_innermost_first_with_the_real_one_last() {
 }
 
 #[test]
+fn what_was_let_go_is_parsed_anew_when_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let file = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);
+    let call = returns_in(&file, "outer")[0];
+    let mut resolver = with_module(&file);
+    assert!(!resolver.holds_any());
+    for _ in 0..2 {
+        assert_eq!(names_at(&mut resolver, call), INLINED);
+        assert!(resolver.holds_any());
+        resolver.let_go();
+        assert!(!resolver.holds_any());
+    }
+}
+
+#[test]
 fn a_file_that_was_deleted_after_it_was_opened_still_resolves() {
     let fixture = Fixture::new();
     let file = fixture.compile(("a.c", INLINED_C), "a", &["-g", "-O2"]);

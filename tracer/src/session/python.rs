@@ -19,7 +19,9 @@ use highwater_common::{
 };
 use tokio::time::Instant;
 
-use super::{Session, follow::Followed, mapped_code::MappedCode, ordinals::kernel_identity};
+use super::{
+    Session, follow::Followed, mapped_code::MappedCode, opening::PYTHON, ordinals::kernel_identity,
+};
 use crate::{
     event::{
         Address,
@@ -478,7 +480,7 @@ impl Session {
         followed: Option<&Followed>,
     ) -> FrameIndex {
         let place = u64::from(function) << 32 | u64::from(line.unwrap_or(0));
-        let interned = self.frames.intern(FrameKind::Python, None, place);
+        let interned = self.frames.intern(FrameKind::Managed(PYTHON), None, place);
         if interned.new {
             self.write_frame(&interned);
             let source = file

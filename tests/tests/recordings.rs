@@ -1,4 +1,7 @@
 //! Recordings of every version that there was stay readable, and say what they said.
+//!
+//! `tests/recordings` holds them, each beside the report that the highwater which made it gave of it. Those whose names end in what they
+//! are of (`version-3-family.hwm`) have the twelve largest holders in their reports, the others all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +9,13 @@ use std::path::{Path, PathBuf};
 use highwater_tests::highwater;
 use serde_json::Value;
 
-/// Recordings, each beside the report that the highwater which made it gave of it.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings")
+}
+
+/// Recordings, each beside its report.
 fn kept() -> Vec<(PathBuf, Value)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
-    let files = fs::read_dir(&folder).expect("the kept recordings");
+    let files = fs::read_dir(folder()).expect("the kept recordings");
     let files = files.map(|file| file.expect("a kept recording").path());
     let mut recordings: Vec<PathBuf> = files
         .filter(|path| path.extension().is_some_and(|it| it == "hwm"))
@@ -57,7 +63,7 @@ fn recordings_of_all_versions_say_what_they_said() {
         .iter()
         .map(|(path, _)| fs::read(path).expect("a recording")[8])
         .collect();
-    assert_eq!(versions, [1, 2, 3], "one of each version");
+    assert_eq!(versions, [1, 2, 3, 3, 3, 3, 3, 3], "some of each version");
     for (path, report) in kept {
         let output = highwater_report(&path);
         let mut found = Vec::new();
@@ -66,11 +72,33 @@ fn recordings_of_all_versions_say_what_they_said() {
     }
 }
 
+#[test]
+fn functions_of_an_older_recording_keep_their_names() {
+    let recording = folder().join("version-3-exact.hwm");
+    let counted = fs::read(folder().join("version-3-exact.functions")).expect("its functions");
+    let counted: Value = serde_json::from_slice(&counted).expect("JSON");
+    let output = json_of("stats", &recording, &[]);
+    let mut found = Vec::new();
+    differences("", &counted, &output["functions_called"], &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 fn highwater_report(path: &Path) -> Value {
+    let name = path.file_stem().expect("a name").to_string_lossy();
+    let is_short = name.matches('-').count() > 1;
+    json_of(
+        "report",
+        path,
+        if is_short { &["--top", "12"] } else { &[] },
+    )
+}
+
+fn json_of(verb: &str, path: &Path, more: &[&str]) -> Value {
     let output = highwater()
-        .arg("report")
+        .arg(verb)
         .arg(path)
         .arg("--json")
+        .args(more)
         .output()
         .expect("highwater runs");
     assert!(output.status.success(), "{output:?}");

@@ -84,7 +84,7 @@ fn main() -> anyhow::Result<()> {
 
 fn allocation(number: u64) -> Call {
     Call::Allocated {
-        function: Function::Malloc,
+        function: Function::Malloc.into(),
         address: Address(0x5555_0000_0000 + number * 32),
         size: 16,
         stack: StackIndex(1),

@@ -20,6 +20,7 @@ mod life;
 mod mapped_code;
 pub mod marks;
 mod memory;
+mod opening;
 mod pause;
 mod preflight;
 mod probes;
@@ -516,7 +517,7 @@ impl Session {
                 let (target, findings) = attach::settled(|| attach::examine(pid))?;
                 let kind = self.kind_for(&target, &findings)?;
                 opening.link = kind.to_string();
-                self.write(&Entry::Opening(opening));
+                self.open(opening);
                 self.attach_running(pid)?;
                 None
             }
@@ -533,7 +534,7 @@ impl Session {
                 self.root = launched.pid();
                 let kind = self.hold(&launched)?;
                 opening.link = kind.to_string();
-                self.write(&Entry::Opening(opening));
+                self.open(opening);
                 Some(launched)
             }
         };

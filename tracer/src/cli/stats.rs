@@ -17,7 +17,7 @@ use crate::report::{
     export::csv::Table,
     question::{Question, When},
     rows::{By, Row, rows},
-    statistics::{Count, OfLifetime, OfSize, OfThread, Statistics},
+    statistics::{Count, OfFunction, OfLifetime, OfSize, OfThread, Statistics},
     text,
 };
 use crate::words;
@@ -49,7 +49,7 @@ struct Json<'a> {
     allocated_bytes_per_s: Option<f64>,
     sizes: Vec<OfSize>,
     lifetimes: Vec<OfLifetime>,
-    functions_called: Vec<(&'static str, Count)>,
+    functions_called: Vec<OfFunction<'a>>,
     over_time: Vec<Moment>,
     functions: &'a [Row],
     modules: &'a [Row],
@@ -105,7 +105,7 @@ fn read(path: &Path, question: &Question) -> anyhow::Result<Profile> {
 
 fn json<'a>(
     profile: &Profile,
-    statistics: &Statistics,
+    statistics: &'a Statistics,
     functions: &'a [Row],
     modules: &'a [Row],
 ) -> Json<'a> {
@@ -175,7 +175,8 @@ fn write_csv(
     for of in statistics.lifetimes() {
         row("lifetime", of.lived, of.count.blocks, Some(of.count.bytes))?;
     }
-    for (name, count) in statistics.functions() {
+    for (name, calls) in statistics.functions() {
+        let count = calls.count;
         row("function called", name, count.blocks, Some(count.bytes))?;
     }
     for (histogram, rows) in [("function", functions), ("module", modules)] {

@@ -14,7 +14,7 @@ use highwater_common::{
 use super::fields::Fields;
 use super::mapping::{Mapping, Range, Traits};
 use super::python;
-use super::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
+use super::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 
 /// What a record of the event ring says. Processes are named as the kernel side names them (see
 /// [`highwater_common::process`]); the session gives them the recording's identities.
@@ -150,7 +150,7 @@ pub fn stack_definition(bytes: &[u8]) -> Option<StackDefinition> {
 /// What a record means; `stack` gives the index for a stack's identity.
 pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<Decoded> {
     let address = Address(raw.address);
-    let function = || Function::from_cookie(u64::from(raw.function));
+    let function = || Function::from_cookie(u64::from(raw.function)).map(FunctionIndex::from);
     let call = match kind(raw.kind)? {
         EventKind::Allocated => Call::Allocated {
             function: function()?,
@@ -374,7 +374,7 @@ mod tests {
                 process: ProcessId(5),
                 thread: Tid(6),
                 call: Call::Allocated {
-                    function: Function::Calloc,
+                    function: Function::Calloc.into(),
                     address: Address(2),
                     size: 3,
                     stack: StackIndex(14),

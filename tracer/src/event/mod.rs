@@ -42,6 +42,17 @@ impl StackIndex {
     pub const NONE: Self = Self(0);
 }
 
+/// An allocator function by its number in the recording, which says elsewhere what it is called. While a recording is made the number
+/// is that of the kernel side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionIndex(pub u32);
+
+impl From<Function> for FunctionIndex {
+    fn from(function: Function) -> Self {
+        Self(function as u32)
+    }
+}
+
 /// One event of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -61,7 +72,7 @@ pub enum Call {
     /// A call returned a block.
     Allocated {
         /// Which function.
-        function: Function,
+        function: FunctionIndex,
         /// Where the block is.
         address: Address,
         /// Requested size, bytes.
@@ -72,7 +83,7 @@ pub enum Call {
     /// A call returned NULL although more than zero bytes were asked for.
     Failed {
         /// Which function.
-        function: Function,
+        function: FunctionIndex,
         /// Requested size, bytes (saturated where `calloc` overflowed).
         size: u64,
         /// Who asked.
@@ -97,7 +108,7 @@ pub enum Call {
     /// The resize succeeded: the old block is gone, this is the new one.
     Resized {
         /// Which function.
-        function: Function,
+        function: FunctionIndex,
         /// Where the new block is (the same place, often).
         address: Address,
         /// Requested size, bytes.

@@ -84,6 +84,8 @@ impl Feed {
                 self.fold(part.clone(), |_| {});
             }
             Entry::Opening(_)
+            | Entry::Function(_)
+            | Entry::Runtime(_)
             | Entry::Module(_)
             | Entry::Frame(_)
             | Entry::Names(_)
@@ -171,7 +173,7 @@ mod tests {
             process,
             thread: Tid(process.0),
             call: Call::Allocated {
-                function: Function::Malloc,
+                function: Function::Malloc.into(),
                 address: Address(at * 16),
                 size,
                 stack: StackIndex::NONE,

@@ -32,7 +32,7 @@ pub enum Damage {
     EventCount(usize),
     /// Fewer columns than any version has.
     #[error("{0} columns in a chunk, fewer than there have to be")]
-    ColumnCount(u32),
+    ColumnCount(u64),
     /// Something reaches past the end of what holds it.
     #[error("something reaches past the end of what holds it")]
     Overrun,
@@ -45,8 +45,11 @@ pub enum Damage {
     /// An event that means nothing.
     #[error("unknown call or function {0:#04x} of an event")]
     Call(u8),
+    /// A kind of event that may not be passed over, or one without the function that it has to tell.
+    #[error("unknown kind of event {0}, or one without its function")]
+    Kind(u8),
     /// A reference to something that was not there before.
-    #[error("a reference to an address or thread that did not come before")]
+    #[error("a reference to an address, thread, tag or cgroup that did not come before")]
     Reference,
     /// A kind of entry that may not be skipped.
     #[error("unknown kind of entry {0}")]

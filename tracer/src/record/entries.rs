@@ -7,18 +7,21 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::{Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 
+use super::cgroups::KnownCgroups;
 use super::damage::Damage;
-use super::format::OPTIONAL;
+use super::fields::{Fields, put_optional_text};
+use super::format::{Unknown, unknown};
 use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::{Span, put, put_bytes};
 use super::{
-    EndReason, Entry, FoldPart, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Mark,
-    MarkKind, MemorySample, Module, ModuleIndex, ProcessEnd, Stack, ThreadName,
+    Does, EndReason, Entry, FoldPart, Frame, FrameIndex, FrameKind, FrameNames, Function,
+    FunctionName, Mark, MarkKind, MemorySample, Module, ModuleIndex, Process, ProcessEnd, Runtime,
+    RuntimeIndex, Stack, ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -35,12 +38,17 @@ const CLOSING: u8 = 10;
 const TRIE_STACK: u8 = 11;
 /// A part of a fold.
 pub(super) const FOLD: u8 = 12;
+/// From version 4 on; before, functions and the one runtime were always the same, and a process told the path of its cgroup.
+const FUNCTION: u8 = 13;
+const RUNTIME: u8 = 14;
+pub(super) const CGROUP: u8 = 15;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 const LOSS: u8 = 130;
 
-const PYTHON: u8 = 1;
-const INTERPRETER: u8 = 2;
+const ALLOCATES: u8 = 1;
+const RESIZES: u8 = 2;
+const FREES: u8 = 3;
 
 const MOMENT: u8 = 1;
 const BEGIN: u8 = 2;
@@ -56,16 +64,19 @@ const VANISHED: u8 = 6;
 /// Flag of a stack: its root end is missing.
 const TRUNCATED: u8 = 1;
 
-/// Appends the body of an entry and returns its kind; events have none and come back.
+/// Appends the body of an entry and returns its kind; events have none and come back. A process is in the cgroup of this number.
 pub(super) fn put_body<'e>(
     to: &mut Vec<u8>,
     entry: &'e Entry,
     stacks: &mut StackPacker,
+    cgroup: Option<u32>,
 ) -> Result<Body<'e>, serde_json::Error> {
     Ok(Body::Kind(match entry {
         Entry::Events(events) => return Ok(Body::Events(events)),
         Entry::Opening(opening) => put_json(to, OPENING, opening)?,
-        Entry::Process(process) => put_json(to, PROCESS, process)?,
+        Entry::Process(process) => put_json(to, PROCESS, &ProcessBody { process, cgroup })?,
+        Entry::Function(function) => put_function(to, function),
+        Entry::Runtime(runtime) => put_runtime(to, runtime),
         Entry::Module(module) => put_module(to, module),
         Entry::Frame(frame) => put_frame(to, *frame),
         Entry::Names(names) => put_names(to, names),
@@ -92,11 +103,18 @@ pub(super) enum Body<'e> {
     TooLarge(usize),
 }
 
-/// Reads the entry of this kind with this body; `None` if it may be skipped.
+/// What entries may refer to, and is not given back as an entry of its own.
+#[derive(Default)]
+pub(super) struct Defined {
+    stacks: StackUnpacker,
+    cgroups: KnownCgroups,
+}
+
+/// Reads the entry of this kind with this body; `None` if it is none of its own, or of a kind that may be passed over.
 pub(super) fn read_body(
     kind: u8,
     body: &[u8],
-    stacks: &mut StackUnpacker,
+    defined: &mut Defined,
 ) -> Result<Option<Entry>, Damage> {
     let mut fields = Fields {
         body,
@@ -104,12 +122,18 @@ pub(super) fn read_body(
     };
     Ok(Some(match kind {
         OPENING => Entry::Opening(json(body)?),
-        PROCESS => Entry::Process(json(body)?),
+        PROCESS => Entry::Process(process(body, &mut defined.cgroups)?),
+        FUNCTION => Entry::Function(function(&mut fields)?),
+        RUNTIME => Entry::Runtime(runtime(&mut fields)?),
+        CGROUP => {
+            defined.cgroups.read(&mut fields)?;
+            return Ok(None);
+        }
         MODULE => Entry::Module(module(&mut fields)?),
         FRAME => Entry::Frame(frame(&mut fields)?),
         NAMES => Entry::Names(names(&mut fields)?),
         STACK => Entry::Stack(stack(&mut fields)?),
-        TRIE_STACK => Entry::Stack(stacks.read(body, &mut fields.span)?),
+        TRIE_STACK => Entry::Stack(defined.stacks.read(body, &mut fields.span)?),
         MEMORY => Entry::Memory(memory(&mut fields)?),
         THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
         MARK => Entry::Mark(mark(&mut fields)?),
@@ -118,7 +142,7 @@ pub(super) fn read_body(
         FOLD => Entry::Fold(fold(body)?),
         QUALITY => Entry::Quality(json(body)?),
         CLOSING => Entry::Closing(json(body)?),
-        unknown if unknown >= OPTIONAL => return Ok(None),
+        _ if unknown(kind) != Unknown::Refuse => return Ok(None),
         _ => return Err(Damage::Entry(kind)),
     }))
 }
@@ -130,6 +154,90 @@ fn put_json(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> Result<u8, se
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
     serde_json::from_slice(body).map_err(|error| Damage::Json(error.to_string()))
+}
+
+/// A process with the number of its cgroup in place of that.
+#[derive(Serialize)]
+struct ProcessBody<'e> {
+    #[serde(flatten)]
+    process: &'e Process,
+    cgroup: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct ReadProcess {
+    #[serde(flatten)]
+    process: Process,
+    cgroup: Option<InCgroup>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum InCgroup {
+    Number(u32),
+    /// In versions 1 to 3.
+    Path(String),
+}
+
+fn process(body: &[u8], cgroups: &mut KnownCgroups) -> Result<Process, Damage> {
+    let ReadProcess {
+        mut process,
+        cgroup,
+    } = json(body)?;
+    process.cgroup = match cgroup {
+        None => None,
+        Some(InCgroup::Number(number)) => Some(cgroups.get(number)?),
+        Some(InCgroup::Path(path)) => Some(cgroups.at(path)),
+    };
+    Ok(process)
+}
+
+fn put_function(to: &mut Vec<u8>, function: &Function) -> u8 {
+    let Function {
+        index,
+        name,
+        allocator,
+        does,
+    } = function;
+    put(to, index.0.into());
+    put_bytes(to, name.as_bytes());
+    put_bytes(to, allocator.as_bytes());
+    to.push(match does {
+        Does::Allocates => ALLOCATES,
+        Does::Resizes => RESIZES,
+        Does::Frees => FREES,
+        Does::Other => 0,
+    });
+    FUNCTION
+}
+
+fn function(fields: &mut Fields) -> Result<Function, Damage> {
+    Ok(Function {
+        index: FunctionIndex(fields.unsigned_32()?),
+        name: fields.text()?,
+        allocator: fields.text()?,
+        does: match fields.byte()? {
+            ALLOCATES => Does::Allocates,
+            RESIZES => Does::Resizes,
+            FREES => Does::Frees,
+            // What an event of it does is told by that.
+            _ => Does::Other,
+        },
+    })
+}
+
+fn put_runtime(to: &mut Vec<u8>, runtime: &Runtime) -> u8 {
+    let Runtime { index, name } = runtime;
+    put(to, index.0.into());
+    put_bytes(to, name.as_bytes());
+    RUNTIME
+}
+
+fn runtime(fields: &mut Fields) -> Result<Runtime, Damage> {
+    Ok(Runtime {
+        index: RuntimeIndex(fields.unsigned_32()?),
+        name: fields.text()?,
+    })
 }
 
 /// As postcard writes it (<https://postcard.jamesmunns.com/wire-format>): its integers are the format's own.
@@ -176,8 +284,8 @@ fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
     put(to, offset);
     match kind {
         FrameKind::Native => {}
-        FrameKind::Python => to.push(PYTHON),
-        FrameKind::Interpreter => to.push(INTERPRETER),
+        FrameKind::Managed(runtime) => put(to, 1 + 2 * u64::from(runtime.0)),
+        FrameKind::Interpreter(runtime) => put(to, 2 + 2 * u64::from(runtime.0)),
     }
     FRAME
 }
@@ -187,12 +295,22 @@ fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
         index: FrameIndex(fields.unsigned_32()?),
         module: fields.optional_32()?.map(ModuleIndex),
         offset: fields.unsigned()?,
-        kind: match fields.later_byte()? {
-            Some(PYTHON) => FrameKind::Python,
-            Some(INTERPRETER) => FrameKind::Interpreter,
-            // None is native, and so is what a later writer tells apart further.
-            _ => FrameKind::Native,
-        },
+        kind: frame_kind(fields)?,
+    })
+}
+
+/// Left out of machine code that is no interpreter's. In versions 1 to 3 there was one runtime, which has number 0.
+fn frame_kind(fields: &mut Fields) -> Result<FrameKind, Damage> {
+    if fields.is_empty() {
+        return Ok(FrameKind::Native);
+    }
+    let Some(kind) = fields.unsigned()?.checked_sub(1) else {
+        return Ok(FrameKind::Native);
+    };
+    let runtime = RuntimeIndex(u32::try_from(kind / 2).map_err(|_| Damage::LongInteger)?);
+    Ok(match kind % 2 {
+        0 => FrameKind::Managed(runtime),
+        _ => FrameKind::Interpreter(runtime),
     })
 }
 
@@ -413,88 +531,9 @@ fn end(fields: &mut Fields) -> Result<ProcessEnd, Damage> {
     })
 }
 
-fn put_optional_text(to: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        None => put(to, 0),
-        Some(text) => {
-            put(to, text.len() as u64 + 1);
-            to.extend_from_slice(text.as_bytes());
-        }
-    }
-}
-
 fn meaningless(field: &'static str, value: u8) -> Damage {
     Damage::Field {
         field,
         value: value.into(),
-    }
-}
-
-/// Reads the fields of a body one after another.
-struct Fields<'b> {
-    body: &'b [u8],
-    span: Span,
-}
-
-impl<'b> Fields<'b> {
-    fn byte(&mut self) -> Result<u8, Damage> {
-        self.span.byte(self.body)
-    }
-
-    /// A byte that earlier writers did not write.
-    fn later_byte(&mut self) -> Result<Option<u8>, Damage> {
-        if self.is_empty() {
-            return Ok(None);
-        }
-        self.byte().map(Some)
-    }
-
-    /// Nothing more was written.
-    fn is_empty(&self) -> bool {
-        self.span.remaining() == 0
-    }
-
-    fn unsigned(&mut self) -> Result<u64, Damage> {
-        self.span.unsigned(self.body)
-    }
-
-    fn unsigned_32(&mut self) -> Result<u32, Damage> {
-        self.span.unsigned_32(self.body)
-    }
-
-    /// 0 for none, otherwise one more than the value.
-    fn optional_32(&mut self) -> Result<Option<u32>, Damage> {
-        self.unsigned()?
-            .checked_sub(1)
-            .map(|value| u32::try_from(value).map_err(|_| Damage::LongInteger))
-            .transpose()
-    }
-
-    fn count(&mut self, least: usize) -> Result<usize, Damage> {
-        self.span.count(self.body, least)
-    }
-
-    fn bytes(&mut self) -> Result<&'b [u8], Damage> {
-        self.span.bytes(self.body)
-    }
-
-    fn text(&mut self) -> Result<String, Damage> {
-        text(self.bytes()?)
-    }
-
-    /// 0 for none, otherwise one more than the length, then the bytes.
-    fn optional_text(&mut self) -> Result<Option<String>, Damage> {
-        let Some(len) = self.unsigned()?.checked_sub(1) else {
-            return Ok(None);
-        };
-        let len = usize::try_from(len).map_err(|_| Damage::Overrun)?;
-        text(self.span.take(self.body, len)?).map(Some)
-    }
-}
-
-fn text(bytes: &[u8]) -> Result<String, Damage> {
-    match str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(Damage::Text),
     }
 }

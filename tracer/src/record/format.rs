@@ -8,8 +8,9 @@ use super::damage::Damage;
 pub(super) const MAGIC: [u8; 8] = *b"\x89HWM\r\n\x1a\n";
 
 /// The version of the format that is written here. Version 2 added the calls about the address space; version 3 has chunks of its
-/// own for events, names blocks by number, tells time in microseconds, and keeps stacks as a trie.
-pub const VERSION: u16 = 3;
+/// own for events, names blocks by number, tells time in microseconds, and keeps stacks as a trie; version 4 has entries for functions,
+/// runtimes and cgroups, and passes over events that it does not know.
+pub const VERSION: u16 = 4;
 
 /// The oldest version that is read here: chunks and entries tell by themselves how they are to be read.
 pub(super) const OLDEST_VERSION: u16 = 1;
@@ -36,11 +37,31 @@ pub(super) const OLDER: u8 = 1;
 /// Type of chunk: entries other than events.
 pub(super) const ENTRIES: u8 = 2;
 
-/// Type of chunk: events. If a chunk of entries comes before it, they belong among those.
-pub(super) const EVENTS: u8 = 3;
+/// Type of chunk, of version 3: events as in [`EVENTS`], but for what tags mean.
+pub(super) const THIRD_EVENTS: u8 = 3;
 
-/// From here on a reader skips types of chunks, and kinds of entries, that it does not know.
-pub(super) const OPTIONAL: u8 = 0x80;
+/// Type of chunk: events. If a chunk of entries comes before it, they belong among those.
+pub(super) const EVENTS: u8 = 4;
+
+/// What a reader does about a type of chunk, or a kind of entry or event, that it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// It cannot go on.
+    Refuse,
+    /// It passes over it, and says so: what is left may be wrong.
+    Tell,
+    /// It passes over it.
+    Skip,
+}
+
+/// What a reader does about this type or kind, if it does not know it.
+pub(super) fn unknown(kind: u8) -> Unknown {
+    match kind {
+        0..64 => Unknown::Refuse,
+        64..128 => Unknown::Tell,
+        128.. => Unknown::Skip,
+    }
+}
 
 /// Flag of a chunk: its content is packed as one zstd frame.
 const PACKED: u8 = 1;

@@ -6,17 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::{Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 
 pub mod ahead;
+mod cgroups;
 pub mod compact;
 mod content;
 mod damage;
 mod entries;
 mod events;
+mod fields;
 pub mod fold;
 mod format;
 mod loss;
@@ -26,6 +29,7 @@ mod stacks;
 mod varint;
 pub mod writer;
 
+pub use cgroups::Cgroup;
 pub use damage::Damage;
 pub use fold::FoldPart;
 pub use format::VERSION;
@@ -42,6 +46,10 @@ pub struct ModuleIndex(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrameIndex(pub u32);
 
+/// A language runtime by its dense index in the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuntimeIndex(pub u32);
+
 /// One thing a recording says. Whatever an entry refers to by index comes before it, but for the stack of an event,
 /// whose definition may come later (or, if it was lost, never), and the names of a frame, which may come any time.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +58,10 @@ pub enum Entry {
     Opening(Opening),
     /// A process is traced from here on.
     Process(Process),
+    /// An allocator function.
+    Function(Function),
+    /// A language runtime.
+    Runtime(Runtime),
     /// A file whose code was seen on a stack.
     Module(Module),
     /// A code location.
@@ -117,7 +129,8 @@ pub struct Process {
     /// Its command line, arguments joined by a space.
     pub command: String,
     /// Its memory cgroup, if it is in one.
-    pub cgroup: Option<String>,
+    #[serde(skip)]
+    pub cgroup: Option<Arc<Cgroup>>,
     /// When the process started, nanoseconds since 1970-01-01 UTC.
     pub started_unix_ns: u64,
     /// Monotonic clock when its first event could be seen.
@@ -149,6 +162,42 @@ pub enum Origin {
     },
 }
 
+/// An allocator function. What an event of it does is told by the event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its number.
+    pub index: FunctionIndex,
+    /// The symbol that it has.
+    pub name: String,
+    /// The allocator that it belongs to.
+    pub allocator: String,
+    /// What it is for.
+    pub does: Does,
+}
+
+/// What an allocator function is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Does {
+    /// It gives blocks.
+    Allocates,
+    /// It gives a block for another one.
+    Resizes,
+    /// It takes blocks back.
+    Frees,
+    /// What a later writer tells apart.
+    Other,
+}
+
+/// A language runtime, whose functions are frames of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Its number.
+    pub index: RuntimeIndex,
+    /// What it is called: `python`.
+    pub name: String,
+}
+
 /// A mapped file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
@@ -168,7 +217,7 @@ pub struct Frame {
     pub index: FrameIndex,
     /// The file, if the address lay in one.
     pub module: Option<ModuleIndex>,
-    /// Offset in that file (of the return address), or the bare address without one. Of a Python frame the function's number in
+    /// Offset in that file (of the return address), or the bare address without one. Of a function of a runtime its number in
     /// this recording (from 1; 0 where it is not known) << 32 | the line (0 for none).
     pub offset: u64,
     /// What kind of code it is.
@@ -181,10 +230,17 @@ pub enum FrameKind {
     /// Machine code.
     #[default]
     Native,
-    /// A Python function. It stands before the native frame that runs it.
-    Python,
-    /// Machine code of a Python interpreter.
-    Interpreter,
+    /// A function of a runtime. It stands before the native frame that runs it.
+    Managed(RuntimeIndex),
+    /// Machine code of a runtime's interpreter.
+    Interpreter(RuntimeIndex),
+}
+
+impl FrameKind {
+    /// Whether it is a function of a runtime.
+    pub fn is_managed(self) -> bool {
+        matches!(self, Self::Managed(_))
+    }
 }
 
 /// The names of one code location, inlined functions included, innermost first; the last is the real function.

@@ -16,7 +16,7 @@ use super::content::{Content, Fill};
 use super::damage::Damage;
 use super::format::{
     CHUNK_HEADER, ChunkHeader, ENTRIES, EVENTS, FILE_HEADER, MAGIC, OLDER, OLDEST_VERSION,
-    OPTIONAL, VERSION, checksum,
+    THIRD_EVENTS, Unknown, VERSION, checksum, unknown,
 };
 
 /// Reads a recording, entry by entry, in the order in which they were written. Only the grouping of events may differ:
@@ -86,14 +86,14 @@ impl<R: Read> Reader<R> {
         let decompressor = Decompressor::new().map_err(ReadError::Io)?;
         let mut header = [0; FILE_HEADER];
         let read = fill(&mut source, &mut header)?;
-        check_file_header(&header, read)?;
+        let version = check_file_header(&header, read)?;
         Ok(Self {
             source,
             decompressor,
             offset: FILE_HEADER as u64,
             loaded: None,
             payload: Vec::new(),
-            content: Content::new(),
+            content: Content::of_version(version),
             entries_at: 0,
             events_at: 0,
             failure: None,
@@ -140,7 +140,7 @@ impl<R: Read> Reader<R> {
         self.events_at = chunk.at;
         match chunk.header.kind {
             OLDER => self.unpack(chunk, |content, fill| content.start_older(fill))?,
-            EVENTS => self.unpack(chunk, |content, fill| content.add_events(true, fill))?,
+            EVENTS | THIRD_EVENTS => self.unpack_events(chunk, true)?,
             ENTRIES => {
                 self.unpack(chunk, |content, fill| content.start(fill))?;
                 // What is wrong with the next chunk is no harm to this one.
@@ -148,8 +148,11 @@ impl<R: Read> Reader<R> {
                     self.failure = Some(failure);
                 }
             }
-            OPTIONAL.. => return Ok(State::Between),
-            kind => return Err(damaged(chunk.at, Damage::ChunkType(kind))),
+            kind => match unknown(kind) {
+                Unknown::Refuse => return Err(damaged(chunk.at, Damage::ChunkType(kind))),
+                Unknown::Tell => self.content.pass_chunk(kind),
+                Unknown::Skip => return Ok(State::Between),
+            },
         }
         Ok(State::Within)
     }
@@ -157,13 +160,20 @@ impl<R: Read> Reader<R> {
     /// Adds the events among the entries at hand, if that is what the next chunk holds.
     fn add_events(&mut self) -> Result<(), ReadError> {
         match self.load()? {
-            Some(chunk) if chunk.header.kind == EVENTS => {
+            Some(chunk) if matches!(chunk.header.kind, EVENTS | THIRD_EVENTS) => {
                 self.loaded = None;
                 self.events_at = chunk.at;
-                self.unpack(chunk, |content, fill| content.add_events(false, fill))
+                self.unpack_events(chunk, false)
             }
             _ => Ok(()),
         }
+    }
+
+    fn unpack_events(&mut self, chunk: Chunk, alone: bool) -> Result<(), ReadError> {
+        let third = chunk.header.kind == THIRD_EVENTS;
+        self.unpack(chunk, |content, fill| {
+            content.add_events(alone, third, fill)
+        })
     }
 
     /// Has the content of the chunk at hand made of its payload.
@@ -257,8 +267,8 @@ pub(super) fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<usize, R
     Ok(filled)
 }
 
-/// Checks a file header of which `read` bytes were there.
-pub(super) fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<(), ReadError> {
+/// Checks a file header of which `read` bytes were there, and gives the version that it tells.
+pub(super) fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Result<u16, ReadError> {
     if read == 0 {
         return Err(ReadError::Empty);
     }
@@ -286,7 +296,7 @@ pub(super) fn check_file_header(header: &[u8; FILE_HEADER], read: usize) -> Resu
         });
     }
     match u16::from_le_bytes([f0, f1]) {
-        0 => Ok(()),
+        0 => Ok(version),
         flags => Err(damaged(Damage::FileFlags(flags))),
     }
 }

@@ -69,6 +69,11 @@ impl Span {
         Ok(self.take(bytes, 1)?[0])
     }
 
+    /// Leaves the next `len` bytes of it, if there are as many.
+    pub(super) fn shorten(&mut self, len: usize) {
+        self.end = self.end.min(self.at.saturating_add(len));
+    }
+
     /// The next `len` bytes.
     pub(super) fn take<'b>(&mut self, bytes: &'b [u8], len: usize) -> Result<&'b [u8], Damage> {
         let taken = Self::new(self.at, len, self.end)?;
@@ -101,6 +106,14 @@ impl Span {
         u32::try_from(self.unsigned(bytes)?).map_err(|_| Damage::LongInteger)
     }
 
+    /// 0 for none, otherwise one more than the value.
+    pub(super) fn optional_32(&mut self, bytes: &[u8]) -> Result<Option<u32>, Damage> {
+        self.unsigned(bytes)?
+            .checked_sub(1)
+            .map(|value| u32::try_from(value).map_err(|_| Damage::LongInteger))
+            .transpose()
+    }
+
     /// The value that differs from `from` by what is written here.
     #[inline]
     pub(super) fn difference(&mut self, bytes: &[u8], from: u64) -> Result<u64, Damage> {
@@ -125,7 +138,8 @@ impl Span {
     }
 }
 
-/// Where the parts lie: their number, at least `N`, their lengths, then they themselves.
+/// Where the parts of a chunk of versions 1 to 3 lie: their number, at least `N`, their lengths, then they themselves. What follows the
+/// `N` that are known is passed over.
 pub(super) fn spans<const N: usize>(content: &[u8]) -> Result<[Span; N], Damage> {
     let mut numbers = content
         .as_chunks::<4>()
@@ -133,21 +147,44 @@ pub(super) fn spans<const N: usize>(content: &[u8]) -> Result<[Span; N], Damage>
         .iter()
         .map(|bytes| u32::from_le_bytes(*bytes));
     let count = numbers.next().ok_or(Damage::Overrun)?;
-    if (count as usize) < N {
-        return Err(Damage::ColumnCount(count));
-    }
-    let mut at = (count as usize)
+    let at = (count as usize)
         .checked_add(1)
         .and_then(|numbers| numbers.checked_mul(4))
         .ok_or(Damage::Overrun)?;
+    lay_out(content, at, count.into(), || {
+        numbers.next().map(u64::from).ok_or(Damage::Overrun)
+    })
+}
+
+/// The same of later versions, whose numbers have no fixed width.
+pub(super) fn parts<const N: usize>(content: &[u8], head: Span) -> Result<[Span; N], Damage> {
+    let mut lengths = head;
+    let count = lengths.unsigned(content)?;
+    let mut sized = lengths;
+    for _ in 0..count {
+        sized.unsigned(content)?;
+    }
+    lay_out(content, sized.at, count, || lengths.unsigned(content))
+}
+
+/// Lays so many parts one after another, from `at` to the end.
+fn lay_out<const N: usize>(
+    content: &[u8],
+    mut at: usize,
+    count: u64,
+    mut length: impl FnMut() -> Result<u64, Damage>,
+) -> Result<[Span; N], Damage> {
+    if count < N as u64 {
+        return Err(Damage::ColumnCount(count));
+    }
     let mut known = [Span::default(); N];
-    for index in 0..count as usize {
-        let len = numbers.next().ok_or(Damage::Overrun)? as usize;
-        let part = Span::new(at, len, content.len())?;
-        if let Some(known) = known.get_mut(index) {
+    for index in 0..count {
+        let length = usize::try_from(length()?).map_err(|_| Damage::Overrun)?;
+        let part = Span::new(at, length, content.len())?;
+        if let Some(known) = known.get_mut(index as usize) {
             *known = part;
         }
-        at += len;
+        at = part.end;
     }
     if at != content.len() {
         return Err(Damage::LeftOver);

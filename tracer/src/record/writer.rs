@@ -11,6 +11,7 @@ use zstd::bulk::Compressor;
 use crate::event::Event;
 
 use super::Entry;
+use super::cgroups::Cgroups;
 use super::content::{DIRECTORY, assemble, put_entry};
 use super::entries::{Body, put_body};
 use super::events::EventPacker;
@@ -31,8 +32,9 @@ pub(super) const ENTRIES_FULL: usize = 1 << 20;
 /// Events make a chunk when their columns reach this many bytes, or when there are [`MAX_EVENTS`].
 const EVENTS_FULL: usize = 8 << 20;
 
-/// Most bytes of one event in all columns: tag, time, thread and pair, block or two addresses, header, size, stack, slot.
-const MAX_EVENT: usize = 1 + 10 + 3 + 10 + 20 + 10 + 10 + 5 + 5;
+/// Most bytes of one event in all columns: tag and what it means, time, thread and pair, block or two addresses, header, size, stack,
+/// slot.
+const MAX_EVENT: usize = 3 + 1 + 5 + 10 + 3 + 10 + 20 + 10 + 10 + 5 + 5;
 
 const _: () = assert!(
     ENTRIES_FULL + MAX_ENTRY + 32 <= MAX_CHUNK
@@ -52,6 +54,7 @@ pub struct Writer<W: Write> {
     events: EventPacker,
     entries: Vec<u8>,
     stacks: StackPacker,
+    cgroups: Cgroups,
     /// How many of `events` came before the last of `entries`.
     events_before: usize,
     /// The entry, chunk content and chunks at hand; kept for their room.
@@ -79,6 +82,7 @@ impl<W: Write> Writer<W> {
             events: EventPacker::new(),
             entries: Vec::new(),
             stacks: StackPacker::default(),
+            cgroups: Cgroups::default(),
             events_before: 0,
             body: Vec::new(),
             content: Vec::new(),
@@ -100,7 +104,20 @@ impl<W: Write> Writer<W> {
             return Err(WriteError::Failed);
         }
         self.body.clear();
-        match put_body(&mut self.body, entry, &mut self.stacks).map_err(WriteError::Json)? {
+        let mut cgroup = None;
+        if let Entry::Process(process) = entry
+            && let Some(of) = &process.cgroup
+        {
+            cgroup = self.cgroups.number(of);
+            if cgroup.is_none() {
+                let kind = self.cgroups.put(&mut self.body, of);
+                self.write_body(kind)?;
+                cgroup = Some(self.cgroups.add(of));
+                self.body.clear();
+            }
+        }
+        let put = put_body(&mut self.body, entry, &mut self.stacks, cgroup);
+        match put.map_err(WriteError::Json)? {
             Body::Events(events) => self.write_events(events),
             Body::Kind(kind) => self.write_body(kind),
             Body::TooLarge(frames) => Err(WriteError::TooDeep { frames }),

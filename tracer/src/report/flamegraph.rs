@@ -18,7 +18,6 @@ use super::difference::comparable;
 use super::model::Profile;
 use super::name::{self, UNKNOWN_STACK};
 use crate::live::{Holder, Kind};
-use crate::record::FrameKind;
 use crate::units::{size, time};
 use crate::words;
 
@@ -151,10 +150,7 @@ fn colours_of_python(profile: &Profile, answer: &Answer) -> PaletteMap {
     let mut colours = PaletteMap::default();
     for holder in &answer.holders {
         let frames = profile.frames(holder.stack).unwrap_or_default();
-        for frame in frames
-            .iter()
-            .filter(|frame| frame.kind == FrameKind::Python)
-        {
+        for frame in frames.iter().filter(|frame| frame.kind.is_managed()) {
             for label in [frame.label(), frame.label_and_place()] {
                 // Neighbours are told apart by shades.
                 let shade = label

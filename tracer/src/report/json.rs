@@ -161,6 +161,7 @@ struct JsonProcess<'a> {
     parent: Option<ProcessId>,
     command: &'a str,
     cgroup: Option<&'a str>,
+    container: Option<&'a str>,
     started: Option<String>,
     origin: &'static str,
     /// How long it ran unseen before its first probe; `null` for one that ran before.
@@ -242,7 +243,7 @@ struct JsonFrame<'a> {
     module: Option<String>,
     build_id: Option<&'a str>,
     offset: Option<u64>,
-    kind: &'static str,
+    kind: &'a str,
     inlined: bool,
     /// The line of source text, where that was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -438,11 +439,11 @@ impl<'a> StackTable<'a> {
                 .module
                 .map(|module| module.path.to_string_lossy().into_owned()),
             build_id: frame.module.and_then(|module| module.build_id.as_deref()),
-            // A Python function has none: its number in the recording says nothing outside of it.
-            offset: frame.offset.filter(|_| frame.kind != FrameKind::Python),
+            // A function of a runtime has none: its number in the recording says nothing outside of it.
+            offset: frame.offset.filter(|_| !frame.kind.is_managed()),
             kind: match frame.kind {
-                FrameKind::Python => "python",
-                FrameKind::Native | FrameKind::Interpreter => "native",
+                FrameKind::Managed(_) => frame.runtime.unwrap_or("unknown"),
+                FrameKind::Native | FrameKind::Interpreter(_) => "native",
             },
             source: frame.source,
             inlined: frame.inlined,
@@ -538,7 +539,11 @@ impl<'a> JsonProcess<'a> {
             ns_pid: known.ns_pid,
             parent: known.parent,
             command: &known.command,
-            cgroup: known.cgroup.as_deref(),
+            cgroup: known.cgroup.as_ref().map(|cgroup| cgroup.path.as_str()),
+            container: known
+                .cgroup
+                .as_ref()
+                .and_then(|cgroup| cgroup.container.as_deref()),
             started: time::rfc3339(known.started_unix_ns),
             origin,
             missed_ns,

@@ -83,7 +83,7 @@ impl Memory {
             }
         });
         Self {
-            cgroup: process.cgroup.clone(),
+            cgroup: process.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             live,
             before_attach,
             ..kernel

@@ -12,8 +12,8 @@ use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::model::Loss;
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Frame, FrameIndex, FunctionName, MemorySample, Module, ModuleIndex,
-    Opening, Origin, Process, ProcessEnd, Quality, Stack,
+    Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, MemorySample, Module,
+    ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, RuntimeIndex, Stack,
 };
 
 /// A recording, replayed: who held what at the peak and at the end, what the kernel says of it, and what is missing.
@@ -121,6 +121,7 @@ impl Completion {
 pub(super) struct Locations {
     pub(super) modules: HashMap<ModuleIndex, Module>,
     pub(super) frames: HashMap<FrameIndex, Frame>,
+    pub(super) runtimes: HashMap<RuntimeIndex, String>,
     pub(super) names: HashMap<FrameIndex, Vec<FunctionName>>,
     pub(super) stacks: HashMap<StackIndex, Stack>,
     /// Lines of source text.
@@ -209,10 +210,16 @@ impl Profile {
             let module = frame
                 .and_then(|frame| frame.module)
                 .and_then(|index| self.locations.modules.get(&index));
+            let kind = frame.map(|frame| frame.kind).unwrap_or_default();
+            let runtime = match kind {
+                FrameKind::Managed(runtime) => self.locations.runtimes.get(&runtime),
+                FrameKind::Native | FrameKind::Interpreter(_) => None,
+            };
             let bare = NamedFrame {
                 module,
                 offset: frame.map(|frame| frame.offset),
-                kind: frame.map(|frame| frame.kind).unwrap_or_default(),
+                kind,
+                runtime: runtime.map(String::as_str),
                 source: self.locations.sources.get(index).map(String::as_str),
                 ..NamedFrame::default()
             };

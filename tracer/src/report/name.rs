@@ -32,6 +32,8 @@ pub struct NamedFrame<'a> {
     pub offset: Option<u64>,
     /// What kind of code it is.
     pub kind: FrameKind,
+    /// The runtime that it is a function of, where the recording names that.
+    pub runtime: Option<&'a str>,
     /// The line of source text, where that was recorded.
     pub source: Option<&'a str>,
 }
@@ -44,9 +46,11 @@ impl NamedFrame<'_> {
         }
         match (self.module, self.offset) {
             (Some(module), Some(offset)) => format!("{}+{offset:#x}", module_name(module)),
-            (None, Some(_)) if self.kind == FrameKind::Python => {
-                "(unknown Python function)".to_owned()
-            }
+            (None, Some(_)) if self.kind.is_managed() => match self.runtime {
+                Some("python") => "(unknown Python function)".to_owned(),
+                Some(runtime) => format!("(unknown function of {})", printable(runtime)),
+                None => "(unknown function)".to_owned(),
+            },
             (None, Some(address)) => format!("{address:#x}"),
             (_, None) => "(unknown frame)".to_owned(),
         }

@@ -168,6 +168,14 @@ impl Replay {
         match entry {
             Entry::Opening(_) => {}
             Entry::Process(process) => self.open(process),
+            Entry::Function(function) => {
+                if let Some(statistics) = &mut self.statistics {
+                    statistics.define(function);
+                }
+            }
+            Entry::Runtime(runtime) => {
+                self.locations.runtimes.insert(runtime.index, runtime.name);
+            }
             Entry::Module(module) => {
                 self.locations
                     .modules

@@ -1,5 +1,7 @@
 //! Recordings written by hand, for tests.
 
+use std::sync::Arc;
+
 use super::answer::Answer;
 use super::model::Profile;
 use super::question::{Question, When};
@@ -8,8 +10,9 @@ use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName,
-    MemorySample, Module, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Stack,
+    Cgroup, Closing, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName,
+    MemorySample, Module, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Runtime,
+    RuntimeIndex, Stack,
 };
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -52,7 +55,13 @@ impl Script {
             options: std::collections::BTreeMap::new(),
         };
         Self {
-            entries: vec![Entry::Opening(opening)],
+            entries: vec![
+                Entry::Opening(opening),
+                Entry::Runtime(Runtime {
+                    index: RuntimeIndex(0),
+                    name: "python".into(),
+                }),
+            ],
             next_address: 0x1000,
             live: Vec::new(),
         }
@@ -87,7 +96,7 @@ impl Script {
             ns_pid: 42 + id,
             parent: parent.map(ProcessId),
             command: command.into(),
-            cgroup: Some("/app.slice/server".into()),
+            cgroup: Some(Arc::new(Cgroup::at("/app.slice/server".into()))),
             started_unix_ns: 1_767_323_000_000_000_000,
             from_ns: at(ms).0,
             origin,
@@ -110,7 +119,7 @@ impl Script {
         self.next_address += 0x1000;
         self.live.push((process, address));
         let call = Call::Allocated {
-            function: Function::Malloc,
+            function: Function::Malloc.into(),
             address,
             size,
             stack: StackIndex(stack),
@@ -277,8 +286,8 @@ impl Script {
         for (position, names) in frames.iter().enumerate() {
             let frame = FrameIndex(index * 100 + position as u32);
             let (kind, names) = match (names.strip_prefix("py:"), names.strip_prefix("eval:")) {
-                (Some(names), _) => (FrameKind::Python, names),
-                (_, Some(names)) => (FrameKind::Interpreter, names),
+                (Some(names), _) => (FrameKind::Managed(RuntimeIndex(0)), names),
+                (_, Some(names)) => (FrameKind::Interpreter(RuntimeIndex(0)), names),
                 _ => (FrameKind::Native, *names),
             };
             let offset = 0x1000 * u64::from(index) + 0x10 * position as u64;

@@ -4,7 +4,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, Tid};
+use crate::event::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, Tid};
+use crate::record::{Does, Function};
 
 /// Steps of a histogram of lifetimes: below 1 µs, then powers of ten up to an hour and more.
 const LIFETIMES: [(u64, &str); 11] = [
@@ -75,6 +76,21 @@ pub struct OfThread {
     pub temporary: u64,
 }
 
+/// A function's name, and what was asked of it.
+pub type OfFunction<'a> = (&'a str, OfCalls<'a>);
+
+/// Blocks that were asked of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OfCalls<'a> {
+    /// How many.
+    #[serde(flatten)]
+    pub count: Count,
+    /// The allocator that it belongs to.
+    pub allocator: Option<&'a str>,
+    /// What it is for.
+    pub does: Option<Does>,
+}
+
 /// Counts all blocks, event by event. A resize is the free and the allocation that it stands for.
 #[derive(Debug)]
 pub struct Statistics {
@@ -82,7 +98,8 @@ pub struct Statistics {
     /// By the number of bits of the size.
     sizes: [Count; 65],
     lifetimes: [Count; LIFETIMES.len()],
-    functions: [Count; 16],
+    functions: HashMap<FunctionIndex, Count, FixedState>,
+    defined: HashMap<FunctionIndex, Function, FixedState>,
     threads: HashMap<(ProcessId, Tid), Thread, FixedState>,
     live: HashMap<(ProcessId, Address), Block, FixedState>,
 }
@@ -109,7 +126,8 @@ impl Default for Statistics {
             all: Count::default(),
             sizes: [Count::default(); 65],
             lifetimes: Default::default(),
-            functions: Default::default(),
+            functions: HashMap::default(),
+            defined: HashMap::default(),
             threads: HashMap::default(),
             live: HashMap::default(),
         }
@@ -117,6 +135,11 @@ impl Default for Statistics {
 }
 
 impl Statistics {
+    /// The recording says what a function is.
+    pub(super) fn define(&mut self, function: Function) {
+        self.defined.insert(function.index, function);
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         match event.call {
             Call::Allocated {
@@ -141,12 +164,10 @@ impl Statistics {
         }
     }
 
-    fn allocated(&mut self, event: &Event, function: Function, address: Address, size: u64) {
+    fn allocated(&mut self, event: &Event, function: FunctionIndex, address: Address, size: u64) {
         self.all.add(size);
         self.sizes[(u64::BITS - size.leading_zeros()) as usize].add(size);
-        if let Some(of) = self.functions.get_mut(function as usize) {
-            of.add(size);
-        }
+        self.functions.entry(function).or_default().add(size);
         let thread = self.threads.entry((event.process, event.thread));
         let thread = thread.or_default();
         thread.count.add(size);
@@ -211,14 +232,21 @@ impl Statistics {
     }
 
     /// By the function that was called, most blocks first.
-    pub fn functions(&self) -> Vec<(&'static str, Count)> {
-        let all = Function::ALL.iter().filter_map(|function| {
-            let count = *self.functions.get(*function as usize)?;
-            (count.blocks > 0).then_some((function.symbol(), count))
-        });
-        let mut all: Vec<_> = all.collect();
-        all.sort_by_key(|(_, count)| std::cmp::Reverse(count.blocks));
-        all
+    pub fn functions(&self) -> Vec<OfFunction<'_>> {
+        let mut all: Vec<_> = self.functions.iter().collect();
+        all.sort_by_key(|(index, count)| (std::cmp::Reverse(count.blocks), **index));
+        all.into_iter()
+            .map(|(index, count)| {
+                let defined = self.defined.get(index);
+                let called = OfCalls {
+                    count: *count,
+                    allocator: defined.map(|function| function.allocator.as_str()),
+                    does: defined.map(|function| function.does),
+                };
+                let name = defined.map_or("(unknown function)", |function| function.name.as_str());
+                (name, called)
+            })
+            .collect()
     }
 
     /// By thread, most blocks first.
@@ -261,7 +289,7 @@ mod tests {
 
     fn made(at: u64, address: u64, size: u64) -> Event {
         let call = Call::Allocated {
-            function: Function::Malloc,
+            function: crate::event::Function::Malloc.into(),
             address: Address(address),
             size,
             stack: StackIndex(1),
@@ -326,8 +354,43 @@ mod tests {
             let all = statistics.all().blocks;
             prop_assert_eq!(statistics.sizes().iter().map(|of| of.count.blocks).sum::<u64>(), all);
             prop_assert_eq!(statistics.lifetimes().iter().map(|of| of.count.blocks).sum::<u64>(), all);
-            prop_assert_eq!(statistics.functions().iter().map(|(_, count)| count.blocks).sum::<u64>(), all);
+            prop_assert_eq!(statistics.functions().iter().map(|(_, calls)| calls.count.blocks).sum::<u64>(), all);
             prop_assert_eq!(statistics.threads().iter().map(|of| of.count.blocks).sum::<u64>(), all);
         }
+    }
+
+    #[test]
+    fn functions_of_two_allocators_are_told_apart_and_one_that_is_not_defined_counts_too() {
+        let mut statistics = Statistics::default();
+        for (index, allocator) in [(1, "glibc"), (900, "jemalloc")] {
+            statistics.define(Function {
+                index: FunctionIndex(index),
+                name: "malloc".into(),
+                allocator: allocator.into(),
+                does: Does::Allocates,
+            });
+        }
+        for (block, function) in [900, 900, 900, 1, 1, 7].into_iter().enumerate() {
+            let call = Call::Allocated {
+                function: FunctionIndex(function),
+                address: Address(block as u64),
+                size: 10,
+                stack: StackIndex::NONE,
+            };
+            statistics.apply(&event(1, call));
+        }
+        let functions: Vec<_> = statistics
+            .functions()
+            .into_iter()
+            .map(|(name, calls)| (name, calls.allocator, calls.count.blocks))
+            .collect();
+        assert_eq!(
+            functions,
+            [
+                ("malloc", Some("jemalloc"), 3),
+                ("malloc", Some("glibc"), 2),
+                ("(unknown function)", None, 1)
+            ]
+        );
     }
 }

@@ -126,7 +126,7 @@ mod tests {
 
     fn made(thread: u32, address: u64, stack: u32) -> Event {
         let call = Call::Allocated {
-            function: Function::Malloc,
+            function: Function::Malloc.into(),
             address: Address(address),
             size: 10,
             stack: StackIndex(stack),

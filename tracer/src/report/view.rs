@@ -48,17 +48,13 @@ impl Alike {
             let frame = locations.frames.get(frame);
             frame.map_or(FrameKind::Native, |frame| frame.kind)
         };
-        if !stack
-            .frames
-            .iter()
-            .any(|frame| kind(frame) == FrameKind::Python)
-        {
+        if !stack.frames.iter().any(|frame| kind(frame).is_managed()) {
             return stack;
         }
         stack.frames.retain(|frame| match (self.view, kind(frame)) {
-            (View::Telling, kind) => kind != FrameKind::Interpreter,
-            (View::Python, kind) => kind == FrameKind::Python,
-            (View::Native, kind) => kind != FrameKind::Python,
+            (View::Telling, kind) => !matches!(kind, FrameKind::Interpreter(_)),
+            (View::Python, kind) => kind.is_managed(),
+            (View::Native, kind) => !kind.is_managed(),
             (View::All, _) => true,
         });
         let looks = (stack.process, stack.frames.clone(), stack.truncated);

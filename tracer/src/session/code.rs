@@ -8,6 +8,7 @@ use super::{
     Session, descriptors,
     follow::{Followed, perf_map_of},
     mapped_code::{self, MappedCode},
+    opening::PYTHON,
     python::Pythons,
     unwind::Unwinding,
 };
@@ -290,7 +291,7 @@ impl Session {
 
     fn kind_of(&self, module: ModuleIndex) -> FrameKind {
         if self.python.is_interpreter(module) {
-            FrameKind::Interpreter
+            FrameKind::Interpreter(PYTHON)
         } else {
             FrameKind::Native
         }

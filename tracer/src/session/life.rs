@@ -1,6 +1,6 @@
 //! The turns of a followed process's life: forks, execs, its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
     follow::{Action, Fact},
-    record::{EndReason, Entry, LossKind, Origin, Process, ProcessEnd},
+    record::{Cgroup, EndReason, Entry, LossKind, Origin, Process, ProcessEnd},
     target::{
         Target,
         allocator::{self, Allocator},
@@ -115,7 +115,7 @@ impl Session {
             ),
             cgroup: known
                 .and_then(|followed| followed.cgroup.as_ref())
-                .map(|cgroup| cgroup.path.clone()),
+                .map(|cgroup| Arc::new(Cgroup::at(cgroup.path.clone()))),
             started_unix_ns: known.map_or(0, |followed| followed.target.started_unix_ns),
             from_ns: from.0,
             origin,

@@ -16,7 +16,7 @@ use std::{
 use highwater_common::python::{CodeKey, Interpreter};
 use tokio::time::Instant;
 
-use super::{Session, follow::Followed, mapped_code::MappedCode};
+use super::{Session, follow::Followed, mapped_code::MappedCode, opening::PYTHON};
 use crate::{
     event::{
         Address,
@@ -470,7 +470,7 @@ impl Session {
         followed: Option<&Followed>,
     ) -> FrameIndex {
         let place = u64::from(function) << 32 | u64::from(line.unwrap_or(0));
-        let interned = self.frames.intern(FrameKind::Python, None, place);
+        let interned = self.frames.intern(FrameKind::Managed(PYTHON), None, place);
         if interned.new {
             self.write_frame(&interned);
             let source = file

@@ -22,7 +22,7 @@ fn of_zero_bytes_is_a_block() {
 #[test]
 fn that_failed_is_counted_and_makes_no_block() {
     let story = Story::new().call(Call::Failed {
-        function: Function::Calloc,
+        function: Function::Calloc.into(),
         size: u64::MAX,
         stack: STACK,
     });

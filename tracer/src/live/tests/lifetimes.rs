@@ -22,12 +22,12 @@ fn call() -> impl Strategy<Value = Call> {
     });
     prop_oneof![
         4 => (address.clone(), 0..1000_u64, stack.clone()).prop_map(|(address, size, stack)| Call::Allocated {
-            function: Function::Malloc, address, size, stack,
+            function: Function::Malloc.into(), address, size, stack,
         }),
         3 => address.clone().prop_map(|address| Call::Freed { address, header: 0 }),
         1 => address.clone().prop_map(|address| Call::ResizeBegan { address, header: 0, slot: 0 }),
         1 => (address.clone(), stack.clone()).prop_map(|(address, stack)| Call::Resized {
-            function: Function::Realloc, address, size: 77, stack, slot: 0,
+            function: Function::Realloc.into(), address, size: 77, stack, slot: 0,
         }),
         1 => address.prop_map(|address| Call::ResizeFailed { address, size: 1, slot: 0 }),
         2 => (range.clone(), stack).prop_map(|(range, stack)| Call::Mapping(Mapping::Mapped { range, traits: PRIVATE, stack })),
@@ -140,7 +140,7 @@ fn blocks_that_come_and_go_within_an_era_leave_no_life() {
         (
             1,
             Call::Allocated {
-                function: Function::Malloc,
+                function: Function::Malloc.into(),
                 address: A,
                 size: 10,
                 stack: STACK,

@@ -78,7 +78,7 @@ impl Story {
 
     fn allocated_by(self, stack: StackIndex, address: Address, size: u64) -> Self {
         self.call(Call::Allocated {
-            function: Function::Malloc,
+            function: Function::Malloc.into(),
             address,
             size,
             stack,
@@ -99,7 +99,7 @@ impl Story {
 
     fn resized(self, address: Address, size: u64) -> Self {
         self.call(Call::Resized {
-            function: Function::Realloc,
+            function: Function::Realloc.into(),
             address,
             size,
             stack: OTHER_STACK,

@@ -52,16 +52,16 @@ fn call_about_blocks(addresses: u64) -> impl Strategy<Value = Call> {
     };
     prop_oneof![
         30 => (address(), size(), stack()).prop_map(|(address, size, stack)| {
-            Call::Allocated { function: Function::Malloc, address, size, stack }
+            Call::Allocated { function: Function::Malloc.into(), address, size, stack }
         }),
         1 => (size(), stack()).prop_map(|(size, stack)| {
-            Call::Failed { function: Function::Malloc, size, stack }
+            Call::Failed { function: Function::Malloc.into(), size, stack }
         }),
         20 => (address(), header()).prop_map(|(address, header)| Call::Freed { address, header }),
         12 => (address(), header(), slot())
             .prop_map(|(address, header, slot)| Call::ResizeBegan { address, header, slot }),
         6 => (address(), size(), stack(), slot()).prop_map(|(address, size, stack, slot)| {
-            Call::Resized { function: Function::Realloc, address, size, stack, slot }
+            Call::Resized { function: Function::Realloc.into(), address, size, stack, slot }
         }),
         6 => (address(), size(), slot())
             .prop_map(|(address, size, slot)| Call::ResizeFailed { address, size, slot }),
@@ -191,7 +191,7 @@ fn family(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
         let mut steps = vec![Step::Open(ProcessId(1), 400)];
         steps.extend(first.into_iter().map(|(n, size, stack)| {
             let call = Call::Allocated {
-                function: Function::Malloc,
+                function: Function::Malloc.into(),
                 address: Address(n * 16),
                 size,
                 stack: StackIndex(stack),

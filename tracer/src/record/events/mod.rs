@@ -1,8 +1,8 @@
 //! How the events of a chunk are packed: by columns, each coded against what the chunk said before.
 //!
-//! One event is a tag byte (what, and by which function) and a few integers, and integers of one meaning lie together in
-//! a column of their own, because zstd finds more in bytes that mean the same. Before that, what need not be said is left out,
-//! and the rest is made small:
+//! One event is a tag (what, and by which function: a chunk says what its tags mean) and a few integers, and integers of one meaning lie
+//! together in a column of their own, because zstd finds more in bytes that mean the same. Before that, what need not be said is
+//! left out, and the rest is made small:
 //!
 //! - **blocks** have a number instead of an address ([`blocks`]). An allocation that makes a block says nothing of where it
 //!   lies: it is the next one. What hands a block back says how many blocks ago that was made, or how far it lies from what the
@@ -27,13 +27,13 @@ mod pack;
 mod unpack;
 
 pub(super) use pack::EventPacker;
-pub(super) use unpack::EventUnpacker;
+pub(super) use unpack::{EventUnpacker, Unpacked};
 
 /// The columns of the events of a chunk, in the order in which they lie there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(in crate::record) enum Column {
-    /// What happened: low half the call, high half the function, or 0; of mappings, what of them.
+    /// What happened, and by which function: the ordinal of that in this chunk.
     Tags,
     /// Microseconds since the event before.
     Times,
@@ -53,56 +53,100 @@ pub(in crate::record) enum Column {
     Stacks,
     /// Slots, identities of children, wait statuses, what mappings are.
     Rest,
+    /// What each tag means, at its first event in this chunk.
+    NewTags,
 }
 
 impl Column {
     /// How many columns there are.
-    pub(in crate::record) const COUNT: usize = Self::Rest as usize + 1;
+    pub(in crate::record) const COUNT: usize = Self::NewTags as usize + 1;
 }
 
 /// Nanoseconds of one tick of the recorded clock.
 pub(in crate::record) const TICK: u64 = 1000;
 
-/// What the low half of a tag says.
-pub(in crate::record) mod call {
-    /// A block came; in version 3 one with the next number.
-    pub(in crate::record) const ALLOCATED: u8 = 1;
-    pub(in crate::record) const FAILED: u8 = 2;
-    pub(in crate::record) const FREED: u8 = 3;
-    pub(in crate::record) const RESIZE_BEGAN: u8 = 4;
-    /// As [`ALLOCATED`].
-    pub(in crate::record) const RESIZED: u8 = 5;
-    pub(in crate::record) const RESIZE_FAILED: u8 = 6;
-    pub(in crate::record) const RESIZE_FREED: u8 = 7;
-    pub(in crate::record) const FORKED: u8 = 8;
-    pub(in crate::record) const EXECUTED: u8 = 9;
-    pub(in crate::record) const EXITED: u8 = 10;
-    pub(in crate::record) const OOM_VICTIM: u8 = 11;
-    /// Something about the address space; the high half of the tag says what.
-    pub(in crate::record) const MAPPING: u8 = 12;
-    /// `FREED` without a chunk header: none was read, or it tells nothing that is not known.
-    pub(in crate::record) const FREED_KNOWN: u8 = 13;
-    /// `RESIZE_BEGAN` likewise.
-    pub(in crate::record) const RESIZE_BEGAN_KNOWN: u8 = 14;
-    /// With a function (version 3): a block came that has a number, or none, already.
-    pub(in crate::record) const ALLOCATED_AT: u8 = 14;
-    pub(in crate::record) const SAMPLING: u8 = 15;
-    /// With a function (version 3): as [`ALLOCATED_AT`].
-    pub(in crate::record) const RESIZED_AT: u8 = 15;
+/// A kind of event that is known here: it says which fields follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(in crate::record) enum Kind {
+    /// A block came, with the next number.
+    Allocated = 1,
+    /// A block came that has a number, or none, already.
+    AllocatedAt,
+    Failed,
+    Freed,
+    /// `Freed` without a chunk header: none was read, or it tells nothing that is not known.
+    FreedKnown,
+    ResizeBegan,
+    /// `ResizeBegan` likewise.
+    ResizeBeganKnown,
+    /// As `Allocated`.
+    Resized,
+    /// As `AllocatedAt`.
+    ResizedAt,
+    ResizeFailed,
+    ResizeFreed,
+    Forked,
+    Executed,
+    Exited,
+    OomVictim,
+    Sampling,
+    Mapped,
+    UnmapBegan,
+    UnmapFailed,
+    RemapBegan,
+    Remapped,
+    RemapFailed,
+    BreakMoved,
+    Protected,
+    Discarded,
 }
 
-/// What the high half of the tag of a mapping says.
-pub(in crate::record) mod mapping {
-    pub(in crate::record) const MAPPED: u8 = 1;
-    pub(in crate::record) const UNMAP_BEGAN: u8 = 2;
-    pub(in crate::record) const UNMAP_FAILED: u8 = 3;
-    pub(in crate::record) const REMAP_BEGAN: u8 = 4;
-    pub(in crate::record) const REMAPPED: u8 = 5;
-    pub(in crate::record) const REMAP_FAILED: u8 = 6;
-    pub(in crate::record) const BREAK_MOVED: u8 = 7;
-    pub(in crate::record) const PROTECTED: u8 = 8;
-    pub(in crate::record) const DISCARDED: u8 = 9;
+impl Kind {
+    /// Every kind, by its number.
+    const ALL: [Self; 25] = [
+        Self::Allocated,
+        Self::AllocatedAt,
+        Self::Failed,
+        Self::Freed,
+        Self::FreedKnown,
+        Self::ResizeBegan,
+        Self::ResizeBeganKnown,
+        Self::Resized,
+        Self::ResizedAt,
+        Self::ResizeFailed,
+        Self::ResizeFreed,
+        Self::Forked,
+        Self::Executed,
+        Self::Exited,
+        Self::OomVictim,
+        Self::Sampling,
+        Self::Mapped,
+        Self::UnmapBegan,
+        Self::UnmapFailed,
+        Self::RemapBegan,
+        Self::Remapped,
+        Self::RemapFailed,
+        Self::BreakMoved,
+        Self::Protected,
+        Self::Discarded,
+    ];
 
+    /// Whether its events say which function was called.
+    fn tells_function(self) -> bool {
+        matches!(
+            self,
+            Self::Allocated | Self::AllocatedAt | Self::Failed | Self::Resized | Self::ResizedAt
+        )
+    }
+
+    fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+}
+
+/// Flags of mappings.
+pub(in crate::record) mod mapping {
     /// Bits of what a mapping is, in the column of the rest.
     pub(in crate::record) const IS_COMMITTED: u8 = 1;
     pub(in crate::record) const IS_FILE: u8 = 2;

@@ -3,13 +3,10 @@
 use hashbrown::HashMap;
 
 use super::blocks::{self, Names};
-use super::mapping::{
-    BREAK_MOVED, DISCARDED, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
-    MAPPED, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, UNMAP_BEGAN, UNMAP_FAILED,
-};
-use super::{Column, Known, TICK, call};
+use super::mapping::{IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD};
+use super::{Column, Kind, Known, TICK};
 use crate::event::mapping::{Mapping, Range, Traits};
-use crate::event::{Address, Call, Event, Function, ProcessId, StackIndex, Tid};
+use crate::event::{Address, Call, Event, FunctionIndex, ProcessId, StackIndex, Tid};
 use crate::record::format::MAX_EVENTS;
 use crate::record::varint::{put, put_difference};
 
@@ -18,8 +15,43 @@ pub(in crate::record) struct EventPacker {
     columns: [Vec<u8>; Column::COUNT],
     known: Known,
     threads: HashMap<(ProcessId, Tid), usize, foldhash::fast::RandomState>,
+    tags: Tags,
     names: Names,
     count: usize,
+}
+
+/// The tags of a chunk, by what they mean: its kind, and above that eight bits one more than its function, or 0.
+struct Tags {
+    all: HashMap<u64, u64, foldhash::fast::RandomState>,
+    /// Some of them, where they are found without a hash: each event looks for one, and most for the same few.
+    near: [(u64, u64); 256],
+}
+
+impl Tags {
+    fn new() -> Self {
+        Self {
+            all: HashMap::default(),
+            near: [(0, 0); 256],
+        }
+    }
+
+    /// Its ordinal, and whether it is new.
+    fn of(&mut self, meaning: u64) -> (u64, bool) {
+        // The kind, which has five bits, and the lowest three of the function.
+        let near = &mut self.near[(meaning & 31 | meaning >> 3 & 0xe0) as usize];
+        if near.0 == meaning {
+            return (near.1, false);
+        }
+        let fresh = self.all.len() as u64;
+        let tag = *self.all.entry(meaning).or_insert(fresh);
+        *near = (meaning, tag);
+        (tag, tag == fresh)
+    }
+
+    fn clear(&mut self) {
+        self.all.clear();
+        self.near = [(0, 0); 256];
+    }
 }
 
 impl EventPacker {
@@ -29,6 +61,7 @@ impl EventPacker {
             columns: Default::default(),
             known: Known::new(names.next()),
             threads: HashMap::default(),
+            tags: Tags::new(),
             names,
             count: 0,
         }
@@ -61,6 +94,7 @@ impl EventPacker {
         }
         self.known = Known::new(self.names.next());
         self.threads.clear();
+        self.tags.clear();
         self.count = 0;
     }
 
@@ -85,8 +119,8 @@ impl EventPacker {
                 size,
                 stack,
             } => {
-                let calls = (call::ALLOCATED, call::ALLOCATED_AT);
-                self.come(thread, calls, function, address);
+                let kinds = (Kind::Allocated, Kind::AllocatedAt);
+                self.come(thread, kinds, function, address);
                 self.size(size);
                 self.stack(stack);
             }
@@ -95,20 +129,20 @@ impl EventPacker {
                 size,
                 stack,
             } => {
-                self.tag(call::FAILED, Some(function));
+                self.tag(Kind::Failed, Some(function));
                 self.size(size);
                 self.stack(stack);
             }
             Call::Freed { address, header } => {
-                self.retired(thread, (call::FREED, call::FREED_KNOWN), address, header);
+                self.retired(thread, (Kind::Freed, Kind::FreedKnown), address, header);
             }
             Call::ResizeBegan {
                 address,
                 header,
                 slot,
             } => {
-                let calls = (call::RESIZE_BEGAN, call::RESIZE_BEGAN_KNOWN);
-                self.retired(thread, calls, address, header);
+                let kinds = (Kind::ResizeBegan, Kind::ResizeBeganKnown);
+                self.retired(thread, kinds, address, header);
                 self.rest(slot.into());
             }
             Call::Resized {
@@ -118,8 +152,8 @@ impl EventPacker {
                 stack,
                 slot,
             } => {
-                let calls = (call::RESIZED, call::RESIZED_AT);
-                self.come(thread, calls, function, address);
+                let kinds = (Kind::Resized, Kind::ResizedAt);
+                self.come(thread, kinds, function, address);
                 self.size(size);
                 self.stack(stack);
                 self.rest(slot.into());
@@ -129,32 +163,32 @@ impl EventPacker {
                 size,
                 slot,
             } => {
-                self.tag(call::RESIZE_FAILED, None);
+                self.tag(Kind::ResizeFailed, None);
                 self.block(thread, address);
                 self.size(size);
                 self.rest(slot.into());
             }
             Call::ResizeFreed { address, slot } => {
-                self.tag(call::RESIZE_FREED, None);
+                self.tag(Kind::ResizeFreed, None);
                 self.block(thread, address);
                 self.rest(slot.into());
             }
             Call::Mapping(mapping) => self.mapping(thread, mapping),
             Call::Forked { child } => {
-                self.tag(call::FORKED, None);
+                self.tag(Kind::Forked, None);
                 self.rest(child.0);
             }
             Call::Executed { next } => {
-                self.tag(call::EXECUTED, None);
+                self.tag(Kind::Executed, None);
                 self.rest(next.0);
             }
             Call::Exited { status } => {
-                self.tag(call::EXITED, None);
+                self.tag(Kind::Exited, None);
                 self.rest(status);
             }
-            Call::OomVictim => self.tag(call::OOM_VICTIM, None),
+            Call::OomVictim => self.tag(Kind::OomVictim, None),
             Call::Sampling { exponent } => {
-                self.tag(call::SAMPLING, None);
+                self.tag(Kind::Sampling, None);
                 self.rest(exponent.into());
             }
         }
@@ -174,7 +208,7 @@ impl EventPacker {
                     stack: of_thread,
                     by_allocator,
                 } = traits;
-                self.mapping_tag(MAPPED);
+                self.tag(Kind::Mapped, None);
                 self.range_of(thread, range, stack);
                 self.flags(&[
                     (committed, IS_COMMITTED),
@@ -185,12 +219,12 @@ impl EventPacker {
                 ]);
             }
             Mapping::UnmapBegan { range } => {
-                self.mapping_tag(UNMAP_BEGAN);
+                self.tag(Kind::UnmapBegan, None);
                 self.range(thread, range);
             }
-            Mapping::UnmapFailed => self.mapping_tag(UNMAP_FAILED),
+            Mapping::UnmapFailed => self.tag(Kind::UnmapFailed, None),
             Mapping::RemapBegan { range } => {
-                self.mapping_tag(REMAP_BEGAN);
+                self.tag(Kind::RemapBegan, None);
                 self.range(thread, range);
             }
             Mapping::Remapped {
@@ -199,18 +233,18 @@ impl EventPacker {
                 by_allocator,
                 stack,
             } => {
-                self.mapping_tag(REMAPPED);
+                self.tag(Kind::Remapped, None);
                 self.range_of(thread, range, stack);
                 self.flags(&[(by_allocator, IS_BY_ALLOCATOR), (keeps_old, KEEPS_OLD)]);
             }
-            Mapping::RemapFailed => self.mapping_tag(REMAP_FAILED),
+            Mapping::RemapFailed => self.tag(Kind::RemapFailed, None),
             Mapping::BreakMoved {
                 old,
                 new,
                 by_allocator,
                 stack,
             } => {
-                self.mapping_tag(BREAK_MOVED);
+                self.tag(Kind::BreakMoved, None);
                 self.address(thread, old);
                 self.address(thread, new);
                 self.stack(stack);
@@ -221,19 +255,15 @@ impl EventPacker {
                 committed,
                 stack,
             } => {
-                self.mapping_tag(PROTECTED);
+                self.tag(Kind::Protected, None);
                 self.range_of(thread, range, stack);
                 self.flags(&[(committed, IS_COMMITTED)]);
             }
             Mapping::Discarded { range } => {
-                self.mapping_tag(DISCARDED);
+                self.tag(Kind::Discarded, None);
                 self.range(thread, range);
             }
         }
-    }
-
-    fn mapping_tag(&mut self, what: u8) {
-        self.column(Column::Tags).push(what << 4 | call::MAPPING);
     }
 
     fn range(&mut self, thread: usize, range: Range) {
@@ -255,9 +285,15 @@ impl EventPacker {
         &mut self.columns[column as usize]
     }
 
-    fn tag(&mut self, call: u8, function: Option<Function>) {
-        let function = function.map_or(0, |f| f as u8);
-        self.column(Column::Tags).push(function << 4 | call);
+    fn tag(&mut self, kind: Kind, function: Option<FunctionIndex>) {
+        let function = function.map_or(0, |function| u64::from(function.0) + 1);
+        let (tag, is_new) = self.tags.of(function << 8 | kind as u64);
+        put(self.column(Column::Tags), tag);
+        if is_new {
+            let meanings = self.column(Column::NewTags);
+            put(meanings, kind as u64);
+            put(meanings, function);
+        }
     }
 
     fn thread(&mut self, process: ProcessId, tid: Tid) -> usize {
@@ -273,23 +309,29 @@ impl EventPacker {
         thread
     }
 
-    /// A block came: by the first of these calls if it has the next number, else by the second.
-    fn come(&mut self, thread: usize, calls: (u8, u8), function: Function, address: Address) {
+    /// A block came: as the first of these kinds if it has the next number, else as the second.
+    fn come(
+        &mut self,
+        thread: usize,
+        kinds: (Kind, Kind),
+        function: FunctionIndex,
+        address: Address,
+    ) {
         if blocks::number(address) == Some(self.known.next_block) {
             self.known.come();
-            self.tag(calls.0, Some(function));
+            self.tag(kinds.0, Some(function));
         } else {
-            self.tag(calls.1, Some(function));
+            self.tag(kinds.1, Some(function));
             self.block(thread, address);
         }
     }
 
-    /// A block goes: by the first of these calls with its header, if that tells something, else by the second.
-    fn retired(&mut self, thread: usize, calls: (u8, u8), address: Address, header: u64) {
+    /// A block goes: as the first of these kinds with its header, if that tells something, else as the second.
+    fn retired(&mut self, thread: usize, kinds: (Kind, Kind), address: Address, header: u64) {
         if header == 0 {
-            self.tag(calls.1, None);
+            self.tag(kinds.1, None);
         } else {
-            self.tag(calls.0, None);
+            self.tag(kinds.0, None);
             put(self.column(Column::Headers), header);
         }
         self.block(thread, address);

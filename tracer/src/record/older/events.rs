@@ -1,16 +1,13 @@
 //! The events of versions 1 and 2.
 
+use super::FUNCTIONS;
+use super::calls::*;
 use super::guesses::{Column, Guesses, Mention, Thread, glibc_header};
 use crate::event::mapping::{Mapping, Range, Traits};
-use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::damage::Damage;
-use crate::record::events::call::{
-    ALLOCATED, EXECUTED, EXITED, FAILED, FORKED, FREED, FREED_KNOWN, MAPPING, OOM_VICTIM,
-    RESIZE_BEGAN, RESIZE_BEGAN_KNOWN, RESIZE_FAILED, RESIZE_FREED, RESIZED, SAMPLING,
-};
 use crate::record::events::mapping::{
-    BREAK_MOVED, DISCARDED, IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
-    MAPPED, PROTECTED, REMAP_BEGAN, REMAP_FAILED, REMAPPED, UNMAP_BEGAN, UNMAP_FAILED,
+    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
 };
 use crate::record::varint::Span;
 
@@ -110,7 +107,10 @@ impl OlderEvents {
     }
 
     fn call_of_function(&mut self, content: &[u8], thread: usize, tag: u8) -> Result<Call, Damage> {
-        let function = Function::from_cookie(u64::from(tag >> 4)).ok_or(Damage::Call(tag))?;
+        let function = match tag >> 4 {
+            number @ 1..=FUNCTIONS => FunctionIndex(number.into()),
+            _ => return Err(Damage::Call(tag)),
+        };
         match tag & 15 {
             ALLOCATED => {
                 let (address, size, stack) = self.block(content, thread)?;

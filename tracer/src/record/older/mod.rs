@@ -1,13 +1,23 @@
-//! What versions 1 and 2 held in their chunks: entries and events in one, with addresses and nanoseconds.
+//! What older versions had in another way. Versions 1 and 2: entries and events in one chunk, with addresses and nanoseconds. Up to
+//! version 3: tags that held a call and a function in four bits each, and functions without entries.
 
 use super::damage::Damage;
-use super::varint::spans;
+use super::events::EventUnpacker;
+use super::varint::{Span, spans};
 
+mod calls;
 mod events;
+mod functions;
 mod guesses;
 
+pub(super) use calls::tag;
 pub(super) use events::OlderEvents;
+use functions::FUNCTIONS;
+pub(super) use functions::definitions;
 use guesses::Column;
+
+/// The first version whose recordings define their functions.
+pub(super) const DEFINES_FUNCTIONS: u16 = 4;
 
 /// The entries, then the columns.
 const PARTS: usize = 1 + Column::COUNT;
@@ -17,6 +27,23 @@ pub(super) fn start(content: &[u8]) -> Result<(&[u8], OlderEvents), Damage> {
     let [mut entries, columns @ ..] = spans::<PARTS>(content)?;
     let entries = entries.take(content, entries.remaining())?;
     Ok((entries, OlderEvents::start(columns)))
+}
+
+/// Columns of events in version 3: all but the one of new tags, which is the last one.
+const THIRD_COLUMNS: usize = super::events::Column::COUNT - 1;
+
+/// Starts on the events of a chunk of version 3. Columns that it did not have are empty.
+pub(super) fn start_third(content: &[u8]) -> Result<EventUnpacker, Damage> {
+    let (first, parts) = content.split_first_chunk::<8>().ok_or(Damage::Overrun)?;
+    let known = spans::<THIRD_COLUMNS>(parts)?;
+    let mut columns = [Span::default(); THIRD_COLUMNS + 1];
+    for (column, known) in columns.iter_mut().zip(known) {
+        *column = known.moved(first.len());
+    }
+    Ok(EventUnpacker::start_third(
+        columns,
+        u64::from_le_bytes(*first),
+    ))
 }
 
 const _: () = assert!(PARTS == 11, "as the format page says");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::format::{ENTRIES, EVENTS, MAX_CHUNK, OLDER};
+use crate::record::format::{ENTRIES, EVENTS, MAX_CHUNK, OLDER, THIRD_EVENTS};
 use crate::record::{content, older, reader, varint};
 
 /// Entries and events one by one, to compare beginnings.
@@ -158,18 +158,58 @@ fn damage_anywhere_leaves_everything_before_it() {
 proptest! {
     #[test]
     fn a_chunk_of_any_content_is_read_or_refused(
-        kind in prop::sample::select(vec![OLDER, ENTRIES, EVENTS]), content: Vec<u8>
+        kind in prop::sample::select(vec![OLDER, ENTRIES, THIRD_EVENTS, EVENTS]), content: Vec<u8>
     ) {
         read(&hostile(kind, &content));
     }
 
     #[test]
     fn events_whose_columns_hold_anything_are_read_or_refused(
+        count in 0..32u64,
+        first: u64,
+        columns in prop::array::uniform11(vec(prop_oneof![0..16u8, any::<u8>()], 0..30))
+    ) {
+        let columns = columns.each_ref().map(Vec::as_slice);
+        read(&hostile(EVENTS, &events(count, first, &columns)));
+    }
+
+    #[test]
+    fn events_of_version_3_whose_columns_hold_anything_are_read_or_refused(
         first: [u8; 8],
         columns in prop::array::uniform10(vec(prop_oneof![0..16u8, any::<u8>()], 0..30))
     ) {
         let columns = columns.each_ref().map(Vec::as_slice);
-        read(&hostile(EVENTS, &events(first, &columns)));
+        read(&hostile(THIRD_EVENTS, &third_events(first, &columns)));
+    }
+
+    #[test]
+    fn an_entry_of_any_kind_and_body_is_read_or_refused(
+        entries in vec((any::<u8>(), vec(prop_oneof![0..16u8, any::<u8>()], 0..30)), 0..5)
+    ) {
+        let mut content = Vec::new();
+        for (kind, body) in entries {
+            // Most kinds that there are, and some that there are not.
+            let kind = if kind < 200 { kind % 20 } else { kind };
+            content::put_entry(&mut content, 0, kind, &body);
+        }
+        read(&hostile(ENTRIES, &content));
+    }
+
+    #[test]
+    fn whatever_fields_an_unknown_kind_has_it_is_passed_over_or_refused(
+        kind in 60..=255u8,
+        fields in vec(prop_oneof![0..12u8, any::<u8>()], 0..12),
+        columns in prop::array::uniform6(vec(0..16u8, 0..30))
+    ) {
+        let mut new_tags = vec![];
+        varint::put(&mut new_tags, kind.into());
+        new_tags.push(0);
+        varint::put_bytes(&mut new_tags, &fields);
+        let tags = [0; 20];
+        let (times, threads) = (tags, tags);
+        let [blocks, addresses, headers, sizes, stacks, rest] = columns.each_ref().map(Vec::as_slice);
+        let columns = [&tags[..], &times, &threads, &[1, 1], blocks, addresses, headers, sizes, stacks, rest, &new_tags];
+        read(&hostile(EVENTS, &events(20, 1, &columns)));
     }
 
     #[test]
@@ -182,7 +222,20 @@ proptest! {
 }
 
 /// The content of a chunk of events.
-fn events(first_block: [u8; 8], columns: &[&[u8]]) -> Vec<u8> {
+fn events(count: u64, first_block: u64, columns: &[&[u8]]) -> Vec<u8> {
+    let mut content = Vec::new();
+    varint::put(&mut content, count);
+    varint::put(&mut content, first_block);
+    varint::put(&mut content, columns.len() as u64);
+    for column in columns {
+        varint::put(&mut content, column.len() as u64);
+    }
+    content.extend(columns.concat());
+    content
+}
+
+/// The same of version 3.
+fn third_events(first_block: [u8; 8], columns: &[&[u8]]) -> Vec<u8> {
     let lengths = columns
         .iter()
         .flat_map(|column| (column.len() as u32).to_le_bytes());
@@ -218,7 +271,7 @@ fn other_files_are_told_apart() {
         error(&newer),
         ReadError::OtherVersion {
             found: 7,
-            supported: 3
+            supported: 4
         }
     ));
     assert!(error(&newer).to_string().contains("a newer one"));
@@ -284,9 +337,19 @@ fn lengths_that_are_too_large_are_refused_before_room_is_made() {
     }
     let crowded = MAX_EVENTS + 1;
     let tags = vec![11; crowded];
-    let mut columns: [&[u8]; 10] = [&[]; 10];
+    let mut columns: [&[u8]; 11] = [&[]; 11];
     columns[0] = &tags;
-    let many = damage_of(&hostile(EVENTS, &events([0; 8], &columns)));
+    let many = damage_of(&hostile(EVENTS, &events(crowded as u64, 0, &columns)));
+    assert_eq!(many, Damage::EventCount(crowded));
+    // More than there are tags, which have a byte at least.
+    for count in [crowded as u64 + 1, u64::MAX] {
+        let beyond = damage_of(&hostile(EVENTS, &events(count, 0, &columns)));
+        assert_eq!(beyond, Damage::Overrun);
+    }
+    let many = damage_of(&hostile(
+        THIRD_EVENTS,
+        &third_events([0; 8], &columns[..10]),
+    ));
     assert_eq!(many, Damage::EventCount(crowded));
     let mut parts: [&[u8]; 11] = [&[]; 11];
     parts[1] = &tags;
@@ -323,11 +386,11 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
     let closing = br#"{"ended_ns":5,"reason":"x","mood":"sunny"}"#;
     let mut entries = Vec::new();
     content::put_entry(&mut entries, 0, 0xf0, b"whatever");
-    content::put_entry(&mut entries, 0, 4, &[1, 0, 2, 99, 99]);
+    content::put_entry(&mut entries, 0, 4, &[1, 0, 2, 0, 99, 99]);
     content::put_entry(&mut entries, 0, 10, closing);
     let mut bytes = hostile(ENTRIES, &entries);
-    let columns: [&[u8]; 11] = [
-        &[11],
+    let columns: [&[u8]; 12] = [
+        &[0],
         &[2],
         &[0],
         &[1, 1],
@@ -337,9 +400,11 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
         &[],
         &[],
         &[],
+        // An event that tells a function of which this reader makes nothing.
+        &[15, 8],
         b"new",
     ];
-    let with_events = hostile(EVENTS, &events([0; 8], &columns));
+    let with_events = hostile(EVENTS, &events(1, 0, &columns));
     bytes.extend(&with_events[FILE_HEADER..]);
     let optional = ChunkHeader {
         kind: 0xff,
@@ -375,10 +440,85 @@ fn a_later_writer_may_add_what_this_reader_passes_over() {
     );
 }
 
+/// Of what is left out of the figures the reader says so, once of each kind.
+#[test]
+fn what_a_later_writer_cannot_do_without_is_passed_over_and_told() {
+    // Twice an entry and a chunk of kind 70. Between a block that comes and goes, events of kind 64, in which a block comes and an address and a
+    // size are told; of kind 200, of which nothing is said; and of kind 64 again, by another function.
+    let mut entries = Vec::new();
+    content::put_entry(&mut entries, 0, 70, b"whatever");
+    content::put_entry(&mut entries, 0, 70, b"whatever");
+    let columns: [&[u8]; 11] = [
+        &[0, 1, 2, 3, 4],
+        &[2, 2, 2, 2, 2],
+        &[0; 5],
+        &[1, 1],
+        // Block 1: the thread named none before, and the first block is 1.
+        &[1],
+        &[40],
+        &[],
+        &[100, 7, 8],
+        &[9],
+        &[],
+        &[1, 2, 64, 0, 3, 0, 5, 7, 0xc8, 1, 0, 1, 7, 64, 5, 0, 5, 0],
+    ];
+    let mut bytes = hostile(ENTRIES, &entries);
+    let with_events = hostile(EVENTS, &events(5, 1, &columns));
+    bytes.extend(&with_events[FILE_HEADER..]);
+    for _ in 0..2 {
+        bytes.extend(&hostile(70, b"abcd")[FILE_HEADER..]);
+    }
+    let (back, error) = read(&bytes);
+    assert!(error.is_none(), "{error:?}");
+    let told = |at, what: &str| {
+        Entry::Loss(Loss {
+            at_ns: at * TICK,
+            pid: None,
+            command: String::new(),
+            kind: LossKind::Unknown,
+            why: format!("a later one wrote {what} into the recording"),
+        })
+    };
+    let event = |at, call| Event {
+        at: Nanos(at * TICK),
+        process: ProcessId(1),
+        thread: Tid(1),
+        call,
+    };
+    let address = Names::new().rename(&event(
+        0,
+        Call::Allocated {
+            function: FunctionIndex(1),
+            address: Address(16),
+            size: 0,
+            stack: StackIndex(0),
+        },
+    ));
+    let Call::Allocated { address, .. } = address.call else {
+        panic!("{address:?}")
+    };
+    let allocated = Call::Allocated {
+        function: FunctionIndex(1),
+        address,
+        size: 100,
+        stack: StackIndex(9),
+    };
+    let freed = Call::Freed { address, header: 0 };
+    assert_eq!(
+        back,
+        [
+            told(0, "entries of kind 70"),
+            Entry::Events(vec![event(1, allocated), event(5, freed)]),
+            told(2, "events of kind 64"),
+            told(5, "chunks of type 70"),
+        ]
+    );
+}
+
 #[test]
 fn what_means_nothing_is_damage() {
     let with_entry = |kind, body: &[u8]| damage_of(&hostile(ENTRIES, &entry(kind, body)));
-    assert_eq!(with_entry(99, b""), Damage::Entry(99));
+    assert_eq!(with_entry(63, b""), Damage::Entry(63));
     assert_eq!(with_entry(3, b"\x00\x00\x03\xff\xfe"), Damage::Text);
     assert!(matches!(with_entry(10, b"{"), Damage::Json(_)));
     assert!(matches!(
@@ -386,8 +526,42 @@ fn what_means_nothing_is_damage() {
         Damage::Field { .. }
     ));
 
-    // Columns: tags, times, threads, new threads, blocks, addresses, headers, sizes, stacks, rest.
-    let with_event = |tag: u8, thread: u8, block: u8| {
+    // Columns: tags, times, threads, new threads, blocks, addresses, headers, sizes, stacks, rest, new tags.
+    let with_event = |tag: u8, kind: &[u8], thread: u8, block: u8| {
+        let columns: [&[u8]; 11] = [
+            &[tag],
+            &[0],
+            &[thread],
+            &[1, 1],
+            &[block],
+            &[0],
+            &[0],
+            &[],
+            &[],
+            &[],
+            kind,
+        ];
+        hostile(EVENTS, &events(1, 0, &columns))
+    };
+    const FREED: &[u8] = &[4, 0];
+    let (back, error) = read(&with_event(0, FREED, 0, 0));
+    assert!(error.is_none() && back.len() == 1, "{error:?}");
+    for kind in [0, 26, 63] {
+        let damage = damage_of(&with_event(0, &[kind, 0], 0, 0));
+        assert_eq!(damage, Damage::Kind(kind));
+    }
+    // An allocation without its function.
+    assert_eq!(damage_of(&with_event(0, &[1, 0], 0, 0)), Damage::Kind(1));
+    assert_eq!(damage_of(&with_event(1, FREED, 0, 0)), Damage::Reference);
+    assert_eq!(damage_of(&with_event(0, FREED, 1, 0)), Damage::Reference);
+    assert_eq!(damage_of(&with_event(0, FREED, 0, 1)), Damage::LeftOver);
+    assert_eq!(damage_of(&with_event(0, &[15, 0], 0, 0)), Damage::LeftOver);
+    // A process in a cgroup that was not told of.
+    let process = br#"{"id":1,"pid":1,"ns_pid":1,"parent":null,"command":"","cgroup":3,"started_unix_ns":0,"from_ns":0,"origin":"launched","baseline_bytes":0}"#;
+    assert_eq!(with_entry(2, process), Damage::Reference);
+
+    // The same of version 3.
+    let with_third = |tag: u8, thread: u8, block: u8| {
         let columns: [&[u8]; 10] = [
             &[tag],
             &[0],
@@ -400,16 +574,15 @@ fn what_means_nothing_is_damage() {
             &[],
             &[],
         ];
-        hostile(EVENTS, &events([0; 8], &columns))
+        hostile(THIRD_EVENTS, &third_events([0; 8], &columns))
     };
-    let (back, error) = read(&with_event(3, 0, 0));
+    let (back, error) = read(&with_third(3, 0, 0));
     assert!(error.is_none() && back.len() == 1, "{error:?}");
     for tag in [0, 12, 0x1d, 0x13, 0x01, 0xe1, 0xf2] {
-        assert_eq!(damage_of(&with_event(tag, 0, 0)), Damage::Call(tag));
+        assert_eq!(damage_of(&with_third(tag, 0, 0)), Damage::Call(tag));
     }
-    assert_eq!(damage_of(&with_event(3, 1, 0)), Damage::Reference);
-    assert_eq!(damage_of(&with_event(3, 0, 1)), Damage::LeftOver);
-    assert_eq!(damage_of(&with_event(11, 0, 0)), Damage::LeftOver);
+    assert_eq!(damage_of(&with_third(3, 1, 0)), Damage::Reference);
+    assert_eq!(damage_of(&with_third(3, 0, 1)), Damage::LeftOver);
 
     // The same of versions 1 and 2: entries, tags, times, threads, new threads, repeats, new addresses, headers, ...
     let with_older = |tag: u8, thread: u8, repeat: u8| {

@@ -114,7 +114,7 @@ fn load(count: usize, numbers: &mut Numbers) -> Vec<Event> {
                 let size = numbers.below(5000) as u64;
                 live.push((address, size));
                 Call::Allocated {
-                    function: Function::Malloc,
+                    function: Function::Malloc.into(),
                     address,
                     size,
                     stack: StackIndex(1 + numbers.below(200) as u32),
@@ -271,6 +271,12 @@ fn the_example_of_the_documentation_is_what_is_written() {
     };
     let address = Address(0x40_52a0);
     let entries = [
+        Entry::Function(super::Function {
+            index: FunctionIndex(1),
+            name: "malloc".into(),
+            allocator: "glibc".into(),
+            does: Does::Allocates,
+        }),
         Entry::Frame(Frame {
             index: FrameIndex(0),
             module: None,
@@ -287,7 +293,7 @@ fn the_example_of_the_documentation_is_what_is_written() {
             event(
                 1000,
                 Call::Allocated {
-                    function: Function::Malloc,
+                    function: Function::Malloc.into(),
                     address,
                     size: 100,
                     stack: StackIndex(1),

@@ -206,8 +206,8 @@ impl Trie {
         let source = self.strings.number(source.into_owned());
         let kind = match frame.kind {
             FrameKind::Native => NATIVE,
-            FrameKind::Python => PYTHON,
-            FrameKind::Interpreter => INTERPRETER,
+            FrameKind::Managed(_) => PYTHON,
+            FrameKind::Interpreter(_) => INTERPRETER,
         };
         (name, place, module, flags, kind, source)
     }

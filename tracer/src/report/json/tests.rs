@@ -1,10 +1,15 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::super::script::{MIB, Script};
 use super::*;
 use crate::live::Kinds;
-use crate::record::Quality;
 use crate::record::reader::ReadError;
+use crate::record::{
+    Cgroup, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName, Quality, Runtime,
+    RuntimeIndex,
+};
 
 fn report(profile: &Profile, top: Option<usize>) -> Value {
     let mut bytes = Vec::new();
@@ -35,6 +40,55 @@ fn small() -> Profile {
     script.closed()
 }
 
+/// A runtime that this version knows nothing of, and a process in a container.
+#[test]
+fn a_function_of_an_unknown_runtime_has_its_name_and_that_of_the_runtime() {
+    let mut script = Script::launched("node server.js");
+    let Some(Entry::Process(process)) = script
+        .entries
+        .iter_mut()
+        .find(|entry| matches!(entry, Entry::Process(_)))
+    else {
+        panic!("no process")
+    };
+    let id = "ab".repeat(32);
+    let path = format!("/docker/{id}");
+    process.cgroup = Some(Arc::new(Cgroup::at(path.clone())));
+    script.entries.push(Entry::Runtime(Runtime {
+        index: RuntimeIndex(7),
+        name: "v8".into(),
+    }));
+    for (index, runtime) in [(1, 7), (2, 8)] {
+        let frame = FrameIndex(index);
+        script.entries.push(Entry::Frame(Frame {
+            index: frame,
+            module: None,
+            offset: 1 << 32,
+            kind: FrameKind::Managed(RuntimeIndex(runtime)),
+        }));
+        script.entries.push(Entry::Names(FrameNames {
+            frame,
+            functions: vec![FunctionName {
+                function: format!("render{index}"),
+                file: Some("server.js".into()),
+                line: Some(index),
+            }],
+            source: None,
+        }));
+    }
+    script.push_stack(1, vec![FrameIndex(1), FrameIndex(2)], false);
+    script.allocate(0, 100, 1, 3000);
+    let report = report(&script.closed(), None);
+    let frames = report["frames"].as_array().unwrap();
+    let shown: Vec<_> = frames
+        .iter()
+        .map(|frame| [&frame["function"], &frame["kind"]])
+        .collect();
+    assert_eq!(shown, [["render1", "v8"], ["render2", "unknown"]]);
+    assert_eq!(report["processes"][0]["cgroup"], path);
+    assert_eq!(report["processes"][0]["container"], id);
+}
+
 #[test]
 fn the_report_says_everything_that_is_known() {
     let report = report(&small(), None);
@@ -47,7 +101,7 @@ fn the_report_says_everything_that_is_known() {
         report["processes"][0],
         json!({
             "id": 0, "pid": 4242, "ns_pid": 42, "parent": null, "command": "server --port 80",
-            "cgroup": "/app.slice/server", "started": "2026-01-02T03:03:20Z",
+            "cgroup": "/app.slice/server", "container": null, "started": "2026-01-02T03:03:20Z",
             "origin": "launched", "missed_ns": 0, "traced_from_ns": 0,
             "totals": { "allocations": 3, "allocated_bytes": 3520, "frees": 1, "freed_bytes": 20,
                         "failed_allocations": 0, "unmatched_frees": 0, "unmatched_freed_bytes": 0, "mmaps": null, "mapped_bytes": null, "unmaps": null, "unmapped_bytes": null,

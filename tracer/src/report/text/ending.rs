@@ -57,7 +57,8 @@ fn oom(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         .cgroup_limit
         .or(profile.memory.peak.cgroup_limit)
         .or(profile.memory.attach.cgroup_limit);
-    let cgroup = main.process.cgroup.as_deref().map(printable);
+    let cgroup = main.process.cgroup.as_ref();
+    let cgroup = cgroup.map(|cgroup| printable(&cgroup.path));
     let place = match (&cgroup, limit) {
         (Some(cgroup), Some(limit)) => {
             format!("the cgroup {cgroup} is limited to {}", size::short(limit))

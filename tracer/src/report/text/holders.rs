@@ -10,7 +10,6 @@ use super::super::rows::callers;
 use super::page::{Page, Style, cut};
 use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
-use crate::record::FrameKind;
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -225,7 +224,7 @@ fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -
                     None => frame.label(),
                 },
                 source: frame.source.map(|source| printable(source).into_owned()),
-                python: frame.kind == FrameKind::Python,
+                python: frame.kind.is_managed(),
             })
             .collect(),
     };

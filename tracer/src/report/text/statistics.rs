@@ -75,9 +75,17 @@ pub fn write_statistics(
     let lifetimes = lifetimes.iter().map(|of| (of.lived.to_owned(), of.count));
     histogram(&mut page, "Lifetimes", &lifetimes.collect::<Vec<_>>())?;
     let functions = statistics.functions();
-    let functions = functions
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), count));
+    let one_allocator = functions
+        .iter()
+        .all(|(_, calls)| calls.allocator == functions[0].1.allocator);
+    let functions = functions.iter().map(|(name, calls)| {
+        let allocator = calls.allocator.filter(|_| !one_allocator);
+        let name = match allocator {
+            Some(allocator) => format!("{name} ({allocator})"),
+            None => (*name).to_owned(),
+        };
+        (printable(&name).into_owned(), calls.count)
+    });
     histogram(
         &mut page,
         "Functions called",

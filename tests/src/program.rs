@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -105,7 +106,10 @@ fn prebuilt(directory: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// The names of all victims.
+/// Victims that are libraries, and so have no `main`.
+const LIBRARIES: &[&str] = &["interposer.so", "opened.so", "opened_other.so", "plt.so"];
+
+/// The names of all victims, libraries among them.
 pub fn victim_names() -> Vec<String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("victims");
     let entries = fs::read_dir(&sources)
@@ -118,6 +122,16 @@ pub fn victim_names() -> Vec<String> {
                 .is_some_and(|extension| extension == "c" || extension == "cc")
         })
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        // A part of others.
+        .filter(|stem| stem != "backtrace")
+        .map(|stem| {
+            let library = format!("{stem}.so");
+            if LIBRARIES.contains(&library.as_str()) {
+                library
+            } else {
+                stem
+            }
+        })
         .chain(["static".to_owned()])
         .collect();
     names.sort();
@@ -297,14 +311,19 @@ fn build_in(directory: &Path, sources: &Path, name: &str) -> Result<PathBuf, Str
     if modified(&program) > newest(sources)? {
         return Ok(program);
     }
-    let libraries = recipe
-        .libraries
-        .iter()
-        .map(|library| build_in(directory, sources, library))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut linked = Vec::new();
+    for library in recipe.libraries {
+        build_in(directory, sources, library)?;
+        linked.push(OsString::from(format!("-l:{library}")));
+    }
+    if !linked.is_empty() {
+        // Found beside the victim wherever that lies: the machines of `cargo xtask vm` have it elsewhere.
+        let mut place = OsString::from("-L");
+        place.push(directory);
+        linked.extend([place, "-Wl,-rpath,$ORIGIN".into()]);
+    }
     // A victim may be running from the old file: the new one takes its name, not its place.
     let fresh = directory.join(format!("{name}.new"));
-    let mut linked = libraries;
     if let Some(source) = recipe.beside {
         let object = directory.join(format!("{name}.o"));
         let mut command = Command::new("cc");
@@ -313,7 +332,7 @@ fn build_in(directory: &Path, sources: &Path, name: &str) -> Result<PathBuf, Str
             .arg("-c")
             .arg(sources.join(source));
         compile(command.arg("-o").arg(&object))?;
-        linked.push(object);
+        linked.push(object.into());
     }
     let extension = recipe.source.extension().and_then(|name| name.to_str());
     let mut command = match extension {
@@ -326,7 +345,7 @@ fn build_in(directory: &Path, sources: &Path, name: &str) -> Result<PathBuf, Str
         for file in linked {
             command
                 .arg("-C")
-                .arg(format!("link-arg={}", file.display()));
+                .arg(format!("link-arg={}", Path::new(&file).display()));
         }
     } else {
         command.args(linked);

@@ -71,8 +71,8 @@ impl Verdict {
         (count("passed;").unwrap_or(0), count("failed;").unwrap_or(0))
     }
 
-    /// What it comes to, once the machine is off.
-    pub(super) fn conclude(&self) -> Result<()> {
+    /// What it comes to, once the machine is off: how many tests passed.
+    pub(super) fn conclude(&self) -> Result<u64> {
         if !self.is_over {
             bail!(
                 "the machine ended before its tests did; {}\n{}",
@@ -86,7 +86,7 @@ impl Verdict {
         if self.passed == 0 {
             bail!("no test ran");
         }
-        Ok(())
+        Ok(self.passed)
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
             news[1].contains("7 passed   0 failed     1.2 s"),
             "{news:?}"
         );
-        verdict.conclude().unwrap();
+        assert_eq!(verdict.conclude().unwrap(), 7);
     }
 
     #[test]

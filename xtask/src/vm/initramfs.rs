@@ -13,7 +13,19 @@ use super::{Run, cpio, init};
 use crate::command;
 
 /// Programs that tests run by name.
-const PROGRAMS: [&str; 6] = ["true", "dmesg", "sh", "ls", "sleep", "cat"];
+const PROGRAMS: [&str; 15] = [
+    "true", "dmesg", "sh", "ls", "sleep", "cat", "bash", "dd", "mkdir", "tee", "touch", "unshare",
+    "mount", "ln", "grep",
+];
+
+/// The users and groups that tests name.
+const USERS: [(&str, &str); 2] = [
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n",
+    ),
+    ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+];
 
 /// Where processes and the kernel find what they look for.
 const DIRECTORIES: [&str; 7] = ["dev", "proc", "run", "sys", "tmp", "etc", "root"];
@@ -31,6 +43,9 @@ pub(super) fn make(
     for program in PROGRAMS {
         let path = command::find(program).with_context(|| format!("there is no {program}"))?;
         contents.add_program(&format!("bin/{program}"), &path)?;
+    }
+    for (name, content) in USERS {
+        contents.add(name, content.into());
     }
     for run in plan {
         contents.add_program(&init::test_path(&run.name), &run.executable)?;

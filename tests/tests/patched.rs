@@ -190,9 +190,14 @@ impl Debugger {
 fn probed_places(victim: &Victim) -> Vec<u64> {
     let directory = scratch();
     let recorder = Recorder::attach(victim.pid(), &directory.path().join("recording.hwm"));
-    let places = mapped_text(victim.pid()).changed_places();
+    let text = mapped_text(victim.pid());
+    let places = text.changed_places().expect("it is alive");
     recorder.interrupt();
-    places.expect("it is alive")
+    // A debugger that came before that would take our breakpoints for what is there.
+    eventually("they are out again", || {
+        text.changed_bytes().is_ok_and(|it| it == 0)
+    });
+    places
 }
 
 #[test]

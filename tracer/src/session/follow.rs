@@ -62,8 +62,10 @@ pub(super) struct Followed {
     pub(super) probed: Option<Probed>,
     /// Device and inode of the library that the link probes.
     pub(super) library: Option<(u64, u64)>,
-    /// It has mapped that library since its exec: what it calls is seen from its beginning.
-    pub(super) has_expected_library: bool,
+    /// When it mapped that library last, as far as that was heard of.
+    pub(super) expected_at: Option<Nanos>,
+    /// Its memory was looked at, and that library is the one that it uses.
+    pub(super) keeps_library: bool,
     pub(super) parent: Option<ProcessId>,
     /// It was forked, and has not called exec since: it holds what its parent held then.
     pub(super) inherits: bool,
@@ -111,7 +113,8 @@ impl Followed {
             linked_at: Nanos(0),
             probed: None,
             library: None,
-            has_expected_library: false,
+            expected_at: None,
+            keeps_library: false,
             parent,
             inherits: false,
             stage,
@@ -122,10 +125,23 @@ impl Followed {
 
     /// It has mapped these files.
     pub(super) fn has_mapped(&mut self, files: &[Mapped]) {
-        if let (Stage::Awaiting { since, .. }, Some((_, inode))) = (self.stage, self.library) {
-            let expected = |file: &Mapped| file.inode == inode && file.at_ns >= since.0;
-            self.has_expected_library |= files.iter().any(expected);
+        if let Some((_, inode)) = self.library {
+            let expected = files.iter().filter(|file| file.inode == inode);
+            self.expected_at = expected
+                .map(|file| Nanos(file.at_ns))
+                .chain(self.expected_at)
+                .max();
         }
+    }
+
+    /// Whether it is known to have mapped that library since its exec: then what it calls is seen from its beginning.
+    pub(super) fn has_expected_library(&self) -> bool {
+        let has_mapped = match self.stage {
+            // What a program maps may be heard of before its exec is.
+            Stage::Awaiting { since, .. } => self.expected_at >= Some(since),
+            Stage::Held | Stage::Settled => false,
+        };
+        self.keeps_library || has_mapped
     }
 
     /// Takes the probes out.

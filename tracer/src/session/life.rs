@@ -210,9 +210,10 @@ impl Session {
         // It may have ended already, and been reaped: what it did is still to come.
         let target = Target::open(tgid).ok();
         let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
-        let (link, linked_at, library) = old.map_or((None, Nanos(0), None), |old| {
-            (old.link, old.linked_at, old.library)
-        });
+        let (link, linked_at, library, expected_at) = old
+            .map_or((None, Nanos(0), None, None), |old| {
+                (old.link, old.linked_at, old.library, old.expected_at)
+            });
         let linked = link.is_some().then(|| linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {
             let stage = Stage::Awaiting {
@@ -220,7 +221,8 @@ impl Session {
                 until: Instant::now() + LIBRARY_PATIENCE,
             };
             let mut new = Followed::new(next, parent, target, stage);
-            (new.link, new.linked_at, new.library) = (link, linked_at, library);
+            (new.link, new.linked_at) = (link, linked_at);
+            (new.library, new.expected_at) = (library, expected_at);
             if tgid == self.root && was_held {
                 say!("tracing {tgid} ({})", new.target.command);
             }
@@ -318,7 +320,7 @@ impl Session {
         let was_linked = followed.link.is_some();
         let keeps = was_linked && followed.library == identity_of(&allocator.file);
         if keeps {
-            followed.has_expected_library = true;
+            followed.keeps_library = true;
             followed.probed = allocator.in_memory.take().map(Probed::new);
             self.declare(followed, Some(allocator), 0)?;
             return Ok(None);
@@ -347,7 +349,8 @@ impl Session {
         };
         let known = self.tgid_of(process);
         let unsure = known.and_then(|tgid| self.processes.get(&tgid));
-        if unsure.is_some_and(|followed| followed.link.is_some() && !followed.has_expected_library)
+        if unsure
+            .is_some_and(|followed| followed.link.is_some() && !followed.has_expected_library())
         {
             // It may have ended sooner than what it mapped was heard of; the kernel told of that before.
             self.hear();
@@ -384,7 +387,7 @@ impl Session {
         // One without probes was missed in any case, and one that waits to call exec is not traced yet.
         let concerned = followed.link.is_some()
             && followed.stage != Stage::Held
-            && !followed.has_expected_library;
+            && !followed.has_expected_library();
         let seen = self
             .feed
             .live()

@@ -127,7 +127,7 @@ FRAME static void over_older_ones(void)
     map_as(MAPPING, 13, 2, RW, PRIVATE, -1);
     // And what must not replace anything.
     fails(call(SYS_mmap, (long)AT(39), 4 * PAGE, RW, PRIVATE | MAP_FIXED_NOREPLACE, -1, 0));
-    fails(call(SYS_mmap, 0, 1L << 47, RW, PRIVATE, -1, 0));
+    fails(call(SYS_mmap, 0, 1L << 56, RW, PRIVATE, -1, 0));
 }
 
 FRAME static void moves(void)
@@ -156,7 +156,8 @@ FRAME static void failures(void)
     map_as(RESERVED, 40, 10, PROT_NONE, PRIVATE, -1);
     fails(call(SYS_munmap, (long)AT(3) + 1, PAGE, 0, 0, 0, 0));
     fails(call(SYS_munmap, (long)AT(3), 0, 0, 0, 0, 0));
-    fails(call(SYS_munmap, (long)AT(0), 1L << 47, 0, 0, 0, 0));
+    // More than there is with five levels of page tables, too.
+    fails(call(SYS_munmap, (long)AT(0), 1L << 56, 0, 0, 0, 0));
     // No room to grow, over a hole, of nothing, onto itself.
     fails(call(SYS_mremap, (long)AT(0), 20 * PAGE, 30 * PAGE, 0, 0, 0));
     fails(call(SYS_mremap, (long)AT(21), 10 * PAGE, 40 * PAGE, MREMAP_MAYMOVE, 0, 0));
@@ -164,7 +165,7 @@ FRAME static void failures(void)
     fails(call(SYS_mremap, (long)AT(40), 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (long)AT(42), 0));
     fails(call(SYS_mprotect, (long)AT(40) + 1, PAGE, RW, 0, 0, 0));
     // The last call of the thread: nothing tells its end but its failure.
-    fails(call(SYS_munmap, (long)AT(0), 1L << 47, 0, 0, 0, 0));
+    fails(call(SYS_munmap, (long)AT(0), 1L << 56, 0, 0, 0, 0));
 }
 
 // As a virtual machine does: much is set aside, committed in steps, and partly given back.

@@ -85,7 +85,8 @@ pub(super) struct Governor {
     limit: f64,
     cost: HitCost,
     sampling: Sampling,
-    since: Seen,
+    /// What was seen when the window began; `None` before the first look.
+    since: Option<Seen>,
 }
 
 impl Governor {
@@ -95,7 +96,7 @@ impl Governor {
             limit,
             cost,
             sampling,
-            since: Seen::default(),
+            since: None,
         }
     }
 
@@ -106,11 +107,17 @@ impl Governor {
 
     /// Looks at what has been seen by now.
     pub(super) fn look(&mut self, seen: Seen) -> Verdict {
-        let hits = seen.hits.saturating_sub(self.since.hits) as f64;
-        let allocations = seen.allocations.saturating_sub(self.since.allocations) as f64;
-        let frees = seen.frees.saturating_sub(self.since.frees) as f64;
-        let cpu = seen.cpu.saturating_sub(self.since.cpu).as_nanos() as f64;
-        let over = seen.at.saturating_sub(self.since.at) >= WINDOW;
+        // Processor time is counted from the first look on, which comes late where we get little of it ourselves: what was hit
+        // before has nothing to be set against.
+        let Some(since) = self.since else {
+            self.since = Some(seen);
+            return Verdict::GoOn;
+        };
+        let hits = seen.hits.saturating_sub(since.hits) as f64;
+        let allocations = seen.allocations.saturating_sub(since.allocations) as f64;
+        let frees = seen.frees.saturating_sub(since.frees) as f64;
+        let cpu = seen.cpu.saturating_sub(since.cpu).as_nanos() as f64;
+        let over = seen.at.saturating_sub(since.at) >= WINDOW;
         // An allocation that is followed hits twice. The rest were let go at their entry.
         let passed = (hits - 2.0 * allocations - frees).max(0.0);
         let taken = allocations * self.cost.allocation_ns
@@ -123,7 +130,7 @@ impl Governor {
         if !(over || at_once) {
             return Verdict::GoOn;
         }
-        self.since = seen;
+        self.since = Some(seen);
         if slowdown <= self.limit {
             return Verdict::GoOn;
         }
@@ -168,7 +175,9 @@ mod tests {
             exponent,
             all_frees: 0,
         };
-        Governor::new(0.05, COST, sampling)
+        let mut governor = Governor::new(0.05, COST, sampling);
+        assert_eq!(governor.look(Seen::default()), Verdict::GoOn);
+        governor
     }
 
     fn exact(pairs: u64, cpu_ms: u64, at_ms: u64) -> Seen {
@@ -188,6 +197,13 @@ mod tests {
         assert_eq!(first, Duration::ZERO);
         let second = time.advance([(1, 1700), (3, 9000)].into_iter());
         assert_eq!(second, Duration::from_nanos(700));
+    }
+
+    #[test]
+    fn what_was_hit_before_the_first_look_is_not_set_against_the_time_since() {
+        let mut governor = Governor::new(0.05, COST, Sampling::default());
+        assert_eq!(governor.look(exact(7, 0, 10_000)), Verdict::GoOn);
+        assert_eq!(governor.look(exact(1000, 1000, 11_000)), Verdict::GoOn);
     }
 
     #[test]

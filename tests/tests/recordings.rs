@@ -83,6 +83,16 @@ fn functions_of_an_older_recording_keep_their_names() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+#[test]
+fn the_container_of_an_older_recording_is_known_by_its_cgroup() {
+    let report = highwater_report(&folder().join("version-3-family.hwm"));
+    let container = "3f4e1c0b9a8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f";
+    for process in &report["processes"].as_array().expect("processes")[..3] {
+        assert_eq!(process["cgroup"], format!("/docker/{container}"));
+        assert_eq!(process["container"], container);
+    }
+}
+
 fn highwater_report(path: &Path) -> Value {
     let name = path.file_stem().expect("a name").to_string_lossy();
     let is_short = name.matches('-').count() > 1;

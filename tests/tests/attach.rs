@@ -286,7 +286,10 @@ fn threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed() {
     let mut rounds = 0;
     for _ in 0..15 {
         let (report, truth) = record_while(&mut victim, &[], &["check"]);
-        report.assert_saw_all_but(&["missed_returns", "unpaired_returns", "unsafe_returns"]);
+        // Four threads that do nothing else may call faster than a busy machine lets us read.
+        let lost = ["lost_events", "lost_allocations", "lost_frees"];
+        let torn = ["missed_returns", "unpaired_returns", "unsafe_returns"];
+        report.assert_saw_all_but(&[&lost[..], &torn[..]].concat());
         assert!(truth.get("rounds") >= rounds, "the victim goes on");
         rounds = truth.get("rounds");
     }

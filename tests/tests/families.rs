@@ -113,7 +113,8 @@ fn a_child_that_held_much_before_its_probes_were_in_is_never_ok() {
     if seen > 10_000_000 {
         assert_eq!(outcome.code(), 3, "{outcome:#?}");
     } else {
-        outcome.assert_says(1, &["before its probes were in place"]);
+        // Its probes were late, or it had ended before they were in.
+        outcome.assert_says(1, &["cannot tell"]);
     }
     assert!(seen >= truth || !report.is_complete(), "{seen} of {truth}");
 }

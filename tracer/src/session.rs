@@ -42,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use highwater_common::{event::RawEvent, sampling::Sampling};
+use highwater_common::{event::RawEvent, loss::Losses, sampling::Sampling};
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -98,6 +98,11 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long a target may be gone before we stop waiting for the kernel side to say how it ended.
 const END_GRACE: Duration = Duration::from_millis(500);
+
+/// Images whose losses are written down one by one: those of the others together, so that the account has room in an entry.
+const MOST_LOSERS: usize = 10_000;
+/// No image has this number.
+const NO_IMAGE: ProcessId = ProcessId(0);
 
 /// With fewer events than this in a second there is time to give memory back.
 const QUIET: u64 = 10_000;
@@ -303,6 +308,8 @@ struct Session {
     pending: Vec<Event>,
     undefined: Vec<Undefined>,
     quality: quality::Tally,
+    /// What images that have ended lost.
+    lost: Vec<ProcessLosses>,
     sweep: heal::Sweep,
     /// Processes that have loaded a library which patches code, and that library.
     patchers: HashMap<u32, PathBuf>,
@@ -452,6 +459,7 @@ pub async fn record(
         pending: Vec::new(),
         undefined: Vec::new(),
         quality,
+        lost: Vec::new(),
         sweep,
         patchers: HashMap::new(),
         company,
@@ -900,24 +908,49 @@ impl Session {
 }
 
 impl Session {
+    /// Counts what an image lost that has ended.
+    fn count_losses(&mut self, image: ProcessId) {
+        if let Some(losses) = self.kernel.take_losses(image) {
+            self.lost.extend(losses_of(image, &losses));
+        }
+    }
+
     /// What each program image lost.
     fn losses(&mut self) -> Vec<ProcessLosses> {
+        let mut losses = std::mem::take(&mut self.lost);
         let known = self.kernel.losses().into_iter();
-        let mut losses: Vec<_> = known
-            .map(|(process, losses)| ProcessLosses {
-                process,
-                allocations: losses.allocations,
-                allocated_bytes: losses.allocated_bytes,
-                frees: losses.frees,
-                freed_bytes: losses.freed_bytes,
-                over_share: losses.over_share,
-                spilled: losses.spilled,
-            })
-            .filter(|losses| (losses.allocations, losses.frees, losses.spilled) != (0, 0, 0))
-            .collect();
+        losses.extend(known.filter_map(|(image, losses)| losses_of(image, &losses)));
+        losses.sort_by_key(|losses| std::cmp::Reverse(losses.allocations + losses.frees));
+        if losses.len() > MOST_LOSERS {
+            let rest = losses.drain(MOST_LOSERS..);
+            let together = rest.reduce(|one, other| ProcessLosses {
+                process: NO_IMAGE,
+                allocations: one.allocations + other.allocations,
+                allocated_bytes: one.allocated_bytes + other.allocated_bytes,
+                frees: one.frees + other.frees,
+                freed_bytes: one.freed_bytes + other.freed_bytes,
+                over_share: one.over_share + other.over_share,
+                spilled: one.spilled + other.spilled,
+            });
+            losses.extend(together);
+        }
         losses.sort_by_key(|losses| losses.process);
         losses
     }
+}
+
+/// Nothing where only its share was counted.
+fn losses_of(process: ProcessId, losses: &Losses) -> Option<ProcessLosses> {
+    let any = (losses.allocations, losses.frees, losses.spilled) != (0, 0, 0);
+    any.then_some(ProcessLosses {
+        process,
+        allocations: losses.allocations,
+        allocated_bytes: losses.allocated_bytes,
+        frees: losses.frees,
+        freed_bytes: losses.freed_bytes,
+        over_share: losses.over_share,
+        spilled: losses.spilled,
+    })
 }
 
 /// An event of a process's life, which belongs to no thread of it.

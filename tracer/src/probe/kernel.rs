@@ -426,6 +426,14 @@ impl Kernel {
         known.map(|(id, losses)| (ProcessId(id), losses)).collect()
     }
 
+    /// What a program image lost, of which no event will come any more: its counters are free for another one.
+    pub fn take_losses(&mut self, image: ProcessId) -> Option<Losses> {
+        let losses = self.losses.get(&image.0, 0).ok()?;
+        // Only what was there can be removed, and nobody else removes it.
+        let _ = self.losses.remove(&image.0);
+        Some(losses)
+    }
+
     /// What the kernel side knows of a process now.
     pub fn process(&self, tgid: u32) -> Option<TracedProcess> {
         self.processes.get(&tgid, 0).ok()

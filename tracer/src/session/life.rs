@@ -87,6 +87,7 @@ impl Session {
             Action::Release { image, pid } => {
                 self.modules.end(image, self.symbols.as_ref());
                 self.threads.forget(image);
+                self.count_losses(image);
                 self.kernel.release_code(pid);
             }
         }

@@ -25,8 +25,10 @@ use crate::{
 
 /// A name has so many bytes at most.
 pub const LONGEST_NAME: usize = 64;
-/// How long either side waits for the other.
+/// How long a recorder waits for who has come to its socket.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long its answer is waited for: on a busy machine its thread, which gives way to all others, may take a while.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest answer that is read, bytes: a path and a word.
 const LONGEST_ANSWER: u64 = 8192;
 /// A moment may have been named so long ago, nanoseconds: it is on its way for no longer.
@@ -91,7 +93,7 @@ pub fn send(kind: MarkKind, name: &str) -> Result<Vec<String>, MarkError> {
 }
 
 fn tell(socket: &Path, kind: MarkKind, at: u64, name: &str) -> io::Result<String> {
-    let mut stream = sockets::connect(socket, PATIENCE)?;
+    let mut stream = sockets::connect(socket, ANSWERS_WITHIN)?;
     let word = match kind {
         MarkKind::Moment => "moment",
         MarkKind::Begin => "begin",

@@ -12,6 +12,9 @@ use crate::record::ProcessLosses;
 use crate::units::size;
 use crate::words::printable;
 
+/// More processes that lost events are told together.
+const LOSERS_TOLD: usize = 8;
+
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.is_empty() {
         return Ok(());
@@ -145,28 +148,46 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
 
 /// What each process lost, where there are several.
 fn by_process(profile: &Profile, losses: &[ProcessLosses]) -> Vec<(Style, String)> {
-    let lost = losses
-        .iter()
-        .filter(|losses| losses.allocations + losses.frees > 0);
     if profile.processes.len() < 2 {
         return Vec::new();
     }
+    let events = |losses: &ProcessLosses| losses.allocations.saturating_add(losses.frees);
+    let mut lost: Vec<&ProcessLosses> = losses.iter().filter(|of| events(of) > 0).collect();
+    lost.sort_by_key(|of| std::cmp::Reverse(events(of)));
     let pids: HashMap<ProcessId, u32> = profile
         .processes
         .iter()
         .map(|process| (process.process.id, process.process.pid))
         .collect();
-    lost.map(|losses| {
-        let pid = pids.get(&losses.process).copied().unwrap_or(0);
+    let line = |whose: String, of: &[&ProcessLosses]| {
+        let sum = |count: fn(&ProcessLosses) -> u64| {
+            let counts = of.iter().map(|losses| count(losses));
+            counts.fold(0, u64::saturating_add)
+        };
         let text = format!(
-            "  of process {pid}: {} and {}, {} of them so that others found room",
-            counted(losses.allocations, "allocation", "allocations"),
-            counted(losses.frees, "free", "frees"),
-            size::thousands(losses.over_share),
+            "  of {whose}: {} and {}, {} of them so that others found room",
+            counted(sum(|of| of.allocations), "allocation", "allocations"),
+            counted(sum(|of| of.frees), "free", "frees"),
+            size::thousands(sum(|of| of.over_share)),
         );
         (Style::Warning, text)
-    })
-    .collect()
+    };
+    let (first, rest) = lost.split_at(lost.len().min(LOSERS_TOLD));
+    let mut lines: Vec<_> = first
+        .iter()
+        .map(|losses| {
+            let pid = pids.get(&losses.process);
+            let whose = pid.map_or("other processes".to_owned(), |pid| format!("process {pid}"));
+            line(whose, &[losses])
+        })
+        .collect();
+    if !rest.is_empty() {
+        lines.push(line(
+            counted(rest.len() as u64, "more process", "more processes"),
+            rest,
+        ));
+    }
+    lines
 }
 
 fn counted(count: u64, one: &str, many: &str) -> String {

@@ -5,11 +5,24 @@ use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use highwater_tests::{
     Outcome, Recorder, Running, Victim, c_libraries, eventually, highwater, mapped_text,
     privileged, run, scratch, victim_program,
 };
+
+/// Each recorder sweeps breakpoints that nobody holds out of all processes, those too that a debugger or a killed tracer of another
+/// test has left.
+static SWEEPS: RwLock<()> = RwLock::new(());
+
+fn beside_sweeps() -> RwLockReadGuard<'static, ()> {
+    SWEEPS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn without_sweeps() -> RwLockWriteGuard<'static, ()> {
+    SWEEPS.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The functions that the victim can patch, by its own numbers.
 const MALLOC: u32 = 0;
@@ -39,6 +52,7 @@ fn doctor(pid: u32) -> Outcome {
 #[test]
 fn a_program_that_has_patched_malloc_or_free_is_refused_and_lives_on() {
     privileged!();
+    let _beside = beside_sweeps();
     for (number, name) in [(MALLOC, "malloc"), (FREE, "free")] {
         for (library, mut victim) in victims() {
             let directory = scratch();
@@ -59,6 +73,7 @@ fn a_program_that_has_patched_malloc_or_free_is_refused_and_lives_on() {
 #[test]
 fn another_patched_function_is_left_alone_and_named() {
     privileged!();
+    let _beside = beside_sweeps();
     for (number, name) in OTHERS {
         for (library, mut victim) in victims() {
             let directory = scratch();
@@ -91,6 +106,7 @@ fn another_patched_function_is_left_alone_and_named() {
 #[test]
 fn a_function_that_is_patched_while_it_is_probed_is_told_as_lost() {
     privileged!();
+    let _alone = without_sweeps();
     for (library, mut victim) in victims() {
         let directory = scratch();
         let file = directory.path().join("recording.hwm");
@@ -112,6 +128,7 @@ fn a_function_that_is_patched_while_it_is_probed_is_told_as_lost() {
 #[test]
 fn a_program_that_copies_a_probe_dies_and_the_report_says_what_of() {
     privileged!();
+    let _beside = beside_sweeps();
     let directory = scratch();
     let file = directory.path().join("recording.hwm");
     // Three whole instructions of Debian 12's malloc.
@@ -134,6 +151,7 @@ fn a_program_that_copies_a_probe_dies_and_the_report_says_what_of() {
 #[test]
 fn a_program_that_loads_a_library_known_to_patch_code_is_let_go_or_refused() {
     privileged!();
+    let _alone = without_sweeps();
     let directory = scratch();
     // Whatever it does: its name is what it is known by.
     let library = directory.path().join("frida-agent-64.so");
@@ -203,6 +221,7 @@ fn probed_places(victim: &Victim) -> Vec<u64> {
 #[test]
 fn a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused() {
     privileged!();
+    let _alone = without_sweeps();
     for (library, mut victim) in victims() {
         let directory = scratch();
         let begins = victim.tell("where");
@@ -236,6 +255,7 @@ fn a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused() {
 #[test]
 fn a_debugger_that_comes_and_goes_while_we_record_is_told_and_what_it_takes_out_too() {
     privileged!();
+    let _alone = without_sweeps();
     for (library, mut victim) in victims() {
         let directory = scratch();
         let file = directory.path().join("recording.hwm");
@@ -277,6 +297,7 @@ fn a_debugger_that_comes_and_goes_while_we_record_is_told_and_what_it_takes_out_
 #[test]
 fn a_debugger_that_stays_longer_than_we_do_is_told_and_what_it_writes_back_is_healed() {
     privileged!();
+    let _alone = without_sweeps();
     for (library, mut victim) in victims() {
         let directory = scratch();
         let file = directory.path().join("recording.hwm");
@@ -305,6 +326,7 @@ fn a_debugger_that_stays_longer_than_we_do_is_told_and_what_it_writes_back_is_he
 #[test]
 fn a_probe_that_is_overwritten_by_the_files_own_bytes_is_told_as_lost() {
     privileged!();
+    let _alone = without_sweeps();
     let directory = scratch();
     let file = directory.path().join("recording.hwm");
     let mut victim = Victim::start("patched_code");
@@ -326,6 +348,7 @@ fn a_probe_that_is_overwritten_by_the_files_own_bytes_is_told_as_lost() {
 #[test]
 fn breakpoints_that_a_killed_tracer_left_are_taken_out() {
     privileged!();
+    let _alone = without_sweeps();
     let mut victim = Victim::start("patched_code");
     let text = mapped_text(victim.pid());
     for heal in ["doctor", "record"] {

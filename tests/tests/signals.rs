@@ -187,11 +187,11 @@ fn a_launched_command_has_the_limit_of_files_and_the_signals_that_highwater_was_
     privileged!();
     let directory = scratch();
     let command = "ulimit -Sn; ulimit -Hn; grep -E '^Sig(Ign|Blk)' /proc/self/status";
-    let limited = format!("ulimit -Sn 300; ulimit -Hn 900; {command}");
+    let limited = format!("trap '' HUP USR1; ulimit -Sn 300; ulimit -Hn 900; {command}");
     let alone = run(Command::new("sh").arg("-c").arg(&limited));
     let launched = run(Command::new("sh")
         .arg("-c")
-        .arg(r#"ulimit -Sn 300; ulimit -Hn 900; exec "$0" record -o "$1" -- sh -c "$2""#)
+        .arg(r#"trap '' HUP USR1; ulimit -Sn 300; ulimit -Hn 900; exec "$0" record -o "$1" -- sh -c "$2""#)
         .arg(highwater().get_program())
         .arg(directory.path().join("launched.hwm"))
         .arg(command));

@@ -165,13 +165,23 @@ fn heal(kernel: &mut Kernel, found: Vec<Leftover>) -> Vec<Healed> {
         .collect()
 }
 
-/// Puts probes over the breakpoints and takes both out.
+/// Puts probes over the breakpoints and takes both out, if they are there still and nobody debugs the process by now: his
+/// breakpoints would go with them.
 fn take_out(kernel: &mut Kernel, left: &Leftover) -> Result<(), String> {
+    if left.target.debugger().is_some() || left.target.catches_breakpoints() {
+        return Err("a debugger is there".to_owned());
+    }
+    let there = left.code.breakpoints();
+    let points = left.points.iter();
+    let points = points.filter(|point| there.contains(&point.function));
     let entry_only = |point| Site {
         returns: false,
         ..Site::from(point)
     };
-    let sites: Vec<Site> = left.points.iter().map(entry_only).collect();
+    let sites: Vec<Site> = points.map(entry_only).collect();
+    if sites.is_empty() {
+        return Ok(());
+    }
     let thread = NonZeroU32::new(left.target.live_tid).unwrap_or(NonZeroU32::MIN);
     let mut put = |kind| -> Result<Link, ProbeError> {
         Link::place_empty(kernel, kind, left.library(), &sites, thread)

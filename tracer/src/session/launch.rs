@@ -23,7 +23,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{descriptors, first_to_die};
+use super::{descriptors, first_to_die, signals};
 use crate::own_memory;
 use crate::target::launch;
 use crate::words::say;
@@ -204,11 +204,16 @@ impl Launched {
 fn inherit<'a>(command: &'a mut Command, theirs: &UnixStream) -> &'a mut Command {
     let fd = theirs.as_raw_fd();
     let files = descriptors::before();
+    let ignored_before = signals::ignored_before();
     let keep = move || {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?;
-        for ignored in [libc::SIGTTOU, libc::SIGXFSZ] {
+        let heard = signals::IGNORED
+            .iter()
+            .map(|number| (number, libc::SIG_DFL));
+        let before = ignored_before.iter().map(|number| (number, libc::SIG_IGN));
+        for (number, default) in heard.chain(before) {
             // SAFETY: no handler is set.
-            unsafe { libc::signal(ignored, libc::SIG_DFL) };
+            unsafe { libc::signal(*number, default) };
         }
         own_memory::use_huge_pages_again();
         // SAFETY: fcntl on an open descriptor is async-signal-safe, and `theirs` is open until after spawn.

@@ -1,7 +1,7 @@
 //! Signals that end, stop or ask a session. Whatever would end a process by default, and can be caught, ends a session in order: its
 //! probes are not to stay in for a moment longer than it watches them.
 
-use std::io;
+use std::{io, mem::MaybeUninit, ptr, sync::OnceLock};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,6 +20,13 @@ const ENDING: [i32; 12] = [
     libc::SIGSTKFLT,
     libc::SIGSYS,
 ];
+
+/// Ignored from here on. A terminal that does not want output (`stty tostop`) would stop us with our probes in; a file that may grow
+/// no further is told by the write that fails.
+pub(super) const IGNORED: [i32; 2] = [libc::SIGTTOU, libc::SIGXFSZ];
+
+/// Signals that were ignored as we were started.
+static IGNORED_BEFORE: OnceLock<Vec<i32>> = OnceLock::new();
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +50,14 @@ pub(super) struct Signals {
 impl Signals {
     pub(super) fn new() -> io::Result<Self> {
         let hear = |number| signal(SignalKind::from_raw(number));
-        let ending = ENDING.into_iter();
-        // SAFETY: no handler is set, the signals are ignored. A terminal that does not want output (`stty tostop`) would stop us
-        // with our probes in; a pipe that is closed, or a file that may grow no further, is told by the write that fails.
-        unsafe {
-            for ignored in [libc::SIGTTOU, libc::SIGXFSZ] {
-                libc::signal(ignored, libc::SIG_IGN);
-            }
+        let before = ignored_before();
+        // Who was started by nohup goes on as its terminal ends. Other signals are heard in any case: a shell without job control
+        // has its background jobs ignore SIGINT, by which a recording is ended.
+        let hangs_on = |number: &i32| *number == libc::SIGHUP && before.contains(number);
+        let ending = ENDING.into_iter().filter(|number| !hangs_on(number));
+        for ignored in IGNORED {
+            // SAFETY: no handler is set.
+            unsafe { libc::signal(ignored, libc::SIG_IGN) };
         }
         Ok(Self {
             ending: ending
@@ -78,6 +86,24 @@ impl Signals {
     }
 }
 
+/// Signals that were ignored as we were started; to be asked for the first time before any is heard.
+pub(super) fn ignored_before() -> &'static [i32] {
+    IGNORED_BEFORE.get_or_init(|| {
+        let ours = [libc::SIGTSTP, libc::SIGUSR1, libc::SIGUSR2];
+        let all = ENDING.into_iter().chain(IGNORED).chain(ours);
+        all.filter(|number| is_ignored(*number)).collect()
+    })
+}
+
+fn is_ignored(number: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is set, and what is there is written to `action`, which is read only where that was done.
+    unsafe {
+        libc::sigaction(number, ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
 async fn any(signals: &mut [(i32, Signal)]) -> i32 {
     std::future::poll_fn(|context| {
         for (number, signal) in &mut *signals {
@@ -93,7 +119,10 @@ async fn any(signals: &mut [(i32, Signal)]) -> i32 {
 /// Lets signals end and stop the process as by default: nothing is left to be taken out, and the answer to a long recording must not
 /// keep anybody from ending it.
 pub(super) fn restore() {
-    for number in ENDING.into_iter().chain([libc::SIGTSTP]) {
+    let heard = ENDING.into_iter().chain([libc::SIGTSTP]);
+    for number in
+        heard.filter(|number| *number != libc::SIGHUP || !ignored_before().contains(number))
+    {
         // SAFETY: no handler is set.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }

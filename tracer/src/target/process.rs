@@ -153,7 +153,7 @@ impl Target {
     }
 
     /// Whether it handles SIGTRAP, as who sets breakpoints in himself does.
-    pub(super) fn catches_breakpoints(&self) -> bool {
+    pub fn catches_breakpoints(&self) -> bool {
         let status = procfs::read(&self.proc_dir().join("status"), STATUS_LIMIT);
         let caught = status.ok().and_then(|status| {
             let mask = procfs::status_field(&status, "SigCgt")?;

@@ -1,10 +1,12 @@
 //! The kernel side, loaded: maps and tracepoint programs through aya, uprobe programs by our own system calls on the same
 //! object, relocated against aya's maps: aya 0.14 does not know all kinds of links.
 
+mod processes;
+mod readings;
+
 use std::{
     collections::HashMap,
     ffi::CStr,
-    fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
 };
@@ -12,23 +14,18 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
+    programs::{ProgramError, RawTracePoint},
 };
 use aya_obj::{Object, generated::bpf_insn};
 use highwater_common::{
     config::PATCHED_ALTERNATE_STACK,
-    cookie::Function,
-    counter::Counter,
     loss::Losses,
-    process::{
-        ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED_NOTHING,
-    },
+    process::TracedProcess,
     python::{CodeKey, Interpreter},
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
-    unwind::CodeRange,
 };
 
-use crate::{event::ProcessId, own_memory};
+use crate::own_memory;
 
 use super::{
     ProbeError,
@@ -217,89 +214,6 @@ impl Kernel {
         &mut self.tables
     }
 
-    /// Tells the kernel side where a process's code lies now, which interpreter it has, and of a new mapping epoch in the same moment; remembered walks
-    /// of it are dropped. Nothing happens if the process runs another image by now.
-    pub fn set_code(
-        &mut self,
-        (tgid, image): (u32, ProcessId),
-        ranges: &[CodeRange],
-        interpreter: u32,
-        new_epoch: bool,
-    ) -> Result<(), ProbeError> {
-        if self.process(tgid).is_none() {
-            return Ok(());
-        }
-        let (code_start, code_count) = self.tables.put_ranges(tgid, ranges)?;
-        let epoch = if new_epoch { UPDATE_EPOCH } else { 0 };
-        self.update(&ProcessUpdate {
-            tgid,
-            identity: image.0,
-            what: UPDATE_CODE | epoch,
-            code_start,
-            code_count,
-            interpreter,
-            ..ProcessUpdate::default()
-        })?;
-        Ok(())
-    }
-
-    /// Tells the kernel side of a Python interpreter.
-    pub fn set_interpreter(
-        &mut self,
-        slot: u32,
-        interpreter: Interpreter,
-    ) -> Result<(), ProbeError> {
-        self.interpreters
-            .set(slot, interpreter, 0)
-            .map_err(|source| ProbeError::Map {
-                name: "INTERPRETERS",
-                source,
-            })
-    }
-
-    /// Has the kernel side send code objects of Python again, should they run.
-    pub fn forget_code(&mut self, keys: &[CodeKey]) {
-        for key in keys {
-            // It may have forgotten it before.
-            let _ = self.sent_code.remove(key);
-        }
-    }
-
-    /// Changes what the kernel side knows of a process, which may be about to change it as well. Says what became of it:
-    /// `UPDATED*`.
-    fn update(&mut self, update: &ProcessUpdate) -> Result<u32, ProbeError> {
-        self.run(UPDATE, update.arguments())
-    }
-
-    /// The number of a program image that is about to be registered, which nothing else has had.
-    pub fn new_image(&mut self) -> Result<ProcessId, ProbeError> {
-        match self.run(IMAGE, [0; 12])? {
-            0 => Err(ProbeError::Object(format!("{IMAGE} gave no number"))),
-            image => Ok(ProcessId(image)),
-        }
-    }
-
-    /// Runs a program that is attached to nothing, and gives what it answers.
-    fn run(&mut self, name: &str, args: [u64; 12]) -> Result<u32, ProbeError> {
-        let failed = |source| attaching(name, source);
-        let program: &RawTracePoint = self
-            .ebpf
-            .program(name)
-            .ok_or_else(|| ProbeError::Object(format!("it has no program {name}")))?
-            .try_into()
-            .map_err(failed)?;
-        let run = RawTracePointRunOptions { args, cpu: None };
-        Ok(program.test_run(run).map_err(failed)?.return_value)
-    }
-
-    /// What our maps, programs and unwind tables cost now, bytes of kernel memory, charged to our cgroup.
-    pub fn memory_bytes(&self) -> u64 {
-        let maps_and_programs = memory_of_descriptors()
-            .inspect_err(|error| log::info!("our kernel memory is not known: {error}"))
-            .unwrap_or(0);
-        maps_and_programs + self.tables.bytes()
-    }
-
     /// The rings; once.
     pub fn take_rings(&mut self) -> Result<Rings, ProbeError> {
         Ok(Rings {
@@ -372,44 +286,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Declares a process traced, or changes what the kernel side knows of its flags and its library. Nothing happens if it
-    /// has called exec since it had this identity: the kernel side has said so, or is about to.
-    pub fn set_process(&mut self, process: TracedProcess) -> Result<(), ProbeError> {
-        let tgid = process.tgid;
-        let updated = self.update(&ProcessUpdate {
-            tgid,
-            identity: process.identity,
-            what: UPDATE_LIBRARY,
-            flags: process.flags,
-            libc_start: process.libc_start,
-            libc_end: process.libc_end,
-            allocator_start: process.allocator_start,
-            allocator_end: process.allocator_end,
-            ..ProcessUpdate::default()
-        })?;
-        if updated != UPDATED_NOTHING {
-            return Ok(());
-        }
-        self.processes
-            .insert(tgid, process, 0)
-            .map_err(|source| ProbeError::Map {
-                name: "PROCESSES",
-                source,
-            })?;
-        self.tell_of_change()
-    }
-
-    /// Lets threads copy their process anew.
-    fn tell_of_change(&mut self) -> Result<(), ProbeError> {
-        self.changed += 1;
-        self.changes
-            .set(0, self.changed, 0)
-            .map_err(|source| ProbeError::Map {
-                name: "CHANGES",
-                source,
-            })
-    }
-
     /// Sets how calls are sampled from here on.
     pub fn set_sampling(&mut self, sampling: Sampling) -> Result<(), ProbeError> {
         self.sampling
@@ -418,54 +294,6 @@ impl Kernel {
                 name: "SAMPLING",
                 source,
             })
-    }
-
-    /// What each program image lost so far.
-    pub fn losses(&self) -> Vec<(ProcessId, Losses)> {
-        let known = self.losses.iter().filter_map(Result::ok);
-        known.map(|(id, losses)| (ProcessId(id), losses)).collect()
-    }
-
-    /// What a program image lost, of which no event will come any more: its counters are free for another one.
-    pub fn take_losses(&mut self, image: ProcessId) -> Option<Losses> {
-        let losses = self.losses.get(&image.0, 0).ok()?;
-        // Only what was there can be removed, and nobody else removes it.
-        let _ = self.losses.remove(&image.0);
-        Some(losses)
-    }
-
-    /// What the kernel side knows of a process now.
-    pub fn process(&self, tgid: u32) -> Option<TracedProcess> {
-        self.processes.get(&tgid, 0).ok()
-    }
-
-    /// A process is traced no more; its hits count as strangers'.
-    pub fn forget_process(&mut self, tgid: u32) {
-        // It may have ended meanwhile, and the kernel side forgotten it itself.
-        let _ = self.processes.remove(&tgid);
-        if let Err(error) = self.tell_of_change() {
-            log::error!("process {tgid} may be traced for a moment longer: {error}");
-        }
-        self.tables.drop_ranges(tgid);
-    }
-
-    /// A process has ended, or become another program: the room of its code ranges is free.
-    pub fn release_code(&mut self, tgid: u32) {
-        self.tables.drop_ranges(tgid);
-    }
-
-    /// A counter, summed over all processors.
-    pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters
-            .get(&(counter as u32), 0)
-            .map_or(0, |values| values.iter().sum())
-    }
-
-    /// Calls of a function that [counting links](super::link::Link::count) have seen since this was loaded.
-    pub fn calls(&self, function: Function) -> u64 {
-        self.calls
-            .get(&(function as u32), 0)
-            .map_or(0, |values| values.iter().sum())
     }
 
     /// Lets the self-test's programs count the calls of that process alone.
@@ -482,37 +310,6 @@ impl Kernel {
     pub(super) fn selftest_hits(&self) -> (u64, u64) {
         let read = |index| self.selftest.get(&index, 0).unwrap_or(0);
         (read(0), read(1))
-    }
-
-    /// Whether a thread of the process has its alternate signal stack above its ordinary one. `None` where this kernel
-    /// cannot tell (iterators came with 5.8, and need its type information).
-    pub fn has_alternate_stack_above(&mut self, tgid: u32) -> Option<bool> {
-        let scanned = self.scan_threads(tgid);
-        if let Err(error) = &scanned {
-            log::info!("the threads of process {tgid} could not be looked at: {error}");
-        }
-        scanned.ok()
-    }
-
-    fn scan_threads(&mut self, tgid: u32) -> io::Result<bool> {
-        let unknown = |what: &str| io::Error::new(io::ErrorKind::Unsupported, what.to_owned());
-        let target = *self
-            .types
-            .functions
-            .get("bpf_iter_task")
-            .ok_or_else(|| unknown("no task iterator"))?;
-        let program = self
-            .load_program("hw_threads", Purpose::TaskIterator(target))
-            .map_err(io::Error::other)?;
-        for (index, value) in [(0, u64::from(tgid)), (1, 0), (2, 0)] {
-            self.scan.set(index, value, 0).map_err(io::Error::other)?;
-        }
-        sys::run_iterator(program.as_fd())?;
-        let read = |index| self.scan.get(&index, 0).map_err(io::Error::other);
-        if read(2)? == 0 {
-            return Err(io::Error::other("no thread of it was seen"));
-        }
-        Ok(read(1)? > 0)
     }
 
     /// What holds our links.
@@ -657,25 +454,4 @@ fn map_fd(map: &Map) -> Option<RawFd> {
         | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
         _ => None,
     }
-}
-
-/// Kernel memory of all maps and programs that we hold, as the kernel itself states it for each descriptor; each counts once.
-fn memory_of_descriptors() -> io::Result<u64> {
-    let mut each = HashMap::new();
-    for entry in fs::read_dir("/proc/self/fdinfo")? {
-        // Closed meanwhile, by another thread.
-        let Ok(text) = fs::read_to_string(entry?.path()) else {
-            continue;
-        };
-        let field = |name: &str| -> Option<u64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line?.trim().parse().ok()
-        };
-        let (map, program) = (field("map_id:"), field("prog_id:"));
-        // A link names its program, but holds no memory of it.
-        if let Some(bytes) = field("memlock:") {
-            each.insert((map, program), bytes);
-        }
-    }
-    Ok(each.values().sum())
 }

@@ -67,7 +67,7 @@ impl Session {
             let process = ProcessId(raw.process);
             self.follow_sampling(&raw, process);
             match decode::decode(&raw, |identity| self.stacks.index(identity)) {
-                Some(Decoded::Event(event)) => self.book(Event { process, ..event }),
+                Some(Decoded::Event(event)) => self.book(event),
                 Some(Decoded::Lifecycle { at, change, .. }) => {
                     self.change(at, process, change);
                 }

@@ -147,6 +147,8 @@ impl Kind {
 
 /// Flags of mappings.
 pub(in crate::record) mod mapping {
+    use crate::event::mapping::Traits;
+
     /// Bits of what a mapping is, in the column of the rest.
     pub(in crate::record) const IS_COMMITTED: u8 = 1;
     pub(in crate::record) const IS_FILE: u8 = 2;
@@ -154,6 +156,21 @@ pub(in crate::record) mod mapping {
     pub(in crate::record) const IS_STACK: u8 = 8;
     pub(in crate::record) const IS_BY_ALLOCATOR: u8 = 16;
     pub(in crate::record) const KEEPS_OLD: u8 = 32;
+
+    /// Every flag of a range that was mapped.
+    pub(in crate::record) const TRAITS: u8 =
+        IS_COMMITTED | IS_FILE | IS_SHARED | IS_STACK | IS_BY_ALLOCATOR;
+
+    /// What these flags say of a range that was mapped.
+    pub(in crate::record) fn traits(flags: u8) -> Traits {
+        Traits {
+            committed: flags & IS_COMMITTED != 0,
+            file: flags & IS_FILE != 0,
+            shared: flags & IS_SHARED != 0,
+            stack: flags & IS_STACK != 0,
+            by_allocator: flags & IS_BY_ALLOCATOR != 0,
+        }
+    }
 }
 
 /// What a reader and a writer of a chunk both know of it so far.

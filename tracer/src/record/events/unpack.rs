@@ -1,9 +1,9 @@
 //! Unpacking, by the same steps as packing.
 
 use super::blocks;
-use super::mapping::{IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD};
+use super::mapping::{IS_BY_ALLOCATOR, IS_COMMITTED, KEEPS_OLD, TRAITS, traits};
 use super::{Column, Kind, Known, TICK, Thread};
-use crate::event::mapping::{Mapping, Range, Traits};
+use crate::event::mapping::{Mapping, Range};
 use crate::event::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::damage::Damage;
 use crate::record::format::{Unknown, unknown};
@@ -230,17 +230,10 @@ impl EventUnpacker {
 
     fn mapped(&mut self, content: &[u8], thread: usize) -> Result<Mapping, Damage> {
         let (range, stack) = self.range_of(content, thread)?;
-        let known = IS_COMMITTED | IS_FILE | IS_SHARED | IS_STACK | IS_BY_ALLOCATOR;
-        let flags = self.flags(content, known)?;
+        let flags = self.flags(content, TRAITS)?;
         Ok(Mapping::Mapped {
             range,
-            traits: Traits {
-                committed: flags & IS_COMMITTED != 0,
-                file: flags & IS_FILE != 0,
-                shared: flags & IS_SHARED != 0,
-                stack: flags & IS_STACK != 0,
-                by_allocator: flags & IS_BY_ALLOCATOR != 0,
-            },
+            traits: traits(flags),
             stack,
         })
     }

@@ -3,12 +3,10 @@
 use super::FUNCTIONS;
 use super::calls::*;
 use super::guesses::{Column, Guesses, Mention, Thread, glibc_header};
-use crate::event::mapping::{Mapping, Range, Traits};
+use crate::event::mapping::{Mapping, Range};
 use crate::event::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
 use crate::record::damage::Damage;
-use crate::record::events::mapping::{
-    IS_BY_ALLOCATOR, IS_COMMITTED, IS_FILE, IS_SHARED, IS_STACK, KEEPS_OLD,
-};
+use crate::record::events::mapping::{IS_BY_ALLOCATOR, IS_COMMITTED, KEEPS_OLD, TRAITS, traits};
 use crate::record::varint::Span;
 
 /// Unpacks the events of one chunk, one at a time. The content of the chunk is handed in at each step.
@@ -147,17 +145,10 @@ impl OlderEvents {
         Ok(match tag >> 4 {
             MAPPED => {
                 let (range, stack) = self.range_of(content, thread)?;
-                let known = IS_COMMITTED | IS_FILE | IS_SHARED | IS_STACK | IS_BY_ALLOCATOR;
-                let flags = self.flags(content, known)?;
+                let flags = self.flags(content, TRAITS)?;
                 Mapping::Mapped {
                     range,
-                    traits: Traits {
-                        committed: flags & IS_COMMITTED != 0,
-                        file: flags & IS_FILE != 0,
-                        shared: flags & IS_SHARED != 0,
-                        stack: flags & IS_STACK != 0,
-                        by_allocator: flags & IS_BY_ALLOCATOR != 0,
-                    },
+                    traits: traits(flags),
                     stack,
                 }
             }

@@ -127,38 +127,8 @@ impl LiveSet {
     /// What it says now.
     pub fn fold(&mut self) -> Fold {
         let all = &self.all;
-        let processes = self.processes.iter_mut().map(|process| {
-            let mut holdings: Vec<FoldedHolding> = Vec::new();
-            for (holding, lives) in process.lives(all) {
-                holdings.push(FoldedHolding {
-                    stack: holding.stack,
-                    kind: holding.kind,
-                    now: holding.now,
-                    at_own_peak: Held::default(),
-                    at_peak_of_all: Held::default(),
-                    allocated: holding.allocated,
-                    lives,
-                });
-            }
-            let at_peaks = process.at_own_peak().zip(process.at_peak_of_all(all));
-            for (folded, ((_, own), (_, of_all))) in holdings.iter_mut().zip(at_peaks) {
-                folded.at_own_peak = own;
-                folded.at_peak_of_all = of_all;
-            }
-            let (baseline_left, baseline_source) = process.baseline();
-            FoldedProcess {
-                id: process.id,
-                begun: process.begun,
-                // One that we let go of holds what it held: the entry of its end says that it has ended.
-                ended: process.ended.filter(|_| process.released).map(|at| at.0),
-                books: FoldedBooks::of(&process.books),
-                totals: process.totals,
-                baseline_left,
-                baseline_source,
-                is_sampled: process.is_sampled(),
-                holdings,
-            }
-        });
+        let processes = self.processes.iter_mut();
+        let processes = processes.map(|process| FoldedProcess::of(process, all));
         let processes = processes.collect();
         let LastEnd {
             at,
@@ -217,6 +187,12 @@ impl LiveSet {
             sampling: Sampling(head.exponent),
             scene,
             eras,
+            ended: processes
+                .iter()
+                .filter(|process| process.ended.is_some())
+                .map(|process| process.id)
+                .collect(),
+            totals_of_shed: Totals::default(),
         };
         for process in processes {
             if live.index_of.contains_key(&process.id) {
@@ -264,13 +240,62 @@ impl FoldedHolding {
         self.lives.extend(other.lives);
     }
 
+    /// Every two eras have become one so often.
+    pub(super) fn merge_eras(&mut self, halvings: u32) {
+        let merged = |era: u16| era.checked_shr(halvings).unwrap_or(0);
+        for life in &mut self.lives {
+            life.born = merged(life.born);
+            life.gone = life.gone.map(merged);
+        }
+    }
+
     /// How many births and deaths it tells.
     pub fn lives(&self) -> usize {
         self.lives.len()
     }
 }
 
+impl FoldHead {
+    /// How long an era is, nanoseconds; 0 where eras are not told apart.
+    pub(super) fn era_width(&self) -> u64 {
+        self.eras.as_ref().map_or(0, |eras| eras.width)
+    }
+}
+
 impl FoldedProcess {
+    pub(super) fn of(process: &mut Process, all: &Books) -> Self {
+        let mut holdings: Vec<FoldedHolding> = Vec::new();
+        for (holding, lives) in process.lives(all) {
+            holdings.push(FoldedHolding {
+                stack: holding.stack,
+                kind: holding.kind,
+                now: holding.now,
+                at_own_peak: Held::default(),
+                at_peak_of_all: Held::default(),
+                allocated: holding.allocated,
+                lives,
+            });
+        }
+        let at_peaks = process.at_own_peak().zip(process.at_peak_of_all(all));
+        for (folded, ((_, own), (_, of_all))) in holdings.iter_mut().zip(at_peaks) {
+            folded.at_own_peak = own;
+            folded.at_peak_of_all = of_all;
+        }
+        let (baseline_left, baseline_source) = process.baseline();
+        Self {
+            id: process.id,
+            begun: process.begun,
+            // One that we let go of holds what it held: the entry of its end says that it has ended.
+            ended: process.ended.filter(|_| process.released).map(|at| at.0),
+            books: FoldedBooks::of(&process.books),
+            totals: process.totals,
+            baseline_left,
+            baseline_source,
+            is_sampled: process.is_sampled(),
+            holdings,
+        }
+    }
+
     fn unfold(&self, all: &Books, sampling: Sampling, scene: Scene) -> Process {
         let books = self.books.unfold();
         let mut births: BTreeMap<(u32, u16), Amount> = BTreeMap::new();

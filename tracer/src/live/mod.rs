@@ -44,6 +44,8 @@
 //! out. When a process ends, the rest of its baseline goes, for all of them together. A forked child's baseline is its
 //! parent's memory: for all together it neither comes with the fork nor goes with the child.
 
+use std::collections::VecDeque;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -61,6 +63,7 @@ mod naive;
 mod neighbours;
 mod process;
 mod ranges;
+mod remains;
 mod sampling;
 mod snapshot;
 #[cfg(test)]
@@ -75,6 +78,7 @@ pub use lifetimes::{Era, Life, Lives, Timeline};
 use lifetimes::{Eras, Scene};
 pub use movements::Movement;
 use process::Process;
+pub use remains::Remains;
 use sampling::Sampling;
 pub use snapshot::{Amount, Holder, HolderKey, Moment, Scope, Snapshot};
 pub use totals::Totals;
@@ -101,6 +105,10 @@ pub struct LiveSet {
     eras: Option<Eras>,
     /// What came and went, if that is told, and was not asked for yet.
     movements: Vec<Movement>,
+    /// Processes that are gone, in the order in which they ended.
+    ended: VecDeque<ProcessId>,
+    /// Totals of those that were taken out.
+    totals_of_shed: Totals,
 }
 
 /// The state of all just before a process ended and left none.
@@ -132,6 +140,8 @@ impl LiveSet {
             scene: Scene::default(),
             eras: None,
             movements: Vec::new(),
+            ended: VecDeque::new(),
+            totals_of_shed: Totals::default(),
         }
     }
 
@@ -371,7 +381,7 @@ impl LiveSet {
 
     /// Totals of all processes, those that ended included.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = self.totals_of_shed;
         for process in &self.processes {
             totals.add(&process.totals);
         }
@@ -480,6 +490,7 @@ impl LiveSet {
             };
         }
         self.processes[index].end(&mut self.all, at);
+        self.ended.push_back(self.processes[index].id);
         self.fetch_movements(index);
     }
 }

@@ -9,11 +9,11 @@
 //! | `Events` | each is applied |
 //! | `End`: detached | the process runs on: what it held still counts, and changes no more |
 //! | `End`: for any other reason | the process is gone, and what it held with it |
-//! | `Fold` | the live set is what the fold says, once that is whole |
+//! | `Fold` | the live set is what the fold says, once that is whole, and what `Remains` told before |
 //! | any other | none |
 
 use crate::event::{Event, Nanos, ProcessId};
-use crate::live::{Fold, LiveSet};
+use crate::live::{Fold, LiveSet, Remains};
 use crate::record::fold::FoldParts;
 use crate::record::{EndReason, Entry, FoldPart, Process, ProcessEnd};
 
@@ -25,6 +25,8 @@ pub struct Feed {
     parts: FoldParts,
     /// Processes that were let go of: a fold does not say that they have ended.
     detached: Vec<(ProcessId, Nanos)>,
+    /// Processes that the next fold does not tell of.
+    remains: Vec<Remains>,
     /// What was held before counts for nothing.
     ignores_baselines: bool,
 }
@@ -45,6 +47,7 @@ impl Feed {
             live,
             parts: FoldParts::default(),
             detached: Vec::new(),
+            remains: Vec::new(),
             ignores_baselines: false,
         }
     }
@@ -83,6 +86,7 @@ impl Feed {
             Entry::Fold(part) => {
                 self.fold(part.clone(), |_| {});
             }
+            Entry::Remains(remains) => self.remains.push(remains.clone()),
             Entry::Opening(_)
             | Entry::Function(_)
             | Entry::Runtime(_)
@@ -132,6 +136,7 @@ impl Feed {
     /// A part of a fold; what it says once it is whole. `prepare` may change it before.
     pub fn fold(&mut self, part: FoldPart, prepare: impl FnOnce(&mut Fold)) -> Option<Folded> {
         let (mut fold, mappings, sampling) = self.parts.take(part)?;
+        fold.take_in(&self.remains);
         prepare(&mut fold);
         self.live = LiveSet::unfold(&fold);
         for (process, at) in &self.detached {

@@ -19,9 +19,9 @@ use super::format::{Unknown, unknown};
 use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::{Span, put, put_bytes};
 use super::{
-    Does, EndReason, Entry, FoldPart, Frame, FrameIndex, FrameKind, FrameNames, Function,
-    FunctionName, Mark, MarkKind, MemorySample, Module, ModuleIndex, Process, ProcessEnd, Runtime,
-    RuntimeIndex, Stack, ThreadName,
+    Does, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, Function, FunctionName, Mark,
+    MarkKind, MemorySample, Module, ModuleIndex, Process, ProcessEnd, Runtime, RuntimeIndex, Stack,
+    ThreadName,
 };
 
 const OPENING: u8 = 1;
@@ -42,6 +42,8 @@ pub(super) const FOLD: u8 = 12;
 const FUNCTION: u8 = 13;
 const RUNTIME: u8 = 14;
 pub(super) const CGROUP: u8 = 15;
+/// What the live set said of a process that has ended, and that folds do not tell of any more.
+const REMAINS: u8 = 16;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 const LOSS: u8 = 130;
@@ -87,7 +89,8 @@ pub(super) fn put_body<'e>(
         Entry::Mark(mark) => put_mark(to, mark),
         Entry::Loss(loss) => put_json(to, LOSS, loss)?,
         Entry::End(end) => put_end(to, end),
-        Entry::Fold(part) => put_fold(to, part),
+        Entry::Fold(part) => put_postcard(to, FOLD, part),
+        Entry::Remains(remains) => put_postcard(to, REMAINS, remains),
         Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
         Entry::Closing(closing) => put_json(to, CLOSING, closing)?,
     }))
@@ -139,7 +142,8 @@ pub(super) fn read_body(
         MARK => Entry::Mark(mark(&mut fields)?),
         LOSS => Entry::Loss(json(body)?),
         END => Entry::End(end(&mut fields)?),
-        FOLD => Entry::Fold(fold(body)?),
+        FOLD => Entry::Fold(postcard(body)?),
+        REMAINS => Entry::Remains(postcard(body)?),
         QUALITY => Entry::Quality(json(body)?),
         CLOSING => Entry::Closing(json(body)?),
         _ if unknown(kind) != Unknown::Refuse => return Ok(None),
@@ -241,15 +245,15 @@ fn runtime(fields: &mut Fields) -> Result<Runtime, Damage> {
 }
 
 /// As postcard writes it (<https://postcard.jamesmunns.com/wire-format>): its integers are the format's own.
-fn put_fold(to: &mut Vec<u8>, part: &FoldPart) -> u8 {
-    let body = postcard::to_extend(part, std::mem::take(to));
+fn put_postcard(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> u8 {
+    let body = postcard::to_extend(value, std::mem::take(to));
     *to = body.expect("memory takes what plain data comes to");
-    FOLD
+    kind
 }
 
-fn fold(body: &[u8]) -> Result<FoldPart, Damage> {
-    let part = postcard::take_from_bytes(body);
-    part.map(|(part, _)| part).map_err(|_| Damage::Fold)
+fn postcard<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
+    let value = postcard::take_from_bytes(body);
+    value.map(|(value, _)| value).map_err(|_| Damage::Fold)
 }
 
 fn put_module(to: &mut Vec<u8>, module: &Module) -> u8 {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::live::{Fold, FoldHead, FoldedProcess};
+use crate::live::{Fold, FoldHead, FoldedProcess, Remains};
 
 /// A part of a fold. The parts of one follow one another: its head, each process (one with many holdings in several parts), its
 /// end. Until that has come, an earlier fold stands.
@@ -38,22 +38,36 @@ pub fn parts(fold: Fold, mappings: bool, sampling: Option<u8>) -> Vec<FoldPart> 
         mappings,
         sampling,
     })];
-    for mut process in processes {
-        let holdings = std::mem::take(&mut process.holdings);
-        let empty = process.clone();
-        let mut room = PART;
-        for holding in holdings {
-            if room == 0 {
-                parts.push(FoldPart::Process(process));
-                process = empty.clone();
-                room = PART;
-            }
-            room = room.saturating_sub(1 + holding.lives());
-            process.holdings.push(holding);
-        }
-        parts.push(FoldPart::Process(process));
-    }
+    let processes = processes.into_iter().flat_map(cut);
+    parts.extend(processes.map(FoldPart::Process));
     parts.push(FoldPart::End);
+    parts
+}
+
+/// Cuts what is said of a process that has ended into parts.
+pub fn parts_of_remains(remains: Remains) -> Vec<Remains> {
+    let Remains { era_width, process } = remains;
+    let parts = cut(process).into_iter();
+    let remains = parts.map(|process| Remains { era_width, process });
+    remains.collect()
+}
+
+/// Cuts a process with many holdings into several, with some of the holdings each.
+fn cut(mut process: FoldedProcess) -> Vec<FoldedProcess> {
+    let holdings = std::mem::take(&mut process.holdings);
+    let empty = process.clone();
+    let mut parts = Vec::with_capacity(1);
+    let mut room = PART;
+    for holding in holdings {
+        if room == 0 {
+            parts.push(process);
+            process = empty.clone();
+            room = PART;
+        }
+        room = room.saturating_sub(1 + holding.lives());
+        process.holdings.push(holding);
+    }
+    parts.push(process);
     parts
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
+use crate::live::Remains;
 
 pub mod ahead;
 mod cgroups;
@@ -84,6 +85,8 @@ pub enum Entry {
     End(ProcessEnd),
     /// What the live set came to, in place of the events: the last one that is whole stands.
     Fold(FoldPart),
+    /// What the live set said of a process that has ended: of a recording without events, the last fold tells of the others.
+    Remains(Remains),
     /// What could not be seen, so far: the last one stands.
     Quality(Quality),
     /// The recording was finished in order; last, and missing from one that was cut short.

@@ -22,11 +22,16 @@ const MOST_NODES: usize = 1 << 27;
 /// Flag of a stack: its root end is missing.
 const TRUNCATED: u8 = 1;
 
+/// A writer that knows so many nodes forgets them and begins anew: a stack need not share what it could. Some 40 MB.
+const MOST_KNOWN: usize = 1 << 21;
+
 /// Packs stacks.
 #[derive(Default)]
 pub(super) struct StackPacker {
     /// The node of a frame below a node.
     nodes: HashMap<(u32, FrameIndex), u32, FixedState>,
+    /// How many nodes there are.
+    count: u32,
     /// Where the stack before left what it shared.
     last: u32,
 }
@@ -40,8 +45,11 @@ impl StackPacker {
             frames,
             truncated,
         } = stack;
-        if frames.len() > MOST_FRAMES as usize || self.nodes.len() + frames.len() > MOST_NODES {
+        if frames.len() > MOST_FRAMES as usize || self.count as usize + frames.len() > MOST_NODES {
             return false;
+        }
+        if self.nodes.len() >= MOST_KNOWN {
+            self.nodes = HashMap::default();
         }
         put(to, index.0.into());
         put(to, process.0.into());
@@ -59,9 +67,9 @@ impl StackPacker {
         put(to, own as u64);
         for &frame in frames[..own].iter().rev() {
             put(to, frame.0.into());
-            let next = self.nodes.len() as u32 + 1;
-            self.nodes.insert((node, frame), next);
-            node = next;
+            self.count += 1;
+            self.nodes.insert((node, frame), self.count);
+            node = self.count;
         }
         true
     }

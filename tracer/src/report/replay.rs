@@ -207,6 +207,7 @@ impl Replay {
             }
             Entry::Mark(mark) => self.mark(&mark),
             Entry::Fold(part) => self.fold(part),
+            remains @ Entry::Remains(_) => self.feed.take(&remains),
             Entry::End(end) => self.end(end),
             Entry::Quality(quality) => self.quality = Some(quality),
             Entry::Loss(loss) => self.losses.push(loss),

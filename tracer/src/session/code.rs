@@ -132,11 +132,17 @@ impl Modules {
         index
     }
 
-    /// A process has ended, or become another program.
-    pub(super) fn end(&mut self, process: ProcessId, symbols: Option<&Symbols>) {
-        if let (Some(index), Some(symbols)) = (self.anonymous.remove(&process), symbols) {
+    /// A process has ended, or become another program. Gives the module of its code that is in no file.
+    pub(super) fn end(
+        &mut self,
+        process: ProcessId,
+        symbols: Option<&Symbols>,
+    ) -> Option<ModuleIndex> {
+        let index = self.anonymous.remove(&process)?;
+        if let Some(symbols) = symbols {
             symbols.end_perf_map(index);
         }
+        Some(index)
     }
 
     fn next(&mut self) -> ModuleIndex {

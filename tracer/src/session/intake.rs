@@ -66,7 +66,7 @@ impl Session {
         for raw in events {
             let process = ProcessId(raw.process);
             self.follow_sampling(&raw, process);
-            match decode::decode(&raw, |identity| self.stacks.index(identity)) {
+            match decode::decode(&raw, |identity| self.stacks.index(process, identity)) {
                 Some(Decoded::Event(event)) => self.book(event),
                 Some(Decoded::Lifecycle { at, change, .. }) => {
                     self.change(at, process, change);
@@ -183,9 +183,10 @@ impl Session {
 
     /// Defines a stack in the recording, and asks for the names of locations not seen before.
     pub(super) fn define(&mut self, process: ProcessId, definition: &StackDefinition) {
-        let Some(index) = self.stacks.define(definition.identity, definition.check) else {
-            return;
-        };
+        let index = self
+            .stacks
+            .define(process, definition.identity, definition.check);
+        let Some(index) = index else { return };
         let frames = self.locate(process, definition);
         self.write(&Entry::Stack(crate::record::Stack {
             index,

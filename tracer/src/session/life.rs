@@ -16,7 +16,9 @@ use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
     follow::{Action, Fact},
-    record::{Cgroup, EndReason, Entry, LossKind, Origin, Process, ProcessEnd},
+    record::{
+        Cgroup, EndReason, Entry, LossKind, Origin, Process, ProcessEnd, fold::parts_of_remains,
+    },
     target::{
         Target,
         allocator::{self, Allocator},
@@ -33,6 +35,9 @@ const ENDED_UNREAD: &str = "(ended before its name was read)";
 
 /// Images that nothing was heard of, and that are remembered to be so.
 const MOST_LOOKED_FOR: usize = 1024;
+
+/// Processes that have ended, and that memory is kept for.
+const MOST_ENDED: usize = 1024;
 
 /// How long a program maps libraries, mostly.
 const LIBRARIES_TAKE: Duration = Duration::from_millis(25);
@@ -85,10 +90,25 @@ impl Session {
                 }));
             }
             Action::Release { image, pid } => {
-                self.modules.end(image, self.symbols.as_ref());
+                if let Some(own) = self.modules.end(image, self.symbols.as_ref()) {
+                    self.frames.forget(own);
+                }
+                self.stacks.end(image);
                 self.threads.forget(image);
                 self.count_losses(image);
                 self.kernel.release_code(pid);
+                self.shed();
+            }
+        }
+    }
+
+    /// Writes down what is said of processes that ended long ago, and forgets it.
+    fn shed(&mut self) {
+        while let Some(remains) = self.feed.live_mut().shed(MOST_ENDED) {
+            // The entries that told of its events, and of its end, come first.
+            self.write_pending();
+            for part in parts_of_remains(remains) {
+                self.recording.write(&Entry::Remains(part));
             }
         }
     }

@@ -1,4 +1,9 @@
 //! Dense indices for code locations.
+//!
+//! Locations of a module that is no more are given back together with others, once the table has become twice as large as it was
+//! after the last time.
+
+use std::collections::HashSet;
 
 use hashbrown::HashMap;
 
@@ -11,8 +16,17 @@ pub const MOST_FRAMES: usize = 1 << 22;
 #[derive(Debug, Default)]
 pub struct FrameInterner {
     indices: HashMap<Location, FrameIndex, foldhash::fast::RandomState>,
+    /// How many indices were given out.
+    count: u32,
     folded: u64,
+    /// Modules that are no more, since the last sweep.
+    forgotten: HashSet<ModuleIndex>,
+    /// Locations that the last sweep left.
+    kept: usize,
 }
+
+/// The table may have so many locations before those of modules that are no more are looked for.
+const LEAST_SWEPT: usize = 1 << 14;
 
 /// What tells locations apart: as in [`Frame`](crate::record::Frame).
 pub type Location = (FrameKind, Option<ModuleIndex>, u64);
@@ -51,6 +65,21 @@ impl FrameInterner {
         self.folded
     }
 
+    /// No location of this module is asked for any more.
+    pub fn forget(&mut self, module: ModuleIndex) {
+        self.forgotten.insert(module);
+        if self.indices.len() < 2 * self.kept.max(LEAST_SWEPT) {
+            return;
+        }
+        let is_forgotten =
+            |module: &Option<ModuleIndex>| module.is_some_and(|it| self.forgotten.contains(&it));
+        self.indices
+            .retain(|(_, module, _), _| !is_forgotten(module));
+        self.indices.shrink_to_fit();
+        self.kept = self.indices.len();
+        self.forgotten.clear();
+    }
+
     fn intern_up_to(&mut self, most: usize, mut location: Location) -> Interned {
         let known = |this: &Self, location| {
             this.indices.get(&location).map(|&index| Interned {
@@ -69,7 +98,8 @@ impl FrameInterner {
                 return interned;
             }
         }
-        let index = FrameIndex(self.indices.len() as u32);
+        let index = FrameIndex(self.count);
+        self.count += 1;
         self.indices.insert(location, index);
         Interned {
             index,
@@ -96,6 +126,23 @@ mod tests {
         );
         assert!(first.new && other.new && bare.new);
         assert_eq!((again.index, again.new), (first.index, false));
+    }
+
+    #[test]
+    fn locations_of_modules_that_are_no_more_take_no_room() {
+        let mut interner = FrameInterner::new();
+        let kept = interner.intern(FrameKind::Native, Some(ModuleIndex(0)), 0x40);
+        for module in 1..30_000 {
+            for offset in 0..4 {
+                interner.intern(FrameKind::Native, Some(ModuleIndex(module)), offset);
+            }
+            interner.forget(ModuleIndex(module));
+            assert!(interner.indices.len() <= 2 * LEAST_SWEPT + 4);
+        }
+        let again = interner.intern(FrameKind::Native, Some(ModuleIndex(0)), 0x40);
+        assert_eq!((again.index, again.new), (kept.index, false));
+        let next = interner.intern(FrameKind::Native, Some(ModuleIndex(0)), 0x50);
+        assert_eq!(next.index, FrameIndex(29_999 * 4 + 1));
     }
 
     #[test]

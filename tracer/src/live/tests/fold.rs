@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::twin::{Step, steps};
 use super::*;
 use crate::record::Entry;
-use crate::record::fold::{FoldParts, parts};
+use crate::record::fold::{FoldParts, parts, parts_of_remains};
 use crate::record::reader::Reader;
 use crate::record::writer::Writer;
 
@@ -46,6 +46,8 @@ fn timeline(live: &mut LiveSet) -> Option<Timeline> {
             lives.lives.retain(|life| life.bytes > 0);
         }
     }
+    // Processes that were taken out come last.
+    timeline.lives.sort_by_key(Lives::key);
     Some(timeline)
 }
 
@@ -77,6 +79,15 @@ fn take(live: &mut LiveSet, (at, step): &(Nanos, Step)) {
             thread,
             call,
         }),
+    }
+}
+
+/// The processes that something is said of.
+fn concerned(step: &Step) -> Vec<ProcessId> {
+    match *step {
+        Step::Open(process, _) | Step::Close(process) | Step::Detach(process) => vec![process],
+        Step::Apply(process, _, Call::Forked { child }) => vec![process, child],
+        Step::Apply(process, ..) => vec![process],
     }
 }
 
@@ -116,6 +127,39 @@ proptest! {
             take(&mut unfolded, &step);
         }
         compare(&mut unfolded, &mut live)?;
+    }
+
+    #[test]
+    fn what_was_shed_is_told_by_the_next_fold_as_if_it_had_stayed(steps in steps(200), most in 0..3_usize) {
+        let mut whole = LiveSet::new().with_timeline();
+        let mut shedding = LiveSet::new().with_timeline();
+        let mut shed: Vec<Remains> = Vec::new();
+        for step in &steps {
+            let is_shed = |id: ProcessId| shed.iter().any(|remains| remains.process.id == id);
+            // Nothing is said of one that is forgotten.
+            if concerned(&step.1).into_iter().any(is_shed) {
+                continue;
+            }
+            take(&mut whole, step);
+            take(&mut shedding, step);
+            while let Some(remains) = shedding.shed(most) {
+                shed.extend(parts_of_remains(remains));
+            }
+            prop_assert_eq!(shedding.totals(), whole.totals());
+            for moment in [Moment::Peak, Moment::End] {
+                let of_all = |live: &LiveSet| live.snapshot(Scope::All, moment);
+                prop_assert_eq!(of_all(&shedding), of_all(&whole), "{:?}", moment);
+            }
+        }
+        let mut fold = shedding.fold();
+        fold.take_in(&shed);
+        let mut unfolded = LiveSet::unfold(&fold);
+        for process in whole.processes.iter().filter(|process| !process.released) {
+            if let Some(at) = process.ended {
+                unfolded.detach(process.id, at);
+            }
+        }
+        compare(&mut unfolded, &mut whole)?;
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //!   good under a fresh name, and what is said of an address without a name (a block from before attach) is said by the address.
 //! - A forked child starts with the same table, as it does with the same live set, and what one of them changes does not show in the
 //!   other.
+//! - A process that has ended has no table: nothing comes of it any more, a fork least of all.
 //!
 //! Both replays are held against each other under proptest in `live/tests/twin.rs`.
 
@@ -60,8 +61,6 @@ struct Space {
     places: ForkMap<u64, Place, FixedState>,
     /// What a thread is resizing, by slot.
     resizes: HashMap<(Tid, u8), Resize, FixedState>,
-    /// The process is no more: what is said of it changes nothing.
-    ended: bool,
 }
 
 /// A resize under way.
@@ -142,9 +141,7 @@ impl Names {
                 space.settle(old);
             }
             Call::Forked { child } => {
-                let ended = space.ended;
-                if !ended
-                    && !self.spaces.contains_key(child)
+                if !self.spaces.contains_key(child)
                     && let Some(parent) = self.spaces.get_mut(&event.process)
                 {
                     let of_child = parent.of_child();
@@ -152,10 +149,7 @@ impl Names {
                 }
             }
             Call::Executed { .. } | Call::Exited { .. } => {
-                *space = Space {
-                    ended: true,
-                    ..Space::default()
-                };
+                self.spaces.remove(&event.process);
             }
             Call::Failed { .. } | Call::Mapping(_) | Call::OomVictim | Call::Sampling { .. } => {}
         }

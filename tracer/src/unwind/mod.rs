@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ELF file ──► Sections ──► Functions ──► Draft ──► Table
-//!           elf          cfi, rule     table     (RuleBook)
+//!           elf       cfi, rule, bottoms  table  (RuleBook)
 //! ```
 //!
 //! A [`Draft`] is made of one file alone, on any thread. Only the last step needs the one [`RuleBook`] of the session,
@@ -12,6 +12,7 @@
 //! The files belong to whoever wrote the target: every read is bounded, nothing is mapped, and what makes no sense is
 //! counted ([`Faults`]) and leaves its function without a rule.
 
+mod bottoms;
 mod cfi;
 mod elf;
 pub mod python;

@@ -120,7 +120,7 @@ impl Loss {
                 | LossKind::NothingSeen
                 | LossKind::MappingsUntraced => Affects::LowerBound,
                 // The memory that it takes from the kernel counts as mappings.
-                LossKind::OtherAllocator => Affects::Names,
+                LossKind::OtherAllocator | LossKind::Unnamed => Affects::Names,
             },
         }
     }
@@ -269,6 +269,7 @@ fn told(f: &mut fmt::Formatter<'_>, at: &str, loss: &record::Loss) -> fmt::Resul
             f,
             "Process {pid} ({command}) has another allocator, {why}: what goes through that is not seen."
         ),
+        LossKind::Unnamed => write!(f, "From {at} on names are missing: {why}."),
         LossKind::More => write!(f, "From {at} on there was more that was not seen: {why}."),
         LossKind::Unknown => write!(
             f,

@@ -1,5 +1,6 @@
 //! Python in traced processes: whose interpreter the kernel side is told of, and what its frames mean.
 
+mod functions;
 mod kept;
 mod merge;
 mod slots;
@@ -34,6 +35,7 @@ use crate::{
     },
 };
 
+use functions::Functions;
 use kept::Kept;
 pub(super) use merge::{Part, merge};
 use slots::{Slot, Slots};
@@ -42,6 +44,8 @@ use sources::Sources;
 /// Code objects that were used last and are kept, of all processes together; four times as many as the kernel side knows to
 /// be sent.
 const MOST_CODE: usize = 1 << 17;
+/// What they take at most, bytes; what was used before them takes as much again.
+const MOST_CODE_BYTES: usize = 32 << 20;
 /// Longest line table that is read, bytes.
 const MOST_LINE_BYTES: u32 = 4 << 20;
 /// An interpreter that has not begun is looked at again after this long.
@@ -114,6 +118,16 @@ struct Known {
     lines: Option<Lines>,
 }
 
+impl Known {
+    /// What it takes, bytes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.name.len()
+            + self.file.as_ref().map_or(0, String::len)
+            + self.lines.as_ref().map_or(0, Lines::bytes)
+    }
+}
+
 /// What the session knows of Python.
 pub(super) struct Pythons {
     files: HashMap<ModuleIndex, Arc<File>>,
@@ -125,7 +139,7 @@ pub(super) struct Pythons {
     sources: Option<Sources>,
     slots: Slots,
     code: Kept<CodeKey, Arc<Known>>,
-    functions: HashMap<(Option<String>, String, u32), u32>,
+    functions: Functions,
     /// What could not be seen.
     quality: PythonQuality,
 }
@@ -139,8 +153,8 @@ impl Pythons {
             programs: HashSet::new(),
             sources: sources.then(Sources::default),
             slots: Slots::default(),
-            code: Kept::new(MOST_CODE),
-            functions: HashMap::new(),
+            code: Kept::new(MOST_CODE, MOST_CODE_BYTES),
+            functions: Functions::default(),
             quality: PythonQuality::default(),
         }
     }
@@ -183,15 +197,6 @@ impl Pythons {
         if let Some(sources) = &mut self.sources {
             sources.end(&followed.target.proc_dir());
         }
-    }
-
-    /// The number of a function; 0 is none.
-    fn function(&mut self, file: Option<&str>, name: &str, first_line: u32) -> u32 {
-        let next = self.functions.len() as u32 + 1;
-        *self
-            .functions
-            .entry((file.map(str::to_owned), name.to_owned(), first_line))
-            .or_insert(next)
     }
 }
 
@@ -371,21 +376,38 @@ impl Session {
         if lines.is_none() {
             self.python.quality.lineless += 1;
         }
-        if definition.name.is_none() {
+        let CodeDefinition {
+            name,
+            file,
+            first_line,
+            first_traceable,
+            ..
+        } = definition;
+        let functions = &mut self.python.functions;
+        let is_named = name.is_some();
+        let name = name.unwrap_or_else(|| UNKNOWN.to_owned());
+        let known = match functions.number(file.as_deref(), &name, first_line) {
+            Some(function) => Known {
+                function,
+                name,
+                file,
+                first_traceable,
+                lines,
+            },
+            // No room for its names: a frame of a function that is not known.
+            None => Known {
+                function: 0,
+                name: UNKNOWN.to_owned(),
+                file: None,
+                first_traceable,
+                lines: None,
+            },
+        };
+        if !is_named || known.function == 0 {
             self.python.quality.nameless += 1;
         }
-        let name = definition.name.unwrap_or_else(|| UNKNOWN.to_owned());
-        let function =
-            self.python
-                .function(definition.file.as_deref(), &name, definition.first_line);
-        let known = Known {
-            function,
-            name,
-            file: definition.file,
-            first_traceable: definition.first_traceable,
-            lines,
-        };
-        let gone = self.python.code.insert(key, Arc::new(known));
+        let bytes = known.bytes();
+        let gone = self.python.code.insert(key, Arc::new(known), bytes);
         self.kernel.forget_code(&gone);
     }
 

@@ -167,7 +167,7 @@ pub enum Origin {
 /// An allocator function. What an event of it does is told by the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its number.
+    /// Index by which events name it.
     pub index: FunctionIndex,
     /// The symbol that it has.
     pub name: String,
@@ -194,7 +194,7 @@ pub enum Does {
 /// A language runtime, whose functions are frames of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
-    /// Its number.
+    /// Index by which frames name it.
     pub index: RuntimeIndex,
     /// What it is called: `python`.
     pub name: String,
@@ -229,7 +229,7 @@ pub struct Frame {
 /// A kind of code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FrameKind {
-    /// Machine code.
+    /// Machine code of a program or library.
     #[default]
     Native,
     /// A function of a runtime. It stands before the native frame that runs it.
@@ -248,7 +248,7 @@ impl FrameKind {
 /// The names of one code location, inlined functions included, innermost first; the last is the real function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameNames {
-    /// Which location.
+    /// The location that has these names.
     pub frame: FrameIndex,
     /// Never empty; a location without a name has no `FrameNames`.
     pub functions: Vec<FunctionName>,
@@ -259,20 +259,20 @@ pub struct FrameNames {
 /// A function at a code location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
-    /// Demangled.
+    /// Name of the function, demangled.
     pub function: String,
-    /// Source file.
+    /// Path of the source file, as the debug information has it.
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
 }
 
-/// A stack.
+/// A chain of calls that led to an allocator function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
     /// Its dense index, from 1.
     pub index: StackIndex,
-    /// Whose.
+    /// The process whose stack it is.
     pub process: ProcessId,
     /// Locations of the return addresses, leaf first: the first is the caller of the allocator function.
     pub frames: Vec<FrameIndex>,
@@ -283,19 +283,19 @@ pub struct Stack {
 /// What the kernel says of a process's memory at one moment, bytes. `None`: not known, which is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySample {
-    /// When.
+    /// Time of the sample, `CLOCK_MONOTONIC` nanoseconds.
     pub at: Nanos,
     /// Of which process.
     pub process: ProcessId,
-    /// `VmRSS`
+    /// Resident memory (`VmRSS`).
     pub rss: Option<u64>,
-    /// `RssAnon`
+    /// Resident anonymous memory (`RssAnon`).
     pub anon: Option<u64>,
-    /// `RssFile`
+    /// Resident pages of mapped files (`RssFile`).
     pub file: Option<u64>,
-    /// `RssShmem`
+    /// Resident shared memory (`RssShmem`).
     pub shmem: Option<u64>,
-    /// `VmSwap`
+    /// Swapped-out memory (`VmSwap`).
     pub swap: Option<u64>,
     /// Charge of its memory cgroup.
     pub cgroup_current: Option<u64>,
@@ -308,9 +308,9 @@ pub struct MemorySample {
 pub struct ThreadName {
     /// When that was found.
     pub at: Nanos,
-    /// Its process.
+    /// The process that the thread belongs to.
     pub process: ProcessId,
-    /// Which.
+    /// The thread's id, as events have it.
     pub thread: Tid,
     /// `comm`, 15 bytes at most.
     pub name: String,
@@ -325,14 +325,14 @@ pub struct Mark {
     pub process: Option<ProcessId>,
     /// What it is the name of.
     pub kind: MarkKind,
-    /// The name.
+    /// The name that was given, which need not be unique.
     pub name: String,
 }
 
 /// What a mark names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkKind {
-    /// A moment.
+    /// A single moment.
     Moment,
     /// A span that begins.
     Begin,
@@ -343,11 +343,11 @@ pub enum MarkKind {
 /// How tracing of a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessEnd {
-    /// When.
+    /// Time of the end, `CLOCK_MONOTONIC` nanoseconds.
     pub at: Nanos,
-    /// Which process.
+    /// The process that is traced no more.
     pub process: ProcessId,
-    /// How.
+    /// How it ended, or why it is traced no more.
     pub reason: EndReason,
 }
 
@@ -357,12 +357,12 @@ pub struct ProcessEnd {
 pub enum EndReason {
     /// It exited with this code.
     Exited {
-        /// Exit code.
+        /// Exit code that its parent sees, 0 to 255.
         code: u8,
     },
     /// A signal killed it.
     Signal {
-        /// Which.
+        /// Number of the signal.
         signal: u8,
     },
     /// The kernel killed it for want of memory.

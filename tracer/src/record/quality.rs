@@ -108,13 +108,13 @@ pub struct PythonQuality {
 /// What one process lost to a ring that was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessLosses {
-    /// Which process.
+    /// The process whose events were lost.
     pub process: ProcessId,
     /// Allocations, failed ones included.
     pub allocations: u64,
     /// What they asked for, bytes.
     pub allocated_bytes: u64,
-    /// Frees.
+    /// Number of lost frees.
     pub frees: u64,
     /// How large the blocks were by glibc's chunk headers, at most, bytes.
     pub freed_bytes: u64,

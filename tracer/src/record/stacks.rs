@@ -22,7 +22,7 @@ const MOST_NODES: usize = 1 << 27;
 /// Flag of a stack: its root end is missing.
 const TRUNCATED: u8 = 1;
 
-/// Packs stacks.
+/// Writes stacks as paths in a trie, each with what it does not share with the one before.
 #[derive(Default)]
 pub(super) struct StackPacker {
     /// The node of a frame below a node.

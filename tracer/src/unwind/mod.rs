@@ -37,17 +37,17 @@ pub enum UnwindError {
     /// It could not be read.
     #[error("reading {what}: {error}")]
     Unreadable {
-        /// Which part.
+        /// The part of the file that was to be read.
         what: &'static str,
-        /// Why.
+        /// What the system or the decompressor said.
         error: io::Error,
     },
     /// Something in it is larger than any linker makes it, or larger than it says.
     #[error("{what} is larger than the {most} we read of it")]
     TooLarge {
-        /// Which part.
+        /// The part of the file that is too large.
         what: &'static str,
-        /// The limit.
+        /// Most that is read of it: bytes, or entries of a table.
         most: u64,
     },
     /// It has neither `.eh_frame` nor `.debug_frame`, or there is nothing about its code in them.

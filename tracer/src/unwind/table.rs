@@ -165,7 +165,7 @@ struct Layout<'file> {
     frame_pointers: u32,
     /// Where the file's first instruction is.
     entry: u64,
-    /// See [`Draft::new`].
+    /// Program counters at which a stack that was made by hand ends, sorted.
     bottoms: &'file [u64],
     base: u64,
     rows: Vec<Row>,

@@ -288,6 +288,7 @@ const STACK_VICTIMS: &[&str] = &[
     "deep_stack",
     "moving_frames",
     "opened_code",
+    "own_stacks",
     "probed_frames",
     "signal_frames",
     "thread_stacks",

@@ -105,17 +105,41 @@ fn stacks_of_threads_go_down_to_where_threads_start() {
 }
 
 #[test]
-fn stacks_of_coroutines_go_down_to_where_coroutines_start() {
+fn stacks_of_coroutines_end_where_coroutines_start() {
     privileged!();
-    let (report, told, _) = record("coroutine", &[], "go 1000");
-    told.assert_shown_by(&report);
-    // The C library ends its call frame information there: neither we nor the unwinder know that nothing comes after.
-    report.assert_saw_all_but(&["truncated_stacks"]);
-    assert!(report.quality("truncated_stacks") > 0);
-    assert_eq!(
-        report.quality("truncated_stacks"),
-        report.quality("truncated_no_rule")
-    );
+    let (_, told) = check("coroutine", "go 1000");
+    assert!(told.count() > 10);
+}
+
+#[test]
+fn stacks_that_a_program_has_made_itself_end_at_their_first_function() {
+    privileged!();
+    // A return address of zero; a function that says that nothing called it, returned to at its first byte, or calling.
+    for bottom in ["zero", "outermost", "called"] {
+        eprintln!("{bottom}");
+        let (report, told, _) = record("own_stacks", &[bottom], "go 1000");
+        told.assert_shown_by(&report);
+        report.assert_saw_all();
+        assert!(told.count() > 10);
+    }
+}
+
+#[test]
+fn stacks_that_go_through_code_which_says_nothing_are_cut_there() {
+    privileged!();
+    // Called by such code; and so that the call returns to the first byte of a function that nothing called.
+    for through in ["silent", "behind"] {
+        eprintln!("{through}");
+        let (report, told, _) = record("own_stacks", &[through], "go 1000");
+        told.assert_shown_by(&report);
+        report.assert_saw_all_but(&["truncated_stacks"]);
+        // All but those of the loop that switches.
+        assert!(report.quality("truncated_stacks") >= 1000, "{through}");
+        assert_eq!(
+            report.quality("truncated_stacks"),
+            report.quality("truncated_no_rule")
+        );
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod stacks;
 mod start;
 mod threads;
 mod unwind;
+mod waiting;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -65,9 +66,10 @@ pub use preflight::{Declined, Forecast, Preflight};
 pub use start::record;
 
 use governor::{Governor, ProcessorTime};
-use intake::{Sent, Undefined, lifecycle};
+use intake::{Sent, lifecycle};
 use recording::Recording;
 use signals::{Asked, Signals};
+use waiting::{Undefined, Waiting};
 
 use crate::{
     event::{Event, ProcessId},
@@ -131,7 +133,7 @@ struct Session {
     root: u32,
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
-    undefined: Vec<Undefined>,
+    undefined: Waiting,
     quality: quality::Tally,
     /// What images that have ended lost.
     lost: Vec<ProcessLosses>,
@@ -276,7 +278,7 @@ impl Session {
     /// Writes the rest: names, ends, counters.
     fn finish(mut self, reason: &'static str) -> Result<(), SessionError> {
         self.write_pending();
-        for Undefined { definition, .. } in std::mem::take(&mut self.undefined) {
+        for Undefined { definition, .. } in self.undefined.take() {
             // Its process came and went unseen: bare addresses are all there is.
             self.define(definition.process, &definition);
         }

@@ -129,6 +129,13 @@ fn frame(walk: &mut Walk) -> Result<bool, u16> {
     let slot = cfa - 8;
     let found = memory.word(slot).ok_or(unreadable)?;
     let return_address = true_return(slot, found);
+    if return_address == 0 && !by_frame_pointer {
+        // Who makes a stack for a coroutine may leave it so: there is nothing to return to. A frame pointer is only
+        // believed to be one, and what lies beside it proves nothing.
+        memory.root_return = 0;
+        memory.cut = CUT_NOT as u64;
+        return Ok(false);
+    }
     if return_address < FIRST_ADDRESS {
         memory.root_return = return_address;
         return Err(CUT_NO_CODE);

@@ -24,11 +24,11 @@ pub enum Decoded {
     Event(Event),
     /// Something that changes who is traced.
     Lifecycle {
-        /// When.
+        /// Time of the change, `CLOCK_MONOTONIC` nanoseconds.
         at: Nanos,
         /// To which process.
         process: ProcessId,
-        /// What.
+        /// What happened to the process.
         change: Change,
     },
     /// Part of a name that a process gave this moment: the record has it.
@@ -59,7 +59,7 @@ pub enum Change {
     },
     /// Its last thread ended.
     Exited {
-        /// Wait status.
+        /// Wait status, as `wait(2)` would give it.
         status: u32,
     },
     /// The kernel kills it for want of memory.
@@ -75,7 +75,7 @@ pub struct StackDefinition {
     pub identity: u64,
     /// A second hash of the frames.
     pub check: u32,
-    /// Whose.
+    /// The process whose stack it is.
     pub process: ProcessId,
     /// In which mapping epoch.
     pub epoch: u32,

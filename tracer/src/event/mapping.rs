@@ -5,9 +5,9 @@ use super::{Address, StackIndex};
 /// A range of whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// First byte.
+    /// Address of the first byte.
     pub start: Address,
-    /// Bytes.
+    /// Length, bytes.
     pub length: u64,
 }
 
@@ -32,21 +32,21 @@ pub struct Traits {
 pub enum Mapping {
     /// `mmap` returned a range; it replaces what lay there.
     Mapped {
-        /// Where.
+        /// The range that is mapped now.
         range: Range,
-        /// As what.
+        /// What it is mapped as.
         traits: Traits,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
-    /// `munmap` began.
+    /// A call of `munmap` began.
     UnmapBegan {
         /// What it hands back, mapped or not.
         range: Range,
     },
     /// It failed: what its thread retired last lives on, where nothing newer has come.
     UnmapFailed,
-    /// `mremap` began.
+    /// A call of `mremap` began.
     RemapBegan {
         /// The old range.
         range: Range,
@@ -59,34 +59,34 @@ pub enum Mapping {
         keeps_old: bool,
         /// The allocator asked for it.
         by_allocator: bool,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
     /// It failed, as `UnmapFailed`.
     RemapFailed,
     /// The program break was moved.
     BreakMoved {
-        /// From where.
+        /// Where the break was.
         old: Address,
-        /// To where.
+        /// Where it is now.
         new: Address,
         /// The allocator asked for it.
         by_allocator: bool,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
     /// `mprotect` committed a range, or took it back.
     Protected {
-        /// Which.
+        /// The range whose protection changed.
         range: Range,
         /// It may be read or written from here on.
         committed: bool,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
     /// `madvise` gave pages back while the range stays mapped.
     Discarded {
-        /// Which.
+        /// The range whose pages were given back.
         range: Range,
     },
 }

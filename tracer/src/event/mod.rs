@@ -56,13 +56,13 @@ impl From<Function> for FunctionIndex {
 /// One event of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When.
+    /// Time of the event, `CLOCK_MONOTONIC` nanoseconds.
     pub at: Nanos,
     /// In which process.
     pub process: ProcessId,
     /// In which thread.
     pub thread: Tid,
-    /// What.
+    /// What happened, with its figures.
     pub call: Call,
 }
 
@@ -71,34 +71,34 @@ pub struct Event {
 pub enum Call {
     /// A call returned a block.
     Allocated {
-        /// Which function.
+        /// The allocator function that was called.
         function: FunctionIndex,
         /// Where the block is.
         address: Address,
         /// Requested size, bytes.
         size: u64,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
     /// A call returned NULL although more than zero bytes were asked for.
     Failed {
-        /// Which function.
+        /// The allocator function that was called.
         function: FunctionIndex,
         /// Requested size, bytes (saturated where `calloc` overflowed).
         size: u64,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
     },
     /// A block was handed back; seen as the call begins.
     Freed {
-        /// Which block.
+        /// Address of the block.
         address: Address,
         /// The word below it: glibc's chunk header, size and flag bits. Untrusted.
         header: u64,
     },
     /// `realloc` of a block began: it is retired until the call of the same thread and slot ends.
     ResizeBegan {
-        /// Which block.
+        /// Address of the block.
         address: Address,
         /// The word below it, as in `Freed`.
         header: u64,
@@ -107,13 +107,13 @@ pub enum Call {
     },
     /// The resize succeeded: the old block is gone, this is the new one.
     Resized {
-        /// Which function.
+        /// The allocator function that was called.
         function: FunctionIndex,
         /// Where the new block is (the same place, often).
         address: Address,
         /// Requested size, bytes.
         size: u64,
-        /// Who asked.
+        /// Stack of the call.
         stack: StackIndex,
         /// Which of the thread's calls under way.
         slot: u8,

@@ -38,11 +38,11 @@ impl Frame {
 /// A code object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeDefinition {
-    /// Its address.
+    /// Address of the object in its process.
     pub code: Address,
     /// What tells it from others at that address.
     pub check: u32,
-    /// Whose.
+    /// The process that has the object.
     pub process: ProcessId,
     /// Its first line.
     pub first_line: u32,
@@ -63,7 +63,7 @@ pub fn is_code(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0; 8])
 }
 
-/// Reads one.
+/// Reads a record of a code object; `None`: it is none, or too short.
 pub fn code_definition(bytes: &[u8]) -> Option<CodeDefinition> {
     let mut fields = Fields(bytes);
     let head = CodeHead {

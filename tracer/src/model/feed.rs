@@ -112,7 +112,7 @@ impl Feed {
         self.live.open(process.id, Nanos(process.from_ns), baseline);
     }
 
-    /// Something happened.
+    /// Changes the live set by what an event says.
     #[inline]
     pub fn event(&mut self, event: &Event) {
         self.live.apply(event);

@@ -12,7 +12,7 @@ use crate::units::{size, time};
 /// What a loss makes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Affects {
-    /// No figure.
+    /// No figure is wrong.
     Nothing,
     /// Who held it, not how much was held.
     Names,
@@ -39,9 +39,9 @@ impl Affects {
 pub enum Loss {
     /// Events that the full ring had no room for.
     Events {
-        /// Allocations.
+        /// Number of lost allocations.
         allocations: u64,
-        /// Frees.
+        /// Number of lost frees.
         frees: u64,
         /// By how many bytes what was live may be more, and less, than is said; `None` where that was not recorded.
         off: Option<(u64, u64)>,
@@ -52,7 +52,7 @@ pub enum Loss {
     },
     /// So many of something.
     Counted {
-        /// How many.
+        /// How many of them there are.
         count: u64,
         /// What that makes wrong.
         affects: Affects,
@@ -70,21 +70,21 @@ pub enum Loss {
     },
     /// ... so many times more.
     Pauses {
-        /// How often.
+        /// Number of further pauses.
         count: usize,
         /// For how long in all, nanoseconds.
         sum_ns: u64,
     },
     /// A process ran without probes at first.
     Late {
-        /// Its pid.
+        /// Pid of the process.
         pid: u32,
         /// For so long, nanoseconds.
         missed_ns: u64,
     },
     /// ... and so many processes more.
     LateToo {
-        /// How many.
+        /// Number of further processes.
         count: u64,
         /// For so long at most, nanoseconds.
         most_missed_ns: u64,
@@ -93,7 +93,7 @@ pub enum Loss {
     Told {
         /// So long after the start, nanoseconds.
         since_start_ns: u64,
-        /// What.
+        /// The loss as the recording has it.
         loss: record::Loss,
     },
     /// The recording was finished, and its account of losses is missing.
@@ -120,7 +120,7 @@ impl Loss {
                 | LossKind::NothingSeen
                 | LossKind::MappingsUntraced => Affects::LowerBound,
                 // The memory that it takes from the kernel counts as mappings.
-                LossKind::OtherAllocator => Affects::Names,
+                LossKind::OtherAllocator | LossKind::Unnamed => Affects::Names,
             },
         }
     }
@@ -269,6 +269,7 @@ fn told(f: &mut fmt::Formatter<'_>, at: &str, loss: &record::Loss) -> fmt::Resul
             f,
             "Process {pid} ({command}) has another allocator, {why}: what goes through that is not seen."
         ),
+        LossKind::Unnamed => write!(f, "From {at} on names are missing: {why}."),
         LossKind::More => write!(f, "From {at} on there was more that was not seen: {why}."),
         LossKind::Unknown => write!(
             f,

@@ -38,7 +38,7 @@ const BATCH: usize = 32 << 10;
 pub struct Batch {
     /// New Python code objects: those of the stacks are here or came earlier.
     pub code: Vec<CodeDefinition>,
-    /// New stacks.
+    /// Definitions of stacks that were not sent before, or were lost.
     pub stacks: Vec<StackDefinition>,
     /// Events, in program order.
     pub events: Vec<RawEvent>,

@@ -66,11 +66,11 @@ const IMAGE: &str = "hw_image";
 
 /// The rings that the kernel side writes.
 pub struct Rings {
-    /// Events.
+    /// Events of calls, and of processes' lives.
     pub events: RingBuf<MapData>,
     /// Frees that found no room among them.
     pub spilled: RingBuf<MapData>,
-    /// Stack definitions.
+    /// Definitions of stacks and of Python code objects.
     pub stacks: RingBuf<MapData>,
 }
 

@@ -26,11 +26,11 @@ use crate::target::allocator::{Library, ProbePoint};
 /// A kind of link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkKind {
-    /// `BPF_TRACE_UPROBE_SESSION`
+    /// One link for many probes, each at entry and return together (`BPF_TRACE_UPROBE_SESSION`).
     Session,
-    /// `BPF_TRACE_UPROBE_MULTI`
+    /// One link for many probes of one sort (`BPF_TRACE_UPROBE_MULTI`).
     Multi,
-    /// Perf events.
+    /// One performance event for each probe.
     Perf,
 }
 

@@ -43,7 +43,7 @@ struct Heard {
 /// A file that a process has mapped as code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
-    /// Its inode.
+    /// Inode number of the file.
     pub inode: u64,
     /// When, nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,

@@ -55,13 +55,13 @@ pub(super) struct Point {
     pub cookie: u64,
 }
 
-/// `BPF_PERF_EVENT`
+/// Attach type of a performance event (`BPF_PERF_EVENT`).
 const ATTACH_PERF_EVENT: u32 = 41;
-/// `BPF_TRACE_UPROBE_MULTI`
+/// Attach type of many probes (`BPF_TRACE_UPROBE_MULTI`).
 const ATTACH_UPROBE_MULTI: u32 = 48;
-/// `BPF_TRACE_UPROBE_SESSION`
+/// Attach type of many probes, of entry and return together (`BPF_TRACE_UPROBE_SESSION`).
 const ATTACH_UPROBE_SESSION: u32 = 57;
-/// `BPF_F_UPROBE_MULTI_RETURN`
+/// Flag: the probes are at the functions' returns (`BPF_F_UPROBE_MULTI_RETURN`).
 const UPROBE_MULTI_RETURN: u32 = 1;
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<c_int> {
@@ -261,7 +261,7 @@ pub(super) fn pin(link: BorrowedFd<'_>, path: &str) -> io::Result<()> {
     bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
-/// `BPF_TRACE_ITER`
+/// Attach type of an iterator over kernel objects (`BPF_TRACE_ITER`).
 const ATTACH_ITERATOR: u32 = bpf_attach_type::BPF_TRACE_ITER as u32;
 
 /// Attaches a program to a tracepoint.

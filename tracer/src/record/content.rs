@@ -21,15 +21,26 @@ const BATCH: usize = 1 << 14;
 
 /// Lays out the content of a chunk of events.
 pub(super) fn assemble(content: &mut Vec<u8>, events: &EventPacker) {
+    let count = events.count() as u64;
+    lay_out(content, count, events.first_block(), events.columns());
+}
+
+/// The same of columns, which are so many events that begin with that block.
+pub(super) fn lay_out(
+    content: &mut Vec<u8>,
+    count: u64,
+    first_block: u64,
+    columns: &[impl AsRef<[u8]>],
+) {
     content.clear();
-    put(content, events.count() as u64);
-    put(content, events.first_block());
-    put(content, Column::COUNT as u64);
-    for column in events.columns() {
-        put(content, column.len() as u64);
+    put(content, count);
+    put(content, first_block);
+    put(content, columns.len() as u64);
+    for column in columns {
+        put(content, column.as_ref().len() as u64);
     }
-    for column in events.columns() {
-        content.extend(column);
+    for column in columns {
+        content.extend(column.as_ref());
     }
 }
 

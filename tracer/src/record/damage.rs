@@ -57,7 +57,7 @@ pub enum Damage {
     /// A field with a value that means nothing.
     #[error("the value {value} of the field `{field}` means nothing")]
     Field {
-        /// Which.
+        /// Name of the field, as the format's page has it.
         field: &'static str,
         /// What it holds.
         value: u64,

@@ -3,26 +3,26 @@
 //! The rare ones that are likely to grow are JSON. In the others, what a later writer adds goes to the end of the body,
 //! where a reader that does not know it passes over it.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+mod code;
+mod moments;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, FunctionIndex, Nanos, ProcessId, StackIndex, Tid};
+use crate::event::Event;
 
 use super::cgroups::KnownCgroups;
 use super::damage::Damage;
-use super::fields::{Fields, put_optional_text};
+use super::fields::Fields;
 use super::format::{Unknown, unknown};
 use super::stacks::{StackPacker, StackUnpacker};
-use super::varint::{Span, put, put_bytes};
-use super::{
-    Does, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, Function, FunctionName, Mark,
-    MarkKind, MemorySample, Module, ModuleIndex, Process, ProcessEnd, Runtime, RuntimeIndex, Stack,
-    ThreadName,
+use super::varint::Span;
+use super::{Entry, Process};
+use code::{
+    frame, function, module, names, put_frame, put_function, put_module, put_names, put_runtime,
+    runtime, stack,
 };
+use moments::{end, mark, memory, put_end, put_mark, put_memory, put_thread_name, thread_name};
 
 const OPENING: u8 = 1;
 const PROCESS: u8 = 2;
@@ -47,24 +47,6 @@ const REMAINS: u8 = 16;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 const LOSS: u8 = 130;
-
-const ALLOCATES: u8 = 1;
-const RESIZES: u8 = 2;
-const FREES: u8 = 3;
-
-const MOMENT: u8 = 1;
-const BEGIN: u8 = 2;
-const SPAN_END: u8 = 3;
-
-const EXITED: u8 = 1;
-const SIGNAL: u8 = 2;
-const OOM_KILLED: u8 = 3;
-const EXECUTED: u8 = 4;
-const DETACHED: u8 = 5;
-const VANISHED: u8 = 6;
-
-/// Flag of a stack: its root end is missing.
-const TRUNCATED: u8 = 1;
 
 /// Appends the body of an entry and returns its kind; events have none and come back. A process is in the cgroup of this number.
 pub(super) fn put_body<'e>(
@@ -196,54 +178,6 @@ fn process(body: &[u8], cgroups: &mut KnownCgroups) -> Result<Process, Damage> {
     Ok(process)
 }
 
-fn put_function(to: &mut Vec<u8>, function: &Function) -> u8 {
-    let Function {
-        index,
-        name,
-        allocator,
-        does,
-    } = function;
-    put(to, index.0.into());
-    put_bytes(to, name.as_bytes());
-    put_bytes(to, allocator.as_bytes());
-    to.push(match does {
-        Does::Allocates => ALLOCATES,
-        Does::Resizes => RESIZES,
-        Does::Frees => FREES,
-        Does::Other => 0,
-    });
-    FUNCTION
-}
-
-fn function(fields: &mut Fields) -> Result<Function, Damage> {
-    Ok(Function {
-        index: FunctionIndex(fields.unsigned_32()?),
-        name: fields.text()?,
-        allocator: fields.text()?,
-        does: match fields.byte()? {
-            ALLOCATES => Does::Allocates,
-            RESIZES => Does::Resizes,
-            FREES => Does::Frees,
-            // What an event of it does is told by that.
-            _ => Does::Other,
-        },
-    })
-}
-
-fn put_runtime(to: &mut Vec<u8>, runtime: &Runtime) -> u8 {
-    let Runtime { index, name } = runtime;
-    put(to, index.0.into());
-    put_bytes(to, name.as_bytes());
-    RUNTIME
-}
-
-fn runtime(fields: &mut Fields) -> Result<Runtime, Damage> {
-    Ok(Runtime {
-        index: RuntimeIndex(fields.unsigned_32()?),
-        name: fields.text()?,
-    })
-}
-
 /// As postcard writes it (<https://postcard.jamesmunns.com/wire-format>): its integers are the format's own.
 fn put_postcard(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> u8 {
     let body = postcard::to_extend(value, std::mem::take(to));
@@ -254,285 +188,6 @@ fn put_postcard(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> u8 {
 fn postcard<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
     let value = postcard::take_from_bytes(body);
     value.map(|(value, _)| value).map_err(|_| Damage::Fold)
-}
-
-fn put_module(to: &mut Vec<u8>, module: &Module) -> u8 {
-    let Module {
-        index,
-        path,
-        build_id,
-    } = module;
-    put(to, (*index).into());
-    put_bytes(to, path.as_os_str().as_bytes());
-    put_optional_text(to, build_id.as_deref());
-    MODULE
-}
-
-fn module(fields: &mut Fields) -> Result<Module, Damage> {
-    Ok(Module {
-        index: fields.unsigned_32()?,
-        path: PathBuf::from(OsStr::from_bytes(fields.bytes()?)),
-        build_id: fields.optional_text()?,
-    })
-}
-
-fn put_frame(to: &mut Vec<u8>, frame: Frame) -> u8 {
-    let Frame {
-        index,
-        module,
-        offset,
-        kind,
-    } = frame;
-    put(to, index.0.into());
-    put(to, module.map_or(0, |module| u64::from(module.0) + 1));
-    put(to, offset);
-    match kind {
-        FrameKind::Native => {}
-        FrameKind::Managed(runtime) => put(to, 1 + 2 * u64::from(runtime.0)),
-        FrameKind::Interpreter(runtime) => put(to, 2 + 2 * u64::from(runtime.0)),
-    }
-    FRAME
-}
-
-fn frame(fields: &mut Fields) -> Result<Frame, Damage> {
-    Ok(Frame {
-        index: FrameIndex(fields.unsigned_32()?),
-        module: fields.optional_32()?.map(ModuleIndex),
-        offset: fields.unsigned()?,
-        kind: frame_kind(fields)?,
-    })
-}
-
-/// Left out of machine code that is no interpreter's. In versions 1 to 3 there was one runtime, which has number 0.
-fn frame_kind(fields: &mut Fields) -> Result<FrameKind, Damage> {
-    if fields.is_empty() {
-        return Ok(FrameKind::Native);
-    }
-    let Some(kind) = fields.unsigned()?.checked_sub(1) else {
-        return Ok(FrameKind::Native);
-    };
-    let runtime = RuntimeIndex(u32::try_from(kind / 2).map_err(|_| Damage::LongInteger)?);
-    Ok(match kind % 2 {
-        0 => FrameKind::Managed(runtime),
-        _ => FrameKind::Interpreter(runtime),
-    })
-}
-
-fn put_names(to: &mut Vec<u8>, names: &FrameNames) -> u8 {
-    let FrameNames {
-        frame,
-        functions,
-        source,
-    } = names;
-    put(to, frame.0.into());
-    put(to, functions.len() as u64);
-    for name in functions {
-        let FunctionName {
-            function,
-            file,
-            line,
-        } = name;
-        put_bytes(to, function.as_bytes());
-        put_optional_text(to, file.as_deref());
-        put(to, line.map_or(0, |line| u64::from(line) + 1));
-    }
-    if source.is_some() {
-        put_optional_text(to, source.as_deref());
-    }
-    NAMES
-}
-
-fn names(fields: &mut Fields) -> Result<FrameNames, Damage> {
-    let frame = FrameIndex(fields.unsigned_32()?);
-    // Each has at least a length, a length and a line.
-    let count = fields.count(3)?;
-    let functions = (0..count)
-        .map(|_| {
-            Ok(FunctionName {
-                function: fields.text()?,
-                file: fields.optional_text()?,
-                line: fields.optional_32()?,
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    let source = if fields.is_empty() {
-        None
-    } else {
-        fields.optional_text()?
-    };
-    Ok(FrameNames {
-        frame,
-        functions,
-        source,
-    })
-}
-
-fn stack(fields: &mut Fields) -> Result<Stack, Damage> {
-    let index = StackIndex(fields.unsigned_32()?);
-    let process = ProcessId(fields.unsigned_32()?);
-    let truncated = match fields.byte()? {
-        0 => false,
-        TRUNCATED => true,
-        flags => return Err(meaningless("flags of a stack", flags)),
-    };
-    let count = fields.count(1)?;
-    let frames = (0..count)
-        .map(|_| Ok(FrameIndex(fields.unsigned_32()?)))
-        .collect::<Result<_, _>>()?;
-    Ok(Stack {
-        index,
-        process,
-        frames,
-        truncated,
-    })
-}
-
-fn put_thread_name(to: &mut Vec<u8>, name: &ThreadName) -> u8 {
-    let ThreadName {
-        at,
-        process,
-        thread,
-        name,
-    } = name;
-    put(to, at.0);
-    put(to, process.0.into());
-    put(to, thread.0.into());
-    put_bytes(to, name.as_bytes());
-    THREAD_NAME
-}
-
-fn thread_name(fields: &mut Fields) -> Result<ThreadName, Damage> {
-    Ok(ThreadName {
-        at: Nanos(fields.unsigned()?),
-        process: ProcessId(fields.unsigned_32()?),
-        thread: Tid(fields.unsigned_32()?),
-        name: fields.text()?,
-    })
-}
-
-fn put_mark(to: &mut Vec<u8>, mark: &Mark) -> u8 {
-    let Mark {
-        at,
-        process,
-        kind,
-        name,
-    } = mark;
-    put(to, at.0);
-    put(to, process.map_or(0, |process| u64::from(process.0) + 1));
-    to.push(match kind {
-        MarkKind::Moment => MOMENT,
-        MarkKind::Begin => BEGIN,
-        MarkKind::End => SPAN_END,
-    });
-    put_bytes(to, name.as_bytes());
-    MARK
-}
-
-fn mark(fields: &mut Fields) -> Result<Mark, Damage> {
-    Ok(Mark {
-        at: Nanos(fields.unsigned()?),
-        process: fields.optional_32()?.map(ProcessId),
-        kind: match fields.byte()? {
-            MOMENT => MarkKind::Moment,
-            BEGIN => MarkKind::Begin,
-            SPAN_END => MarkKind::End,
-            kind => return Err(meaningless("kind of a mark", kind)),
-        },
-        name: fields.text()?,
-    })
-}
-
-fn put_memory(to: &mut Vec<u8>, sample: &MemorySample) -> u8 {
-    let MemorySample {
-        at,
-        process,
-        rss,
-        anon,
-        file,
-        shmem,
-        swap,
-        cgroup_current,
-        cgroup_limit,
-    } = sample;
-    let values = [rss, anon, file, shmem, swap, cgroup_current, cgroup_limit];
-    put(to, at.0);
-    put(to, process.0.into());
-    let known = values.iter().enumerate().fold(0, |known, (bit, value)| {
-        known | u8::from(value.is_some()) << bit
-    });
-    to.push(known);
-    for value in values.into_iter().flatten() {
-        put(to, *value);
-    }
-    MEMORY
-}
-
-fn memory(fields: &mut Fields) -> Result<MemorySample, Damage> {
-    let at = Nanos(fields.unsigned()?);
-    let process = ProcessId(fields.unsigned_32()?);
-    let known = fields.byte()?;
-    if known & 0x80 != 0 {
-        return Err(meaningless("known values of a memory sample", known));
-    }
-    let mut values = [None; 7];
-    for (bit, value) in values.iter_mut().enumerate() {
-        if known >> bit & 1 != 0 {
-            *value = Some(fields.unsigned()?);
-        }
-    }
-    let [rss, anon, file, shmem, swap, cgroup_current, cgroup_limit] = values;
-    Ok(MemorySample {
-        at,
-        process,
-        rss,
-        anon,
-        file,
-        shmem,
-        swap,
-        cgroup_current,
-        cgroup_limit,
-    })
-}
-
-fn put_end(to: &mut Vec<u8>, end: &ProcessEnd) -> u8 {
-    let ProcessEnd {
-        at,
-        process,
-        reason,
-    } = end;
-    let (reason, detail) = match *reason {
-        EndReason::Exited { code } => (EXITED, code),
-        EndReason::Signal { signal } => (SIGNAL, signal),
-        EndReason::OomKilled => (OOM_KILLED, 0),
-        EndReason::Executed => (EXECUTED, 0),
-        EndReason::Detached => (DETACHED, 0),
-        EndReason::Vanished => (VANISHED, 0),
-    };
-    put(to, at.0);
-    put(to, process.0.into());
-    to.extend([reason, detail]);
-    END
-}
-
-fn end(fields: &mut Fields) -> Result<ProcessEnd, Damage> {
-    let at = Nanos(fields.unsigned()?);
-    let process = ProcessId(fields.unsigned_32()?);
-    let reason = fields.byte()?;
-    let detail = fields.byte()?;
-    let reason = match reason {
-        EXITED => EndReason::Exited { code: detail },
-        SIGNAL => EndReason::Signal { signal: detail },
-        OOM_KILLED => EndReason::OomKilled,
-        EXECUTED => EndReason::Executed,
-        DETACHED => EndReason::Detached,
-        VANISHED => EndReason::Vanished,
-        _ => return Err(meaningless("reason of an end", reason)),
-    };
-    Ok(ProcessEnd {
-        at,
-        process,
-        reason,
-    })
 }
 
 fn meaningless(field: &'static str, value: u8) -> Damage {

@@ -40,6 +40,8 @@ pub enum LossKind {
     MappingsUntraced,
     /// A process has another allocator, which is not followed.
     OtherAllocator,
+    /// Names, of stacks or threads, for which the recorder had no room.
+    Unnamed,
     /// There were more than are written down.
     More,
     /// What a newer writer tells apart.

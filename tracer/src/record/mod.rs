@@ -25,6 +25,7 @@ pub mod fold;
 mod format;
 mod loss;
 mod older;
+mod quality;
 pub mod reader;
 mod stacks;
 mod varint;
@@ -35,6 +36,7 @@ pub use damage::Damage;
 pub use fold::FoldPart;
 pub use format::VERSION;
 pub use loss::{Loss, LossKind};
+pub use quality::{Pause, ProcessLosses, PythonQuality, Quality};
 
 #[cfg(test)]
 mod tests;
@@ -168,7 +170,7 @@ pub enum Origin {
 /// An allocator function. What an event of it does is told by the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its number.
+    /// Index by which events name it.
     pub index: FunctionIndex,
     /// The symbol that it has.
     pub name: String,
@@ -195,7 +197,7 @@ pub enum Does {
 /// A language runtime, whose functions are frames of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
-    /// Its number.
+    /// Index by which frames name it.
     pub index: RuntimeIndex,
     /// What it is called: `python`.
     pub name: String,
@@ -230,7 +232,7 @@ pub struct Frame {
 /// A kind of code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FrameKind {
-    /// Machine code.
+    /// Machine code of a program or library.
     #[default]
     Native,
     /// A function of a runtime. It stands before the native frame that runs it.
@@ -249,7 +251,7 @@ impl FrameKind {
 /// The names of one code location, inlined functions included, innermost first; the last is the real function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameNames {
-    /// Which location.
+    /// The location that has these names.
     pub frame: FrameIndex,
     /// Never empty; a location without a name has no `FrameNames`.
     pub functions: Vec<FunctionName>,
@@ -260,20 +262,20 @@ pub struct FrameNames {
 /// A function at a code location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionName {
-    /// Demangled.
+    /// Name of the function, demangled.
     pub function: String,
-    /// Source file.
+    /// Path of the source file, as the debug information has it.
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
 }
 
-/// A stack.
+/// A chain of calls that led to an allocator function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
     /// Its dense index, from 1.
     pub index: StackIndex,
-    /// Whose.
+    /// The process whose stack it is.
     pub process: ProcessId,
     /// Locations of the return addresses, leaf first: the first is the caller of the allocator function.
     pub frames: Vec<FrameIndex>,
@@ -284,19 +286,19 @@ pub struct Stack {
 /// What the kernel says of a process's memory at one moment, bytes. `None`: not known, which is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySample {
-    /// When.
+    /// Time of the sample, `CLOCK_MONOTONIC` nanoseconds.
     pub at: Nanos,
     /// Of which process.
     pub process: ProcessId,
-    /// `VmRSS`
+    /// Resident memory (`VmRSS`).
     pub rss: Option<u64>,
-    /// `RssAnon`
+    /// Resident anonymous memory (`RssAnon`).
     pub anon: Option<u64>,
-    /// `RssFile`
+    /// Resident pages of mapped files (`RssFile`).
     pub file: Option<u64>,
-    /// `RssShmem`
+    /// Resident shared memory (`RssShmem`).
     pub shmem: Option<u64>,
-    /// `VmSwap`
+    /// Swapped-out memory (`VmSwap`).
     pub swap: Option<u64>,
     /// Charge of its memory cgroup.
     pub cgroup_current: Option<u64>,
@@ -309,9 +311,9 @@ pub struct MemorySample {
 pub struct ThreadName {
     /// When that was found.
     pub at: Nanos,
-    /// Its process.
+    /// The process that the thread belongs to.
     pub process: ProcessId,
-    /// Which.
+    /// The thread's id, as events have it.
     pub thread: Tid,
     /// `comm`, 15 bytes at most.
     pub name: String,
@@ -326,14 +328,14 @@ pub struct Mark {
     pub process: Option<ProcessId>,
     /// What it is the name of.
     pub kind: MarkKind,
-    /// The name.
+    /// The name that was given, which need not be unique.
     pub name: String,
 }
 
 /// What a mark names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkKind {
-    /// A moment.
+    /// A single moment.
     Moment,
     /// A span that begins.
     Begin,
@@ -344,11 +346,11 @@ pub enum MarkKind {
 /// How tracing of a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessEnd {
-    /// When.
+    /// Time of the end, `CLOCK_MONOTONIC` nanoseconds.
     pub at: Nanos,
-    /// Which process.
+    /// The process that is traced no more.
     pub process: ProcessId,
-    /// How.
+    /// How it ended, or why it is traced no more.
     pub reason: EndReason,
 }
 
@@ -358,12 +360,12 @@ pub struct ProcessEnd {
 pub enum EndReason {
     /// It exited with this code.
     Exited {
-        /// Exit code.
+        /// Exit code that its parent sees, 0 to 255.
         code: u8,
     },
     /// A signal killed it.
     Signal {
-        /// Which.
+        /// Number of the signal.
         signal: u8,
     },
     /// The kernel killed it for want of memory.
@@ -374,126 +376,6 @@ pub enum EndReason {
     Detached,
     /// It is gone and nothing said how.
     Vanished,
-}
-
-/// What could not be seen. Every field is a count; see each report's `quality`.
-///
-/// Unknown fields of a newer writer are ignored, missing ones are zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Quality {
-    /// Allocations the full ring had no room for.
-    pub lost_allocations: u64,
-    /// Frees the full ring had no room for.
-    pub lost_frees: u64,
-    /// Forks, execs and exits the full ring had no room for.
-    pub lost_process_events: u64,
-    /// Stack definitions the full stack ring had no room for (each is sent again at its next use).
-    pub lost_stacks: u64,
-    /// Stacks that events refer to and that never came.
-    pub undefined_stacks: u64,
-    /// Stacks cut at the depth limit.
-    pub truncated_depth: u64,
-    /// Stacks cut where memory could not be read.
-    pub truncated_unreadable: u64,
-    /// Stacks cut in a file whose unwind table was not there yet.
-    pub truncated_pending: u64,
-    /// Stacks cut in code that its file has no call frame information for.
-    pub truncated_no_rule: u64,
-    /// Stacks cut at an address where no code was known to be.
-    pub truncated_no_code: u64,
-    /// Stacks cut at an unwind rule that the tables cannot express.
-    pub truncated_unsupported: u64,
-    /// Stacks cut in code compiled at run time that kept no frame pointers.
-    pub truncated_frame_pointer: u64,
-    /// Events without a stack, because no walk buffer was free.
-    pub no_walk_buffer: u64,
-    /// Calls not followed: the table of threads was full.
-    pub threads_full: u64,
-    /// Calls not followed: too many under way in one thread.
-    pub calls_too_deep: u64,
-    /// Calls whose return was never seen.
-    pub missed_returns: u64,
-    /// Returns whose entry was never seen.
-    pub unpaired_returns: u64,
-    /// Calls not followed because a return probe would have killed the target.
-    pub unsafe_returns: u64,
-    /// Results that could not be read from the target.
-    pub unreadable_results: u64,
-    /// Two stacks had the same identity.
-    pub stack_collisions: u64,
-    /// Events that made no sense.
-    pub malformed_events: u64,
-    /// Sampled blocks not followed: the table of sampled blocks had no room for them.
-    pub dropped_samples: u64,
-    /// Children whose probes could not be placed.
-    pub unfollowed_children: u64,
-    /// Processes that may have allocated and freed in the memory of another one.
-    pub sharers: u64,
-    /// Marks left out: more than one process or user may make, or no room for them in the event ring.
-    pub dropped_marks: u64,
-    /// Connections to the recorder's socket that were closed unanswered: of other users, or too many at once.
-    pub refused_mark_connections: u64,
-    /// Times at which the recorder was stopped (Ctrl-Z) and its probes were out.
-    pub pauses: Vec<Pause>,
-    /// Functions that were not probed, because a process had patched them in memory.
-    pub patched_functions: u64,
-    /// Probes that somebody wrote over while they were in.
-    pub lost_probes: u64,
-    /// What could not be seen of Python.
-    pub python: PythonQuality,
-    /// What each process lost; those that lost nothing are not among them.
-    pub losses: Vec<ProcessLosses>,
-    /// Notes for the reader, such as an interposed allocator.
-    pub notes: Vec<String>,
-}
-
-/// A time at which nothing of the target was seen, nanoseconds of `CLOCK_MONOTONIC`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// When the probes were taken out.
-    pub from_ns: u64,
-    /// When they were in again; the end of the recording, if they never were.
-    pub to_ns: u64,
-}
-
-/// What could not be seen of Python: where it could not, stacks have native frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PythonQuality {
-    /// Stacks of threads whose Python state was not their own, or could not be read.
-    pub state_unknown: u64,
-    /// Stacks with a Python frame that could not be read, or was none: those beyond it are missing.
-    pub unreadable: u64,
-    /// Stacks with more Python frames than are kept.
-    pub depth: u64,
-    /// Code objects the full stack ring had no room for (each is sent again at its next use).
-    pub lost_code: u64,
-    /// Code objects, or frames, whose function is not known.
-    pub nameless: u64,
-    /// Code objects whose line table could not be read.
-    pub lineless: u64,
-    /// Stacks in which native and Python frames do not pair up.
-    pub unpaired: u64,
-}
-
-/// What one process lost to a ring that was full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessLosses {
-    /// Which process.
-    pub process: ProcessId,
-    /// Allocations, failed ones included.
-    pub allocations: u64,
-    /// What they asked for, bytes.
-    pub allocated_bytes: u64,
-    /// Frees.
-    pub frees: u64,
-    /// How large the blocks were by glibc's chunk headers, at most, bytes.
-    pub freed_bytes: u64,
-    /// Of both, those that were refused so that other processes found room.
-    pub over_share: u64,
-    /// Frees that found no room in their ring and were sent by another way; not lost.
-    pub spilled: u64,
 }
 
 /// How a recording was finished.

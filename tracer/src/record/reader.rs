@@ -336,9 +336,9 @@ pub enum ReadError {
     /// The file cannot be opened.
     #[error("cannot open the recording {}: {error}; check the path, and that you may read it", path.display())]
     Open {
-        /// Which.
+        /// Path of the recording.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         error: io::Error,
     },
     /// The source failed.
@@ -367,7 +367,7 @@ pub enum ReadError {
         if found > supported { "a newer one" } else { "record again" }
     )]
     OtherVersion {
-        /// Its version.
+        /// Format version of the recording.
         found: u16,
         /// The newest one that is read here.
         supported: u16,

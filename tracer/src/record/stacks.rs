@@ -25,7 +25,7 @@ const TRUNCATED: u8 = 1;
 /// A writer that knows so many nodes forgets them and begins anew: a stack need not share what it could. Some 40 MB.
 const MOST_KNOWN: usize = 1 << 21;
 
-/// Packs stacks.
+/// Writes stacks as paths in a trie, each with what it does not share with the one before.
 #[derive(Default)]
 pub(super) struct StackPacker {
     /// The node of a frame below a node.

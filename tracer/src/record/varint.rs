@@ -64,7 +64,7 @@ impl Span {
         self.end - self.at
     }
 
-    /// One byte.
+    /// Takes one byte off the front.
     pub(super) fn byte(&mut self, bytes: &[u8]) -> Result<u8, Damage> {
         Ok(self.take(bytes, 1)?[0])
     }

@@ -277,7 +277,7 @@ pub enum WriteError {
         "an entry of {bytes} bytes is left out of the recording: one may have {MAX_ENTRY}; please report this"
     )]
     TooLarge {
-        /// Its size.
+        /// Length of the entry, bytes.
         bytes: usize,
     },
     /// A stack is deeper than any may be.

@@ -53,7 +53,7 @@ impl Within {
 /// What `bytes` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes.
+    /// Bytes at a moment, or in all.
     Bytes,
     /// Bytes more, every second.
     BytesPerSecond,

@@ -8,7 +8,7 @@
 use super::model::Profile;
 use crate::model::Affects;
 
-/// A figure.
+/// A figure, and the range that its true value lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What was seen.
@@ -22,7 +22,7 @@ pub struct Known {
 /// Whether a limit is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is.
+    /// The figure keeps the limit, whatever was not seen.
     Holds,
     /// It is not.
     Over,

@@ -12,7 +12,7 @@ use crate::model::Feed;
 use crate::record::reader::ReadError;
 use crate::record::{EndReason, Entry};
 
-/// One step.
+/// One change of what the traced processes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Something came or went.

@@ -16,7 +16,7 @@ use super::model::ProcessProfile;
 use crate::event::{Nanos, ProcessId};
 use crate::live::{HolderKey, Lives, Timeline};
 
-/// Windows.
+/// Windows of equal length that the recording is divided into.
 const WINDOWS: usize = 8;
 /// Rising pairs less falling ones, at least.
 const LEAST_TREND: i32 = 24;

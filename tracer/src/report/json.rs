@@ -111,7 +111,7 @@ pub fn write(
 #[derive(Serialize)]
 struct JsonEnvironment<'a> {
     kernel: &'a str,
-    /// highwater's own.
+    /// The recorder's own command line, one element an argument.
     command_line: &'a [String],
     link: &'a str,
     options: &'a BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use crate::record::MarkKind;
 /// A moment or span that was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Its name.
+    /// The name that was given to it.
     pub name: String,
     /// Whether it is a moment, or a span.
     pub kind: MarkKind,

@@ -26,7 +26,7 @@ pub struct Moments {
 pub struct Memory {
     /// When the kernel was asked; of several processes, when the first of them was.
     pub at: Option<Nanos>,
-    /// Resident.
+    /// Resident memory.
     pub rss: Option<u64>,
     /// ... of it anonymous.
     pub anon: Option<u64>,
@@ -34,11 +34,11 @@ pub struct Memory {
     pub file: Option<u64>,
     /// ... of it shared memory.
     pub shmem: Option<u64>,
-    /// Swapped out.
+    /// Swapped-out memory.
     pub swap: Option<u64>,
     /// The memory cgroup, if there is one for all of the processes.
     pub cgroup: Option<String>,
-    /// Its charge.
+    /// Memory charged to that cgroup.
     pub cgroup_current: Option<u64>,
     /// Its limit; `None` also where there is none.
     pub cgroup_limit: Option<u64>,

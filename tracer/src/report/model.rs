@@ -82,7 +82,7 @@ pub struct ProcessProfile {
     pub ended: Option<ProcessEnd>,
     /// When the kernel chose it as the victim of an out-of-memory kill.
     pub oom_at: Option<Nanos>,
-    /// Its counts.
+    /// Number and bytes of its allocations, frees and resizes.
     pub totals: Totals,
     /// At its own high-water mark.
     pub peak: Snapshot,

@@ -49,7 +49,7 @@ pub enum When {
     Allocated,
 }
 
-/// A moment.
+/// A moment of a recording, as a user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Point {
     /// So long after the start.
@@ -60,7 +60,7 @@ pub enum Point {
     Mark(String),
 }
 
-/// A window.
+/// A part of a recording from one moment to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Window {
     /// From one moment to another; from the start, to the end where there is none.

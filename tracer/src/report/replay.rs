@@ -1,20 +1,20 @@
 //! From a recording's entries to a [`Profile`]: the same live set and peak that watch a process live, fed from a file.
 
+mod finish;
+
 use std::collections::HashMap;
 
 use super::asked::Asked;
-use super::error::{ReplayError, folded};
-use super::growth;
+use super::error::ReplayError;
 use super::mark::Mark;
-use super::memory::{Memory, Moments, Samples};
-use super::model::{Completion, Locations, ProcessProfile, Profile};
+use super::memory::Samples;
+use super::model::{Completion, Locations, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
 use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
-use crate::live::{Fold, Kind, Kinds, LiveSet, Moment, Scope, Snapshot};
+use crate::live::{Fold, Kinds, LiveSet};
 use crate::model::Feed;
-use crate::model::losses::{Account, losses};
 use crate::record::reader::ReadError;
 use crate::record::{
     self, Closing, EndReason, Entry, FoldPart, MarkKind, ModuleIndex, Opening, Origin, Process,
@@ -369,199 +369,6 @@ impl Replay {
             Some(_) => {}
         }
     }
-
-    fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
-        let timeline = self.feed.live_mut().timeline().unwrap_or_default();
-        let asked = match self.folded {
-            true => self.asked.finish_folded(&timeline, &self.marks)?,
-            false => {
-                let cut = !matches!(completion, Completion::Closed(_));
-                let end = (self.latest, cut);
-                self.asked.finish(self.feed.live(), &self.marks, end)?
-            }
-        };
-        if self.folded && self.statistics.is_some() {
-            return Err(folded("what single blocks were like"));
-        }
-        if self.folded && self.filters_threads {
-            return Err(folded("what single threads held"));
-        }
-        let peak = self.feed.live().snapshot(Scope::All, Moment::Peak);
-        let end = self.feed.live().snapshot(Scope::All, Moment::End);
-        let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
-        let mut nearest = Vec::with_capacity(self.tracked.len());
-        let mut held = Vec::with_capacity(self.tracked.len());
-        for tracked in &mut self.tracked {
-            held.push(tracked.held_at_attach());
-            nearest.push(tracked.samples.nearest(peak.at).cloned());
-            processes.push(tracked.profile(self.feed.live()));
-        }
-        // A single process is the whole at each moment, whatever its clock says.
-        let single = processes.len() == 1;
-        let among = |at: Nanos| -> Vec<usize> {
-            (0..processes.len())
-                .filter(|&index| single || processes[index].is_traced_at(at))
-                .collect()
-        };
-        let at_peak = among(peak.at);
-        let at_end = among(end.at);
-        let at_attach: Vec<usize> = (0..processes.len())
-            .filter(|&index| {
-                matches!(
-                    processes[index].process.origin,
-                    Origin::Attached | Origin::Launched
-                )
-            })
-            .collect();
-
-        let mut live_at_peak: HashMap<ProcessId, u64> = HashMap::new();
-        let of_the_peak = peak.holders.iter();
-        for holder in of_the_peak.filter(|holder| holder.kind.makes_the_peak()) {
-            let live = live_at_peak.entry(holder.process).or_default();
-            *live = live.saturating_add(holder.bytes);
-        }
-        let freed = freed_by_process(&peak, &at_peak, &held);
-        for &index in &at_peak {
-            let process = &mut processes[index];
-            let live = live_at_peak.get(&process.process.id).copied().unwrap_or(0);
-            let before = freed[&index].map(|freed| held[index].saturating_sub(freed));
-            process.memory.peak =
-                Memory::of_process(&process.process, nearest[index].as_ref(), live, before);
-        }
-
-        let whole = |indexes: &[usize], moment: fn(&Moments) -> &Memory, live, freed: u64| {
-            let parts = indexes
-                .iter()
-                .map(|&index| moment(&processes[index].memory));
-            let held = indexes
-                .iter()
-                .fold(0_u64, |sum, &index| sum.saturating_add(held[index]));
-            let before = (!indexes.is_empty()).then(|| held.saturating_sub(freed));
-            Memory::sum(&parts.collect::<Vec<_>>(), live, before)
-        };
-        let memory = Moments {
-            attach: whole(&at_attach, |moments| &moments.attach, 0, 0),
-            peak: whole(
-                &at_peak,
-                |moments| &moments.peak,
-                traced(&peak),
-                peak.freed_baseline_bytes,
-            ),
-            end: whole(
-                &at_end,
-                |moments| &moments.end,
-                traced(&end),
-                end.freed_baseline_bytes,
-            ),
-        };
-        let rates = |lives: &[_]| growth::rates(&timeline, lives, &processes, self.latest);
-        let growth = rates(&timeline.lives);
-        let growth_of_stacks = match timeline.lives.iter().any(|lives| lives.thread.is_some()) {
-            true => rates(&growth::together(&timeline.lives)),
-            false => growth.clone(),
-        };
-        let totals = self.feed.live().totals();
-        let ring = self.opening.options.get("ring_bytes");
-        let account = Account {
-            ring_bytes: ring.and_then(|bytes| bytes.parse().ok()),
-            quality: self.quality.as_ref(),
-            is_closed: matches!(completion, Completion::Closed(_)),
-            told: &self.losses,
-            started_ns: self.opening.started_ns,
-            average_bytes: totals.allocated_bytes.checked_div(totals.allocations),
-        };
-        let losses = losses(&account, processes.iter().map(|process| &process.process));
-        Ok(Profile {
-            losses,
-            allocated: self.feed.live().allocated(),
-            timeline,
-            growth,
-            growth_of_stacks,
-            marks: self.marks,
-            statistics: self.statistics,
-            asked: asked.snapshot,
-            folded: self.folded,
-            spans: asked.spans,
-            temporaries: asked.temporaries,
-            threads: self.threads,
-            opening: self.opening,
-            mappings: self.mappings,
-            sampling: self.sampling,
-            totals: self.feed.live().totals(),
-            peak_of: self.feed.live().peak_of(),
-            kinds: self.kinds,
-            processes,
-            peak,
-            end,
-            memory,
-            quality: self.quality.unwrap_or_default(),
-            completion,
-            ended: self.latest,
-            locations: self.locations,
-        })
-    }
-}
-
-impl Tracked {
-    /// What the process held when it came under trace and that was not seen allocated: what the kernel said then, or,
-    /// of a recording without samples, the baseline that its writer wrote down.
-    fn held_at_attach(&self) -> u64 {
-        self.inherited.unwrap_or_else(|| {
-            let first = self.samples.first.as_ref();
-            let held =
-                first.and_then(|first| Some(first.rss?.saturating_add(first.swap.unwrap_or(0))));
-            held.unwrap_or(self.process.baseline_bytes)
-        })
-    }
-
-    fn profile(&self, live: &LiveSet) -> ProcessProfile {
-        let scope = Scope::Process(self.process.id);
-        let peak = live.snapshot(scope, Moment::Peak);
-        let end = live.snapshot(scope, Moment::End);
-        let held = self.held_at_attach();
-        let left = held.saturating_sub(end.freed_baseline_bytes);
-        let killed = matches!(
-            self.ended,
-            Some(ProcessEnd {
-                reason: EndReason::Signal { signal: 9 } | EndReason::Vanished,
-                ..
-            })
-        );
-        let mut ended = self.ended.clone();
-        if let Some(ended) = ended.as_mut().filter(|_| killed && self.oom_at.is_some()) {
-            ended.reason = EndReason::OomKilled;
-        }
-        ProcessProfile {
-            process: self.process.clone(),
-            ended,
-            oom_at: self.oom_at,
-            totals: live.process_totals(self.process.id).unwrap_or_default(),
-            memory: Moments {
-                attach: Memory::of_process(
-                    &self.process,
-                    self.samples.first.as_ref(),
-                    0,
-                    Some(held),
-                ),
-                peak: Memory::default(),
-                end: Memory::of_process(
-                    &self.process,
-                    self.samples.last.as_ref(),
-                    traced(&end),
-                    Some(left),
-                ),
-            },
-            peak,
-            end,
-            samples: self.samples.curve(),
-        }
-    }
-}
-
-/// Of what was held, that which was seen asked for, whichever kinds the peak is one of.
-fn traced(snapshot: &Snapshot) -> u64 {
-    let of = |kind| snapshot.of(kind).bytes;
-    of(Kind::Heap).saturating_add(of(Kind::Mapping))
 }
 
 /// How a wait status says that a process ended.
@@ -574,28 +381,6 @@ fn exit_reason(status: u32) -> EndReason {
             signal: signal as u8,
         },
     }
-}
-
-/// Of the baseline freed by the peak, each process's part: known where nothing was freed, or where only one of them
-/// had any baseline to free.
-fn freed_by_process(
-    peak: &Snapshot,
-    at_peak: &[usize],
-    held: &[u64],
-) -> HashMap<usize, Option<u64>> {
-    let freed = peak.freed_baseline_bytes;
-    let with_baseline = at_peak.iter().filter(|&&index| held[index] > 0).count();
-    at_peak
-        .iter()
-        .map(|&index| {
-            let part = match held[index] {
-                0 => Some(0),
-                _ if freed == 0 => Some(0),
-                _ => (with_baseline == 1).then_some(freed),
-            };
-            (index, part)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub enum By {
     Process,
 }
 
-/// One row.
+/// One row of a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The function, module, thread, process, or the most telling frame of the stack.

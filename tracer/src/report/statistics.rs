@@ -25,7 +25,7 @@ const LIFETIMES: [(u64, &str); 11] = [
 /// So many blocks, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
-    /// Blocks.
+    /// Number of blocks.
     pub blocks: u64,
     /// Their requested sizes.
     pub bytes: u64,
@@ -43,9 +43,9 @@ impl Count {
 pub struct OfSize {
     /// The smallest size, bytes.
     pub from: u64,
-    /// The largest.
+    /// The largest size, bytes.
     pub to: u64,
-    /// How many.
+    /// Blocks of these sizes.
     #[serde(flatten)]
     pub count: Count,
 }
@@ -55,7 +55,7 @@ pub struct OfSize {
 pub struct OfLifetime {
     /// How long, in words.
     pub lived: &'static str,
-    /// How many.
+    /// Blocks that lived so long.
     #[serde(flatten)]
     pub count: Count,
 }
@@ -63,11 +63,11 @@ pub struct OfLifetime {
 /// Blocks that a thread asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OfThread {
-    /// Its process.
+    /// The process that the thread belongs to.
     pub process: ProcessId,
-    /// Which.
+    /// The thread's id.
     pub tid: Tid,
-    /// How many.
+    /// Blocks that it asked for.
     #[serde(flatten)]
     pub count: Count,
     /// How many it freed, whoever had asked for them.
@@ -82,7 +82,7 @@ pub type OfFunction<'a> = (&'a str, OfCalls<'a>);
 /// Blocks that were asked of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OfCalls<'a> {
-    /// How many.
+    /// Blocks that its calls gave.
     #[serde(flatten)]
     pub count: Count,
     /// The allocator that it belongs to.

@@ -102,7 +102,7 @@ impl Tree {
         Self { nodes }
     }
 
-    /// The root.
+    /// The node that all stacks begin at.
     pub fn root(&self) -> &Node {
         &self.nodes[0]
     }

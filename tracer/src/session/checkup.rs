@@ -44,7 +44,7 @@ pub struct Checkup {
 /// What was found of a process.
 #[derive(Debug)]
 pub struct CheckedTarget {
-    /// Which.
+    /// The process that was looked at.
     pub target: Target,
     /// What is dangerous on some kernels; the link was tried under these conditions.
     pub findings: Findings,

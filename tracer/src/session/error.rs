@@ -49,9 +49,9 @@ pub enum SessionError {
         path.display()
     )]
     Write {
-        /// Where.
+        /// Path of the recording.
         path: PathBuf,
-        /// Why.
+        /// What the writer said.
         source: WriteError,
     },
     /// A thread could not be started, or a signal not be awaited.

@@ -8,7 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Session, Undefined, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python,
+    Session, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python,
+    waiting::Undefined,
 };
 use crate::{
     event::{Address, Nanos, ProcessId, decode::StackDefinition},

@@ -63,11 +63,11 @@ impl ProcessorTime {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// Nothing.
+    /// The limit is kept: nothing changes.
     GoOn,
-    /// Sample so.
+    /// Follow only a sample of the allocations from here on.
     Sample {
-        /// How.
+        /// How often an allocation is sampled.
         sampling: Sampling,
         /// What it was slowed by: 0.31 is 31 %.
         slowdown: f64,
@@ -100,7 +100,7 @@ impl Governor {
         }
     }
 
-    /// The limit.
+    /// Processor time that tracing may add, as a part of the target's own: 0.05 is 5 %.
     pub(super) fn limit(&self) -> f64 {
         self.limit
     }

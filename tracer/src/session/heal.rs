@@ -33,7 +33,7 @@ const FINISHED_AT_MOST: usize = 64;
 /// What was done about the breakpoints of one process.
 #[derive(Debug)]
 pub struct Healed {
-    /// The process.
+    /// Pid of the process that had the breakpoints.
     pub pid: u32,
     /// Its command line.
     pub command: String,
@@ -55,7 +55,7 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Starts it.
+    /// Starts the search on a thread of its own.
     pub(super) fn start() -> Self {
         let thread = std::thread::Builder::new().name("hw-sweep".to_owned());
         let search = || {

@@ -3,19 +3,20 @@
 use highwater_common::event::RawEvent;
 use tokio::time::Instant;
 
-use super::Session;
+use super::{
+    Session,
+    waiting::{self, Undefined},
+};
 use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
         decode::{self, Change, Decoded, StackDefinition},
     },
     probe::drain::Batch,
-    record::Entry,
+    record::{Entry, LossKind},
     symbol::Symbols,
+    units::size,
 };
-
-/// Stacks that wait for their process to become known, at most.
-const MOST_UNDEFINED: usize = 64 << 10;
 
 /// Calls whose events were sent.
 #[derive(Debug, Default)]
@@ -38,13 +39,6 @@ impl Sent {
     }
 }
 
-/// A stack that waits to be defined.
-pub(super) struct Undefined {
-    /// When its definition was read from the ring.
-    pub(super) since: Instant,
-    pub(super) definition: StackDefinition,
-}
-
 impl Session {
     /// Takes what one look at the rings found through all stages.
     pub(super) fn take(&mut self, batch: Batch) {
@@ -59,10 +53,12 @@ impl Session {
             self.know_python_code(definition);
         }
         let since = Instant::now();
-        let stacks = stacks.into_iter();
-        self.undefined
-            .extend(stacks.map(|definition| Undefined { since, definition }));
         self.define_stacks(None);
+        let stacks = stacks.into_iter();
+        self.define_or_wait(
+            stacks.map(|definition| Undefined { since, definition }),
+            None,
+        );
         for raw in events {
             let process = ProcessId(raw.process);
             self.follow_sampling(&raw, process);
@@ -165,19 +161,46 @@ impl Session {
     /// fork or an exec, is still to be read from the other ring; and code that was mapped a moment ago is about to be read.
     /// Those of a process that is `ending` wait no longer.
     pub(super) fn define_stacks(&mut self, ending: Option<ProcessId>) {
-        for waiting in std::mem::take(&mut self.undefined) {
-            let process = waiting.definition.process;
+        let waiting = self.undefined.take();
+        self.define_or_wait(waiting, ending);
+    }
+
+    fn define_or_wait(
+        &mut self,
+        stacks: impl IntoIterator<Item = Undefined>,
+        ending: Option<ProcessId>,
+    ) {
+        let mut most = false;
+        for stack in stacks {
+            let process = stack.definition.process;
             let tgid = self.tgid_of(process);
             let followed = tgid.and_then(|tgid| self.processes.get(&tgid));
             let waits = followed.is_none_or(|followed| {
-                ending != Some(process) && followed.code_is_about_to_be_read_for(&waiting)
+                ending != Some(process) && followed.code_is_about_to_be_read_for(&stack)
             });
-            let may_wait = self.undefined.len() < MOST_UNDEFINED;
-            match followed {
-                _ if waits && may_wait => self.undefined.push(waiting),
-                Some(_) => self.define(process, &waiting.definition),
-                None => self.quality.malformed_events += 1,
+            let is_known = followed.is_some();
+            let stack = match waits {
+                true => match self.undefined.keep(stack) {
+                    Ok(()) => continue,
+                    Err(stack) => {
+                        most = true;
+                        stack
+                    }
+                },
+                false => stack,
+            };
+            // One of a process that is not known stays undefined.
+            if is_known {
+                self.define(process, &stack.definition);
             }
+        }
+        if most {
+            let most = size::short(waiting::MOST_BYTES as u64);
+            let why = format!(
+                "more than {most} of stacks waited for their process or its code to become known: some are not known, or \
+                 have frames without a name"
+            );
+            self.lose(LossKind::Unnamed, None, why);
         }
     }
 

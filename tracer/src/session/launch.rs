@@ -40,9 +40,9 @@ pub enum LaunchError {
     /// A child process could not be made.
     #[error("cannot start a process for {command}: {source}")]
     Spawn {
-        /// The command.
+        /// The command that was to be run.
         command: String,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }
@@ -60,9 +60,9 @@ impl LaunchError {
 /// Who runs a command: under sudo, the user who called it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// User id.
+    /// Id of the user.
     pub uid: u32,
-    /// Group id.
+    /// Id of the user's main group.
     pub gid: u32,
     /// Login name, for the supplementary groups.
     pub name: String,

@@ -13,7 +13,7 @@ use crate::probe::{
 pub enum Subject {
     /// A process that runs already.
     Running {
-        /// Its pid.
+        /// Pid of the process.
         pid: u32,
     },
     /// A command to launch.
@@ -26,7 +26,7 @@ pub enum Subject {
 /// How to trace it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What.
+    /// The process or command that is traced.
     pub subject: Subject,
     /// The recording's path; it exists already and is empty.
     pub output: PathBuf,

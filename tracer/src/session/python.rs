@@ -1,5 +1,7 @@
 //! Python in traced processes: whose interpreter the kernel side is told of, and what its frames mean.
 
+mod frames;
+mod functions;
 mod kept;
 mod merge;
 mod slots;
@@ -16,34 +18,31 @@ use std::{
 use highwater_common::python::{CodeKey, Interpreter};
 use tokio::time::Instant;
 
-use super::{Session, follow::Followed, mapped_code::MappedCode, opening::PYTHON};
+use super::{Session, follow::Followed, mapped_code::MappedCode};
 use crate::{
-    event::{
-        Address,
-        decode::StackDefinition,
-        python::{self as sent, CodeDefinition},
-    },
-    record::{Entry, FrameIndex, FrameKind, FrameNames, FunctionName, ModuleIndex, PythonQuality},
+    event::Address,
+    record::{ModuleIndex, PythonQuality},
     target::{
         elf::{CodeSegment, Elf},
         mapped_file::identity_of,
     },
     unwind::python::{
-        Image, Layout, Lines, Version,
+        Image, Layout, Version,
         live::{self, Memory, Verdict},
     },
 };
 
+use frames::Known;
+use functions::Functions;
 use kept::Kept;
-pub(super) use merge::{Part, merge};
 use slots::{Slot, Slots};
 use sources::Sources;
 
 /// Code objects that were used last and are kept, of all processes together; four times as many as the kernel side knows to
 /// be sent.
 const MOST_CODE: usize = 1 << 17;
-/// Longest line table that is read, bytes.
-const MOST_LINE_BYTES: u32 = 4 << 20;
+/// What they take at most, bytes; what was used before them takes as much again.
+const MOST_CODE_BYTES: usize = 32 << 20;
 /// An interpreter that has not begun is looked at again after this long.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often a process is looked at whose interpreter contradicts its layout: it runs on while we read, so once is not enough.
@@ -104,16 +103,6 @@ impl Python {
     }
 }
 
-/// A code object.
-struct Known {
-    /// The function, however often it was compiled.
-    function: u32,
-    name: String,
-    file: Option<String>,
-    first_traceable: i32,
-    lines: Option<Lines>,
-}
-
 /// What the session knows of Python.
 pub(super) struct Pythons {
     files: HashMap<ModuleIndex, Arc<File>>,
@@ -125,7 +114,7 @@ pub(super) struct Pythons {
     sources: Option<Sources>,
     slots: Slots,
     code: Kept<CodeKey, Arc<Known>>,
-    functions: HashMap<(Option<String>, String, u32), u32>,
+    functions: Functions,
     /// What could not be seen.
     quality: PythonQuality,
 }
@@ -139,8 +128,8 @@ impl Pythons {
             programs: HashSet::new(),
             sources: sources.then(Sources::default),
             slots: Slots::default(),
-            code: Kept::new(MOST_CODE),
-            functions: HashMap::new(),
+            code: Kept::new(MOST_CODE, MOST_CODE_BYTES),
+            functions: Functions::default(),
             quality: PythonQuality::default(),
         }
     }
@@ -183,15 +172,6 @@ impl Pythons {
         if let Some(sources) = &mut self.sources {
             sources.end(&followed.target.proc_dir());
         }
-    }
-
-    /// The number of a function; 0 is none.
-    fn function(&mut self, file: Option<&str>, name: &str, first_line: u32) -> u32 {
-        let next = self.functions.len() as u32 + 1;
-        *self
-            .functions
-            .entry((file.map(str::to_owned), name.to_owned(), first_line))
-            .or_insert(next)
     }
 }
 
@@ -337,180 +317,7 @@ impl Session {
                 .note(format!("Python frames are not read: {error}"));
         }
     }
-
-    /// A code object that frames of stacks to come run.
-    pub(super) fn know_python_code(&mut self, definition: CodeDefinition) {
-        let key = CodeKey {
-            code: definition.code.0,
-            process: definition.process.0,
-            check: definition.check,
-        };
-        if self.python.code.contains(&key) {
-            return;
-        }
-        let tgid = self.tgid_of(definition.process);
-        let python = tgid
-            .and_then(|tgid| self.processes.get(&tgid))
-            .and_then(|followed| followed.python.as_ref());
-        let version = python
-            .and_then(|python| python.file.image.version)
-            // Without it nothing of the table can be read; a process that is gone has told us before.
-            .or_else(|| {
-                self.python
-                    .files
-                    .values()
-                    .find_map(|file| file.image.version)
-            });
-        let table = definition
-            .lines
-            .clone()
-            .or_else(|| self.long_line_table(&definition));
-        let lines = version
-            .zip(table)
-            .map(|(version, table)| Lines::new(version, definition.first_line, table));
-        if lines.is_none() {
-            self.python.quality.lineless += 1;
-        }
-        if definition.name.is_none() {
-            self.python.quality.nameless += 1;
-        }
-        let name = definition.name.unwrap_or_else(|| UNKNOWN.to_owned());
-        let function =
-            self.python
-                .function(definition.file.as_deref(), &name, definition.first_line);
-        let known = Known {
-            function,
-            name,
-            file: definition.file,
-            first_traceable: definition.first_traceable,
-            lines,
-        };
-        let gone = self.python.code.insert(key, Arc::new(known));
-        self.kernel.forget_code(&gone);
-    }
-
-    /// A line table that the kernel side left to us. The code object may be gone, and its memory be another's: what tells it
-    /// from others is looked at before and after.
-    fn long_line_table(&self, definition: &CodeDefinition) -> Option<Vec<u8>> {
-        let (address, length) = definition.lines_at;
-        let tgid = self.tgid_of(definition.process)?;
-        let followed = self.processes.get(&tgid)?;
-        let interpreter = &followed.python.as_ref()?.interpreter;
-        if length == 0 || length > MOST_LINE_BYTES {
-            return None;
-        }
-        let memory = Memory::open(&followed.target.proc_dir()).ok()?;
-        let is_it = || {
-            live::check_of_code(&memory, interpreter, definition.code.0) == Some(definition.check)
-        };
-        let table = is_it().then(|| memory.bytes(address.0, length as usize))??;
-        is_it().then_some(table)
-    }
-
-    /// The Python frames of a stack, as far as a traceback would show them.
-    pub(super) fn python_parts(
-        &mut self,
-        followed: Option<&Followed>,
-        definition: &StackDefinition,
-    ) -> Vec<Part<FrameIndex>> {
-        let mut parts = Vec::with_capacity(definition.python.len());
-        for frame in &definition.python {
-            let shown = self.python_frame(definition.process.0, followed, frame);
-            parts.push(Part {
-                frame: shown,
-                is_entry: frame.is_entry,
-            });
-        }
-        parts
-    }
-
-    fn python_frame(
-        &mut self,
-        kernel_process: u32,
-        followed: Option<&Followed>,
-        frame: &sent::Frame,
-    ) -> Option<FrameIndex> {
-        if frame.code == Address(0) {
-            return None;
-        }
-        let key = CodeKey {
-            code: frame.code.0,
-            process: kernel_process,
-            check: frame.check,
-        };
-        let (code, gone) = self.python.code.get(&key);
-        self.kernel.forget_code(&gone);
-        let Some(code) = code else {
-            self.python.quality.nameless += 1;
-            return Some(self.name_python(None, 0, UNKNOWN, None, followed));
-        };
-        if frame.instruction < code.first_traceable && !frame.is_generator {
-            return None;
-        }
-        let line = match &code.lines {
-            Some(lines) => lines.line(frame.instruction),
-            None => None,
-        };
-        Some(self.name_python(
-            code.file.as_deref(),
-            code.function,
-            &code.name,
-            line,
-            followed,
-        ))
-    }
-
-    /// The location of a function's line; a new one is written with its name.
-    fn name_python(
-        &mut self,
-        file: Option<&str>,
-        function: u32,
-        name: &str,
-        line: Option<u32>,
-        followed: Option<&Followed>,
-    ) -> FrameIndex {
-        let place = u64::from(function) << 32 | u64::from(line.unwrap_or(0));
-        let interned = self.frames.intern(FrameKind::Managed(PYTHON), None, place);
-        if interned.new {
-            self.write_frame(&interned);
-            let source = file
-                .zip(line)
-                .zip(followed)
-                .and_then(|((file, line), followed)| {
-                    let sources = self.python.sources.as_mut()?;
-                    let named = followed.files.as_ref()?;
-                    sources.line(&followed.target.proc_dir(), named, file, line)
-                });
-            self.write(&Entry::Names(FrameNames {
-                frame: interned.index,
-                functions: vec![FunctionName {
-                    function: name.to_owned(),
-                    file: file.map(str::to_owned),
-                    line,
-                }],
-                source,
-            }));
-        }
-        interned.index
-    }
-
-    /// Native and Python frames as one stack.
-    pub(super) fn merge_python(
-        &mut self,
-        native: &[(FrameIndex, bool)],
-        python: &[Part<FrameIndex>],
-        definition: &StackDefinition,
-    ) -> Vec<FrameIndex> {
-        let merged = merge(native, python, definition.truncated, definition.python_cut);
-        if merged.unpaired {
-            self.python.quality.unpaired += 1;
-        }
-        merged.frames
-    }
 }
-
-/// The name of a function that has none that we know.
-const UNKNOWN: &str = "<unknown Python function>";
 
 /// Versions whose layouts are known.
 fn supported(version: Option<Version>) -> bool {

@@ -40,8 +40,10 @@ pub(super) struct Tally {
     told: HashSet<(LossKind, Option<u32>)>,
 }
 
-/// Notes that are kept.
+/// Notes that are kept; how many more there were is told.
 const MOST_NOTES: usize = 256;
+/// Longest note, and longest reason of a loss, bytes. Longer ones are cut: 256 of them fit into an entry of the recording.
+const MOST_NOTE_BYTES: usize = 2 << 10;
 
 /// Losses that are written down, at most.
 const MOST_TOLD: usize = 1000;
@@ -60,6 +62,7 @@ impl Tally {
 
     /// Says something to the reader of the recording, once.
     pub(super) fn note(&mut self, note: String) {
+        let note = bounded(note);
         if self.has_room_for(&note) {
             log::warn!("{note}");
         }
@@ -68,6 +71,7 @@ impl Tally {
 
     /// The same, where it does not matter enough to say it while tracing.
     pub(super) fn remark(&mut self, note: String) {
+        let note = bounded(note);
         if self.has_room_for(&note) {
             self.noted.insert(note.clone());
             self.notes.push(note);
@@ -203,6 +207,16 @@ impl Tally {
     }
 }
 
+/// A text that may name what a target has chosen, cut where it is too long.
+fn bounded(mut text: String) -> String {
+    const CUT: &str = "...";
+    if text.len() > MOST_NOTE_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_NOTE_BYTES - CUT.len()));
+        text.push_str(CUT);
+    }
+    text
+}
+
 impl Session {
     /// Writes down something that is not seen from now on; of a process, if it is one's. Of a kind, once a process.
     pub(super) fn lose(&mut self, kind: LossKind, target: Option<&Target>, why: String) {
@@ -219,13 +233,13 @@ impl Session {
         if !told.insert(key) {
             return;
         }
-        let command = target.map_or_else(String::new, |target| target.command.clone());
+        let command = target.map_or_else(String::new, |target| bounded(target.command.clone()));
         let loss = Loss {
             at_ns: clock::monotonic().0,
             pid,
             command,
             kind,
-            why,
+            why: bounded(why),
         };
         let told = model::Loss::Told {
             since_start_ns: self.started.elapsed().as_nanos() as u64,
@@ -234,5 +248,37 @@ impl Session {
         log::warn!("{told}");
         self.write_pending();
         self.write(&Entry::Loss(loss));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_bounded_in_number_and_length_and_those_left_out_are_counted() {
+        let mut tally = Tally::default();
+        for number in 0..MOST_NOTES + 10 {
+            tally.remark(format!("{number} {}", "x".repeat(100_000)));
+        }
+        assert_eq!(tally.notes.len(), MOST_NOTES);
+        assert_eq!(tally.more_notes, 10);
+        let bytes: usize = tally.notes.iter().map(String::len).sum();
+        assert_eq!(bytes, MOST_NOTES * MOST_NOTE_BYTES);
+        assert!(tally.notes.iter().all(|note| note.ends_with("x...")));
+    }
+
+    #[test]
+    fn a_note_said_again_is_no_other() {
+        let mut tally = Tally::default();
+        for _ in 0..3 {
+            tally.remark("x".repeat(100_000));
+        }
+        assert_eq!((tally.notes.len(), tally.more_notes), (1, 0));
+    }
+
+    #[test]
+    fn a_short_note_stays_as_it_is() {
+        assert_eq!(bounded("short".to_owned()), "short");
     }
 }

@@ -62,7 +62,7 @@ impl Rate {
         }
     }
 
-    /// All calls.
+    /// Calls of all probed functions a second.
     pub fn calls_per_s(&self) -> f64 {
         self.allocations_per_s + self.frees_per_s
     }

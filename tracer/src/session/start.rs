@@ -18,6 +18,7 @@ use super::{
     recording::{self, Recording},
     signals::{self, Signals},
     stacks, threads, unwind,
+    waiting::Waiting,
 };
 use crate::{
     follow::Images,
@@ -162,7 +163,7 @@ pub async fn record(
         root: 0,
         root_ended: None,
         pending: Vec::new(),
-        undefined: Vec::new(),
+        undefined: Waiting::default(),
         quality,
         lost: Vec::new(),
         sweep,

@@ -6,11 +6,14 @@ use std::{collections::HashMap, fs};
 use super::{Session, clock::monotonic};
 use crate::{
     event::{Event, ProcessId, Tid},
-    record::{Entry, ThreadName},
+    record::{Entry, LossKind, ThreadName},
+    units::size,
 };
 
-/// Threads whose names are kept, at most: of those that come later, no name is told.
+/// Threads whose names are kept, at most: of those that come later, no name is told. A thread takes some 100 bytes.
 const MOST: usize = 1 << 16;
+/// Longest name that is kept, bytes. Linux gives a thread of a program at most 15.
+const MOST_NAME_BYTES: usize = 64;
 /// How often a name is looked at again.
 const LOOKS: u8 = 3;
 
@@ -24,6 +27,8 @@ pub(super) struct Threads {
     new: Vec<(ProcessId, Tid)>,
     /// Those to look at again.
     young: Vec<(ProcessId, Tid)>,
+    /// There were more than are kept.
+    overflowed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +56,11 @@ impl Threads {
     }
 
     fn look_up(&mut self, thread: (ProcessId, Tid)) {
-        if thread.1 == Tid(0) || self.known.len() >= MOST || self.known.contains_key(&thread) {
+        if thread.1 == Tid(0) || self.known.contains_key(&thread) {
+            return;
+        }
+        if self.known.len() >= MOST {
+            self.overflowed = true;
             return;
         }
         self.known.insert(thread, Known::default());
@@ -64,6 +73,11 @@ impl Session {
     pub(super) fn name_new_threads(&mut self) {
         let new = std::mem::take(&mut self.threads.new);
         self.name(new);
+        if std::mem::take(&mut self.threads.overflowed) {
+            let most = size::thousands(MOST as u64);
+            let why = format!("of more than {most} threads, those that came last have none");
+            self.lose(LossKind::Unnamed, None, why);
+        }
     }
 
     /// Looks again at those of threads that are young.
@@ -80,7 +94,7 @@ impl Session {
             let path = format!("/proc/{tgid}/task/{}/comm", thread.0);
             // A thread that has ended has no name any more.
             let Ok(name) = fs::read(path) else { continue };
-            let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
+            let name = readable(&name);
             let Some(known) = self.threads.known.get_mut(&(process, thread)) else {
                 continue;
             };
@@ -98,5 +112,49 @@ impl Session {
                 }));
             }
         }
+    }
+}
+
+/// A name as text, as much of it as is kept.
+fn readable(name: &[u8]) -> String {
+    let mut name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
+    name.truncate(name.floor_char_boundary(MOST_NAME_BYTES));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Call, Nanos};
+
+    fn event_of(thread: u32) -> Event {
+        Event {
+            at: Nanos(1),
+            process: ProcessId(1),
+            thread: Tid(thread),
+            call: Call::OomVictim,
+        }
+    }
+
+    #[test]
+    fn threads_beyond_the_most_are_not_kept_but_told() {
+        let mut threads = Threads::default();
+        for thread in 1..=MOST as u32 {
+            threads.heard(&event_of(thread));
+        }
+        assert!(!threads.overflowed);
+        // One that is known is none too many.
+        threads.heard(&event_of(1));
+        assert!(!threads.overflowed);
+        threads.heard(&event_of(MOST as u32 + 1));
+        assert!(threads.overflowed);
+        assert_eq!(threads.known.len(), MOST);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_letters() {
+        assert_eq!(readable(b"worker-1\n"), "worker-1");
+        let name = readable("\u{e9}".repeat(100).as_bytes());
+        assert_eq!(name, "\u{e9}".repeat(32));
     }
 }

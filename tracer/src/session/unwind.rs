@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A file's table.
 enum Known {
-    /// Being built.
+    /// The table is being built.
     Pending,
     /// Ready in the kernel.
     Ready(Placed),

@@ -46,25 +46,25 @@ pub enum Refused {
     /// A section could not be read or decompressed.
     #[error("reading {section}: {error}")]
     Unreadable {
-        /// Which.
+        /// Name of the section.
         section: String,
-        /// Why.
+        /// What the system or the decompressor said.
         error: io::Error,
     },
     /// A section is larger than we read, or than it says.
     #[error("{section} is larger than the {most} bytes we read of it")]
     TooLarge {
-        /// Which.
+        /// Name of the section.
         section: String,
-        /// The limit.
+        /// Most bytes that are read of it.
         most: u64,
     },
     /// It leads to a file that we do not follow it to.
     #[error("{section} leads to {}, which is not followed", path.display())]
     Link {
-        /// By what.
+        /// Name of the section that leads there.
         section: &'static str,
-        /// Where.
+        /// Path that it leads to.
         path: PathBuf,
     },
     /// Entries of `.debug_info` nest deeper than any compiler nests them.

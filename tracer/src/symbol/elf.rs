@@ -35,11 +35,11 @@ pub enum ElfError {
     /// It has more of something than any linker makes.
     #[error("{count} {what}, more than the {most} we read")]
     TooMany {
-        /// Of what.
+        /// What there are too many of: segments, sections.
         what: &'static str,
-        /// How many.
+        /// Number that the file says it has.
         count: u64,
-        /// The limit.
+        /// Most that are read.
         most: u64,
     },
 }
@@ -66,7 +66,7 @@ struct Segment {
     executable: bool,
 }
 
-/// One section.
+/// A section of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// Its name, such as `.text`.

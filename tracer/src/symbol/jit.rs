@@ -249,7 +249,7 @@ fn is_same_file(one: &File, other: &File) -> bool {
 
 /// How far reading came.
 struct Progress {
-    /// Bytes read.
+    /// Bytes of the file that were read so far.
     read: u64,
     /// Whether that was all there is.
     whole: bool,

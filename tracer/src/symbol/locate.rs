@@ -5,13 +5,13 @@ use crate::record::ModuleIndex;
 /// One executable mapping of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeMapping {
-    /// First address.
+    /// First address of the mapping.
     pub start: u64,
     /// The address after the last.
     pub end: u64,
     /// Where in the file `start` is, bytes.
     pub file_offset: u64,
-    /// Which file.
+    /// The file that is mapped.
     pub module: ModuleIndex,
 }
 

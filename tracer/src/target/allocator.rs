@@ -53,7 +53,7 @@ pub struct Allocator {
 /// A file with functions to be probed.
 #[derive(Clone, Copy, Debug)]
 pub struct Library<'a> {
-    /// The file.
+    /// The file, open for reading.
     pub file: &'a File,
     /// What it is called, for errors.
     pub name: &'a Path,
@@ -72,7 +72,7 @@ impl Allocator {
 /// Where to probe one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePoint {
-    /// Which function.
+    /// The allocator function that begins there.
     pub function: Function,
     /// Offset in the file.
     pub offset: u64,

@@ -30,9 +30,9 @@ pub enum Version {
 pub struct MemoryCgroup {
     /// Its path in its hierarchy, as `/proc/PID/cgroup` has it.
     pub path: String,
-    /// Its interface.
+    /// Version of the kernel's cgroup interface.
     pub version: Version,
-    /// Its directory.
+    /// Its directory in the cgroup file system, as we see it.
     pub dir: PathBuf,
     charge: File,
     /// Of the cgroup and of each one above it: the tightest holds.

@@ -27,7 +27,7 @@ pub enum TargetError {
         "process {pid} ended while it was being examined; to trace it from its start: `highwater record -- COMMAND`"
     )]
     Gone {
-        /// Which process.
+        /// Pid of the process that ended.
         pid: u32,
     },
     /// The number is that of a thread.
@@ -46,7 +46,7 @@ pub enum TargetError {
         path.display(), needs.capability()
     )]
     NotPermitted {
-        /// Which process.
+        /// Pid of the process that was to be read.
         pid: u32,
         /// What was to be read.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum TargetError {
     /// Any other failure to read.
     #[error("cannot read {} of process {pid}: {source}", path.display())]
     Read {
-        /// Which process.
+        /// Pid of the process that was to be read.
         pid: u32,
         /// What was to be read.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum TargetError {
     /// The kernel wrote something that is not in the form it documents.
     #[error("{} does not have the form that the kernel documents ({what}); please report this with `uname -r`", path.display())]
     Malformed {
-        /// Which file.
+        /// Path of the file, below `/proc`.
         path: PathBuf,
         /// What could not be read from it.
         what: &'static str,
@@ -80,7 +80,7 @@ pub enum TargetError {
         path.display()
     )]
     FileReplaced {
-        /// Which process.
+        /// Pid of the process that maps the file.
         pid: u32,
         /// The path that it was mapped from.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum TargetError {
     /// A mapped file is not an ELF file that we can read.
     #[error("cannot use {}: {source}", path.display())]
     Elf {
-        /// Which file.
+        /// Path of the mapped file.
         path: PathBuf,
         /// What is wrong with it.
         source: ElfError,
@@ -98,17 +98,17 @@ pub enum TargetError {
     /// A probe would be dangerous to the process, or useless.
     #[error("process {pid} ({command}) cannot be traced: {refusal}")]
     Refused {
-        /// Which process.
+        /// Pid of the process.
         pid: u32,
         /// Its command line.
         command: String,
-        /// Why.
+        /// Why a probe must not go in.
         refusal: Refusal,
     },
     /// The process has other code in memory than its file has, and a probe there would kill it.
     #[error("process {pid} ({command}) cannot be traced: {}", patched(change, *debugger))]
     Patched {
-        /// Which process.
+        /// Pid of the process.
         pid: u32,
         /// Its command line.
         command: String,
@@ -124,11 +124,11 @@ pub enum TargetError {
         library.display()
     )]
     Patcher {
-        /// Which process.
+        /// Pid of the process.
         pid: u32,
         /// Its command line.
         command: String,
-        /// The library.
+        /// Path of the library that patches code.
         library: PathBuf,
     },
     /// It became another program while probes were being placed.
@@ -136,7 +136,7 @@ pub enum TargetError {
         "process {pid} became another program (exec) while it was being examined, again and again; try again"
     )]
     Executed {
-        /// Which process.
+        /// Pid of the process.
         pid: u32,
     },
 }
@@ -162,7 +162,7 @@ pub enum Privilege {
     /// `/proc/PID/{maps,exe,root}` of another user's process, or of one with more capabilities than we have
     /// (`ptrace_may_access`; no ptrace takes place).
     Inspect,
-    /// `/proc/PID/map_files`.
+    /// The links of `/proc/PID/map_files`, which lead to mapped files.
     MapFiles,
     /// A file whose mode does not let us read it.
     ReadFile,

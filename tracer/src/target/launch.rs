@@ -53,7 +53,7 @@ pub enum LaunchError {
     Refused {
         /// The program: the command, or the interpreter of the script that it is.
         path: PathBuf,
-        /// Why.
+        /// Why a probe must not go in.
         refusal: Refusal,
     },
     /// It is not a program that we can read.
@@ -67,7 +67,7 @@ pub enum LaunchError {
     /// Scripts that name scripts.
     #[error("cannot run {}: more than {SCRIPT_LEVELS} scripts are each other's interpreters", path.display())]
     TooManyInterpreters {
-        /// The command.
+        /// Path of the command that was to be run.
         path: PathBuf,
     },
     /// The dynamic linker is there but no libc.
@@ -77,7 +77,7 @@ pub enum LaunchError {
         path.display(), interpreter.display()
     )]
     NoLibc {
-        /// The program.
+        /// Path of the program that was to be run.
         path: PathBuf,
         /// Its dynamic linker.
         interpreter: PathBuf,

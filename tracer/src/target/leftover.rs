@@ -19,9 +19,9 @@ use super::{
 /// A process with breakpoints of nobody, as far as can be known.
 #[derive(Debug)]
 pub struct Leftover {
-    /// The process.
+    /// The process that has the breakpoints.
     pub target: Target,
-    /// Its libc.
+    /// Its libc's file, open for reading.
     file: File,
     name: PathBuf,
     /// The functions that have one.

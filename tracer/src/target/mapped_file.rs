@@ -21,7 +21,7 @@ use super::{
 /// deleted.
 #[derive(Debug)]
 pub struct MappedFile {
-    /// The file.
+    /// The file, open for reading.
     pub file: File,
     /// A path that leads to it from here, for as long as the mapping stands and the file is held.
     pub path: PathBuf,

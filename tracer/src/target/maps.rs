@@ -14,7 +14,7 @@ use super::{
 /// Longest `maps` that we read, bytes. A process has 65 530 mappings at most by default, of some 100 bytes each.
 const MAPS_LIMIT: u64 = 256 << 20;
 
-/// One mapping.
+/// One line of `/proc/PID/maps`: a range of addresses, and what is mapped there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Its first address.

@@ -14,7 +14,7 @@ use super::{
 /// pages a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident: `VmRSS`.
+    /// Resident memory: `VmRSS`.
     pub rss: Option<u64>,
     /// Resident anonymous pages: `RssAnon`.
     pub anon: Option<u64>,

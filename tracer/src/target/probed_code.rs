@@ -80,7 +80,7 @@ pub enum InMemory {
         /// On the instruction that we probe.
         at_place: bool,
     },
-    /// Other instructions.
+    /// Instructions other than the file's, which are these bytes.
     Patched(Box<[u8]>),
     /// Memory of no file: its code was copied elsewhere, and the probes would not be in what runs.
     Copied,
@@ -110,7 +110,7 @@ pub struct ProbedCode {
 /// A function that is not what its file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// Which.
+    /// The allocator function that was changed.
     pub function: Function,
     /// What is there instead.
     pub found: InMemory,

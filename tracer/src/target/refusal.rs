@@ -22,7 +22,7 @@ pub enum Refusal {
          dynamically to trace it"
     )]
     Static,
-    /// i386.
+    /// A 32-bit x86 program.
     #[error(
         "it is a 32-bit program, which passes arguments in other places than the probes look: every size would be wrong; \
          trace a 64-bit build of it"
@@ -37,7 +37,7 @@ pub enum Refusal {
     /// Another machine's program.
     #[error("it is not an x86-64 program (ELF machine {0}), and no other machine is supported yet")]
     OtherMachine(u16),
-    /// Go's runtime.
+    /// A program with Go's runtime.
     #[error(
         "it is a Go program: Go moves stacks while they are in use, so that a return address swapped by a return probe \
          would crash it, and its heap is not libc's; use Go's own profile (`go tool pprof`)"

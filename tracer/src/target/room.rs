@@ -31,7 +31,7 @@ pub struct Room {
 pub enum Bound {
     /// A limit of a cgroup of ours, or of one above it.
     Cgroup {
-        /// Its directory.
+        /// Directory of the cgroup that has the limit.
         dir: PathBuf,
         /// The limit, bytes.
         limit: u64,
@@ -80,7 +80,7 @@ impl Room {
     }
 }
 
-/// `MemAvailable`.
+/// What the kernel can give without swapping (`MemAvailable` of `/proc/meminfo`).
 fn machine() -> Option<Room> {
     let text = procfs::read(Path::new("/proc/meminfo"), TEXT_LIMIT).ok()?;
     Some(Room {

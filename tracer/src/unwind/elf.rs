@@ -68,9 +68,9 @@ impl Image for &[u8] {
 /// What matters of a file here.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
-    /// `.eh_frame`.
+    /// Content of `.eh_frame`.
     pub(super) eh_frame: Option<Section>,
-    /// `.debug_frame`, decompressed.
+    /// Content of `.debug_frame`, decompressed.
     pub(super) debug_frame: Option<Section>,
     /// What pointers in them may be relative to.
     pub(super) bases: BaseAddresses,

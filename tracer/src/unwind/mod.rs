@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ELF file ──► Sections ──► Functions ──► Draft ──► Table
-//!           elf          cfi, rule     table     (RuleBook)
+//!           elf       cfi, rule, bottoms  table  (RuleBook)
 //! ```
 //!
 //! A [`Draft`] is made of one file alone, on any thread. Only the last step needs the one [`RuleBook`] of the session,
@@ -12,6 +12,7 @@
 //! The files belong to whoever wrote the target: every read is bounded, nothing is mapped, and what makes no sense is
 //! counted ([`Faults`]) and leaves its function without a rule.
 
+mod bottoms;
 mod cfi;
 mod elf;
 pub mod python;
@@ -36,17 +37,17 @@ pub enum UnwindError {
     /// It could not be read.
     #[error("reading {what}: {error}")]
     Unreadable {
-        /// Which part.
+        /// The part of the file that was to be read.
         what: &'static str,
-        /// Why.
+        /// What the system or the decompressor said.
         error: io::Error,
     },
     /// Something in it is larger than any linker makes it, or larger than it says.
     #[error("{what} is larger than the {most} we read of it")]
     TooLarge {
-        /// Which part.
+        /// The part of the file that is too large.
         what: &'static str,
-        /// The limit.
+        /// Most that is read of it: bytes, or entries of a table.
         most: u64,
     },
     /// It has neither `.eh_frame` nor `.debug_frame`, or there is nothing about its code in them.

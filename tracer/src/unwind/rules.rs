@@ -5,6 +5,8 @@ use highwater_common::unwind::{CFA_END, CFA_UNKNOWN, CFA_UNSUPPORTED, MAX_RULES,
 
 /// The index of the rule [`CFA_UNKNOWN`].
 pub(super) const UNKNOWN: u32 = 0;
+/// The index of the rule [`CFA_END`].
+pub(super) const END: u32 = 1;
 /// The index of the rule [`CFA_UNSUPPORTED`].
 pub(super) const UNSUPPORTED: u32 = 2;
 

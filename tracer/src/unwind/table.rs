@@ -2,13 +2,13 @@
 
 use std::fs::File;
 
-use highwater_common::unwind::{CFA_END, CFA_FRAME_POINTER, MAX_ROWS, MAX_RULES, Row, Rule, Unit};
+use highwater_common::unwind::{CFA_FRAME_POINTER, MAX_ROWS, MAX_RULES, Row, Rule, Unit};
 
 use super::{
-    Faults, UnwindError,
+    Faults, UnwindError, bottoms,
     cfi::{Function, Functions},
-    elf::{Image, Sections},
-    rules::{RuleBook, UNKNOWN},
+    elf::Sections,
+    rules::{END, RuleBook, UNKNOWN, bare},
     units,
 };
 
@@ -38,14 +38,6 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// A rule that says all by its kind.
-fn bare(cfa: u8) -> Rule {
-    Rule {
-        cfa,
-        ..Rule::default()
-    }
-}
-
 impl Draft {
     /// Reads a file's call frame information.
     ///
@@ -53,7 +45,10 @@ impl Draft {
     ///
     /// There is none that can be read.
     pub fn of_file(file: &File) -> Result<Self, UnwindError> {
-        Self::of_image(&file)
+        let sections = Sections::read(&file)?;
+        let functions = Functions::of(&sections);
+        let bottoms = bottoms::of(file, &functions);
+        Self::new(&sections, functions, &bottoms)
     }
 
     /// Reads the call frame information of an ELF file in memory.
@@ -62,28 +57,29 @@ impl Draft {
     ///
     /// There is none that can be read.
     pub fn of_bytes(elf: &[u8]) -> Result<Self, UnwindError> {
-        Self::of_image(&elf)
-    }
-
-    fn of_image(image: &impl Image) -> Result<Self, UnwindError> {
-        Self::of_sections(&Sections::read(image)?)
+        Self::of_sections(&Sections::read(&elf)?)
     }
 
     pub(super) fn of_sections(sections: &Sections) -> Result<Self, UnwindError> {
-        let mut functions = Functions::of(sections);
+        Self::new(sections, Functions::of(sections), &[])
+    }
+
+    /// Lays the functions out. `bottoms`: program counters at which a stack that was made by hand ends, sorted.
+    fn new(
+        sections: &Sections,
+        mut functions: Functions,
+        bottoms: &[u64],
+    ) -> Result<Self, UnwindError> {
         // Stable, so that of two with the same start the one that came last stays last.
         functions.list.sort_by_key(|function| function.start);
         let frame_pointers = functions
             .rules
             .index(bare(CFA_FRAME_POINTER), MAX_RULES as usize)
             .unwrap_or(UNKNOWN);
-        let end = functions
-            .rules
-            .index(bare(CFA_END), MAX_RULES as usize)
-            .unwrap_or(UNKNOWN);
         let mut layout = Layout {
             frame_pointers,
-            entry: (sections.entry, end),
+            entry: sections.entry,
+            bottoms,
             base: functions
                 .list
                 .first()
@@ -162,18 +158,22 @@ impl Table {
 ///
 /// **The first instruction** of a file, where it has no call frame information, begins the outermost frame of all: the dynamic
 /// linker runs constructors of libraries from there. So it is with the code behind it, up to the next function.
-struct Layout {
+///
+/// **Stacks made by hand** end at program counters of their own ([`bottoms`]), one byte each.
+struct Layout<'file> {
     /// The rule of frame pointers.
     frame_pointers: u32,
-    /// Where the file's first instruction is, and the rule of the outermost frame.
-    entry: (u64, u32),
+    /// Where the file's first instruction is.
+    entry: u64,
+    /// Program counters at which a stack that was made by hand ends, sorted.
+    bottoms: &'file [u64],
     base: u64,
     rows: Vec<Row>,
     full: bool,
     dropped: u64,
 }
 
-impl Layout {
+impl Layout<'_> {
     fn lay_out(&mut self, functions: &Functions) {
         let mut begun: Vec<&Function> = Vec::new();
         let mut starts = functions.list.iter().peekable();
@@ -201,16 +201,34 @@ impl Layout {
 
     /// Adds what is known of code that belongs to no function.
     fn add_gap(&mut self, at: u64, next: u64) {
-        let (entry, end) = self.entry;
-        if next != u64::MAX && next - at >= EMBEDDED {
-            self.add(at, self.frame_pointers);
-        } else if next != u64::MAX && (at..next).contains(&entry) {
-            if at < entry {
-                self.add(at, UNKNOWN);
-            }
-            self.add(entry, end);
-        } else {
+        if next == u64::MAX {
             self.add(at, UNKNOWN);
+            return;
+        }
+        let embedded = next - at >= EMBEDDED;
+        let entry = (!embedded && (at..next).contains(&self.entry)).then_some(self.entry);
+        let rule = if embedded {
+            self.frame_pointers
+        } else {
+            UNKNOWN
+        };
+        // Behind the first instruction, stacks end anyway.
+        let end = entry.unwrap_or(next);
+        let bottoms = self.bottoms;
+        let first = bottoms.partition_point(|&bottom| bottom < at);
+        let mut at = at;
+        for &bottom in bottoms[first..].iter().take_while(|&&bottom| bottom < end) {
+            if at < bottom {
+                self.add(at, rule);
+            }
+            self.add(bottom, END);
+            at = bottom + 1;
+        }
+        if at < end {
+            self.add(at, rule);
+        }
+        if let Some(entry) = entry {
+            self.add(entry, END);
         }
     }
 

@@ -198,7 +198,7 @@ pub(super) fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
             nameless,
             Names,
             ["Python frame has", "Python frames have"],
-            "no name: their function was not told, or its name could not be read".to_owned(),
+            "no name: their function was not told, its name could not be read, or there was no room for it".to_owned(),
         ),
         (
             lineless,

@@ -43,13 +43,13 @@ pub(in crate::record) enum Column {
     NewThreads,
     /// Which block, or 0 for an address.
     Blocks,
-    /// Addresses.
+    /// Addresses of what is no numbered block, each less the one before it in its thread.
     Addresses,
     /// glibc's chunk headers.
     Headers,
     /// Requested sizes, lengths of ranges.
     Sizes,
-    /// Stack indices.
+    /// Index of the stack of each event that has one.
     Stacks,
     /// Slots, identities of children, wait statuses, what mappings are.
     Rest,
@@ -78,11 +78,11 @@ pub(in crate::record) enum Kind {
     /// `Freed` without a chunk header: none was read, or it tells nothing that is not known.
     FreedKnown,
     ResizeBegan,
-    /// `ResizeBegan` likewise.
+    /// `ResizeBegan` without a chunk header, as in `FreedKnown`.
     ResizeBeganKnown,
-    /// As `Allocated`.
+    /// A resize gave a block, with the next number, as `Allocated`.
     Resized,
-    /// As `AllocatedAt`.
+    /// A resize gave a block that has a number, or none, already, as `AllocatedAt`.
     ResizedAt,
     ResizeFailed,
     ResizeFreed,

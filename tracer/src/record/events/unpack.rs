@@ -40,13 +40,13 @@ enum Tag {
 
 /// What was unpacked.
 pub(in crate::record) enum Unpacked {
-    /// An event.
+    /// An event that this version knows.
     Event(Event),
     /// An event of a kind that is not known here.
     Passed {
-        /// When.
+        /// Time of the event, `CLOCK_MONOTONIC` nanoseconds.
         at: Nanos,
-        /// Its kind.
+        /// Number of its kind, as the recording has it.
         kind: u8,
         /// What to do about it.
         unknown: Unknown,

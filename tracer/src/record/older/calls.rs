@@ -11,7 +11,7 @@ pub(super) const ALLOCATED: u8 = 1;
 pub(super) const FAILED: u8 = 2;
 pub(super) const FREED: u8 = 3;
 pub(super) const RESIZE_BEGAN: u8 = 4;
-/// As [`ALLOCATED`].
+/// A resize gave a block, as [`ALLOCATED`].
 pub(super) const RESIZED: u8 = 5;
 pub(super) const RESIZE_FAILED: u8 = 6;
 pub(super) const RESIZE_FREED: u8 = 7;
@@ -23,7 +23,7 @@ pub(super) const OOM_VICTIM: u8 = 11;
 pub(super) const MAPPING: u8 = 12;
 /// `FREED` without a chunk header: none was read, or it tells nothing that is not known.
 pub(super) const FREED_KNOWN: u8 = 13;
-/// `RESIZE_BEGAN` likewise.
+/// `RESIZE_BEGAN` without a chunk header, as in [`FREED_KNOWN`].
 pub(super) const RESIZE_BEGAN_KNOWN: u8 = 14;
 /// In version 3, with a function: a block came that has a number, or none, already.
 pub(super) const ALLOCATED_AT: u8 = 14;

@@ -28,7 +28,7 @@ pub(super) enum Column {
     Headers,
     /// Requested sizes, lengths of ranges.
     Sizes,
-    /// Stack indices.
+    /// Index of the stack of each event that has one.
     Stacks,
     /// Slots, identities of children, wait statuses, what mappings are.
     Rest,

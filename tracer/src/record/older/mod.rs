@@ -61,3 +61,14 @@ pub(super) fn laid_out(parts: &[&[u8]; PARTS]) -> Vec<u8> {
         .collect();
     [&head[..], &parts.concat()].concat()
 }
+
+/// As a writer of version 3 would lay out a chunk of events.
+#[cfg(test)]
+pub(super) fn third_laid_out(first_block: [u8; 8], columns: &[&[u8]]) -> Vec<u8> {
+    let lengths = columns
+        .iter()
+        .flat_map(|column| (column.len() as u32).to_le_bytes());
+    let count = (columns.len() as u32).to_le_bytes();
+    let head = first_block.into_iter().chain(count).chain(lengths);
+    head.chain(columns.concat()).collect()
+}

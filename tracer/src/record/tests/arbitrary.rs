@@ -228,6 +228,7 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
             prop_oneof![
                 Just(LossKind::ProbesRemoved),
                 Just(LossKind::OtherAllocator),
+                Just(LossKind::Unnamed),
                 Just(LossKind::Unknown)
             ]
         )

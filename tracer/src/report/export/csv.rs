@@ -12,7 +12,7 @@ use super::super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
 use crate::live::Holder;
 use crate::words;
 
-/// One holder.
+/// One line of the table: a holder at one moment or in one window.
 #[derive(Serialize)]
 struct Row<'a> {
     /// Which moment or window, in words.

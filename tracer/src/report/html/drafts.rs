@@ -16,7 +16,7 @@ pub(super) const MOST_HOLDERS: usize = 20_000;
 pub(super) const MOST_NODES: usize = 150_000;
 /// Which view is the end of the recording.
 pub(super) const END: usize = 1;
-/// Lives.
+/// Most lives of holders that a page carries; where there are more, time is told in coarser steps.
 const MOST_LIVES: usize = 120_000;
 
 /// A holder before it is known whether it is told apart.

@@ -1,6 +1,8 @@
+use super::super::memory::Moments;
 use super::super::script::{MIB, Script};
 use super::*;
 use crate::event::StackIndex;
+use crate::live::Snapshot;
 
 #[test]
 fn the_books_of_a_late_attach_balance() {

@@ -19,7 +19,7 @@ const STACK_LINES: usize = 4;
 const END_TOP: usize = 3;
 /// Holders named of those that grow.
 const GROWING_TOP: usize = 3;
-/// Processes listed.
+/// Most processes that are listed one by one.
 const MOST_PROCESSES: usize = 20;
 
 pub(super) fn at_the_peak(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {

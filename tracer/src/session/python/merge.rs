@@ -16,7 +16,7 @@ pub(crate) struct Part<T> {
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Merged<T> {
-    /// Leaf first.
+    /// Native and Python frames in their true order, leaf first.
     pub(crate) frames: Vec<T>,
     /// There were evaluations without Python frames, or Python frames without an evaluation.
     pub(crate) unpaired: bool,

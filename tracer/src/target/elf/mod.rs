@@ -50,7 +50,7 @@ pub enum ElfError {
 pub enum Kind {
     /// x86-64, the only one that can be traced.
     X86_64,
-    /// i386.
+    /// 32-bit x86.
     I386,
     /// x86-64 instructions with 32-bit pointers.
     X32,

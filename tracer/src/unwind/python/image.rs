@@ -20,11 +20,11 @@ const MOST_COLD_PARTS: usize = 256;
 /// An interpreter's file. Addresses are as the file counts them.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Its version.
+    /// Its version; `None`: nothing in the file says.
     pub version: Option<Version>,
     /// `_PyRuntime`: address and size.
     pub runtime: Symbol,
-    /// `PyCode_Type`
+    /// Address of `PyCode_Type`.
     pub type_of_code: u64,
     /// The code of the evaluation loop, its rarely used parts too, sorted. Empty: the file does not say where it is.
     pub evaluation: Vec<Range<u64>>,

@@ -17,7 +17,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// From `PY_VERSION_HEX`.
+    /// The version that `PY_VERSION_HEX` stands for.
     pub fn from_hex(hex: u64) -> Self {
         Self {
             major: (hex >> 24) as u8,

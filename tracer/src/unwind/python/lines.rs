@@ -35,6 +35,11 @@ impl Lines {
         }
     }
 
+    /// How long the table is, bytes.
+    pub fn bytes(&self) -> usize {
+        self.table.len()
+    }
+
     /// The line of the instruction so many bytes from the first. `None`: it has none.
     pub fn line(&self, instruction: i32) -> Option<u32> {
         let Ok(at) = u32::try_from(instruction) else {

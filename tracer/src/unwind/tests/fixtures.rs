@@ -1,10 +1,14 @@
 //! Files compiled for one hazard each.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use gimli::X86_64;
 use highwater_common::unwind::{
-    CFA_DEREFERENCED, CFA_REGISTER, CFA_UNKNOWN, CFA_UNSUPPORTED, Rule, SAVED_RBP,
+    CFA_DEREFERENCED, CFA_END, CFA_REGISTER, CFA_UNKNOWN, CFA_UNSUPPORTED, Rule, SAVED_RBP,
 };
 use object::{Object, ObjectSection, ObjectSymbol};
 
@@ -81,6 +85,21 @@ impl Made {
         }
     }
 
+    /// With what only a file says, not its content alone.
+    fn of_file(path: &Path) -> Self {
+        let mut book = RuleBook::new();
+        let file = fs::File::open(path).unwrap();
+        let draft = Draft::of_file(&file).unwrap();
+        let faults = draft.counters();
+        let table = draft.intern(&mut book);
+        Self {
+            elf: fs::read(path).unwrap(),
+            table,
+            book,
+            faults,
+        }
+    }
+
     fn at(&self, address: u64) -> Rule {
         let row = self.table.find(address);
         row.map_or(Rule::default(), |row| self.book.rules()[row.rule as usize])
@@ -120,7 +139,8 @@ fn a_table_of_a_stripped_file_is_found_by_its_program_header() {
 
 #[test]
 fn a_table_is_the_same_from_a_file_and_from_memory() {
-    let fixture = Fixture::new("c", REALIGNED_C, &["-O2"]);
+    // A program's first function says that nothing called it, for which only the file is looked at.
+    let fixture = Fixture::new("c", REALIGNED_C, &["-O2", "-shared", "-fPIC"]);
     let file = fs::File::open(fixture.path()).unwrap();
     let table = Draft::of_file(&file).unwrap().intern(&mut RuleBook::new());
     assert_eq!(table, Made::of(fixture.bytes()).table);
@@ -331,4 +351,70 @@ fn expressions_by_hand_have_their_rules_or_are_unsupported() {
         assert_eq!(after(name), bare(CFA_UNSUPPORTED), "{name}");
     }
     assert_eq!(made.faults.unsupported_rules, unsupported.len() as u64);
+}
+
+/// Functions that nothing called behind padding, behind a call, and behind a function; and Boost's way to make a stack:
+/// `first` ends in a return, what it leads to in a jump.
+const BOTTOMS_S: &str = "
+    .text
+    .hidden first, behind_padding, behind_a_call, behind_a_function, before_finish, finish
+    .globl first, behind_padding, behind_a_call, behind_a_function, before_finish, finish, make_fcontext
+    .macro outermost name
+\\name:
+    .cfi_startproc
+    .cfi_undefined rip
+    hlt
+    .cfi_endproc
+    .endm
+    .macro function name
+\\name:
+    .cfi_startproc
+    nop
+    ret
+    .cfi_endproc
+    .endm
+    function first
+    .skip 14, 0xcc
+    outermost behind_padding
+    .skip 8, 0xcc
+    call first
+    outermost behind_a_call
+    function second
+    outermost behind_a_function
+    .skip 8, 0xcc
+    .type make_fcontext, @function
+make_fcontext:
+    lea before_finish(%rip), %rcx
+    lea finish(%rip), %rcx
+    lea behind_a_call(%rip), %rcx
+    ret
+before_finish:
+    push %rbp
+    jmp *%rbx
+finish:
+    xor %rdi, %rdi
+    call first
+    hlt
+    .size make_fcontext, .-make_fcontext
+    .skip 8, 0xcc
+    function last
+";
+
+#[test]
+fn stacks_made_by_hand_end_where_no_call_can_have_come_from() {
+    let fixture = Fixture::new("s", BOTTOMS_S, &["-shared", "-nostdlib"]);
+    let made = Made::of_file(&fixture.path());
+    let end = bare(CFA_END);
+    let unknown = bare(CFA_UNKNOWN);
+    let before = |name| made.at(made.symbol(name) - 1);
+    for name in ["behind_padding", "finish"] {
+        let address = made.symbol(name);
+        assert_eq!(made.at(address - 2), unknown, "{name}");
+        assert_eq!(made.at(address - 1), end, "{name}");
+    }
+    assert_eq!(made.at(made.symbol("finish")), unknown);
+    // The call before, the return before.
+    assert_eq!(before("behind_a_call"), unknown);
+    assert_eq!(before("before_finish"), unknown);
+    assert_eq!(before("behind_a_function").cfa, CFA_REGISTER);
 }

@@ -1,6 +1,9 @@
 //! Files of this machine.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use highwater_common::unwind::{
     CFA_END, CFA_FRAME_POINTER, CFA_PLT, CFA_REGISTER, CFA_SIGNAL, CFA_UNKNOWN, Row, Rule,
@@ -207,6 +210,39 @@ fn stacks_end_where_threads_and_programs_begin() {
     let start = object::File::parse(&*elf).unwrap().entry();
     let (table, book, _) = table_of(&elf);
     assert_eq!(rule_at(&table, &book, start + 8), end);
+}
+
+/// The C libraries that `cargo xtask setup` has fetched beside this machine's, where it has.
+fn c_libraries() -> Vec<PathBuf> {
+    let fetched = ["debian-13", "newer-pythons"].map(|suite| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target")
+            .join(suite)
+            .join("root/usr/lib/x86_64-linux-gnu/libc.so.6")
+    });
+    let fetched = fetched.into_iter().filter(|path| path.exists());
+    std::iter::once(LIBC.into()).chain(fetched).collect()
+}
+
+#[test]
+fn stacks_end_where_coroutines_of_the_c_library_return_to() {
+    for path in c_libraries() {
+        let elf = fs::read(&path).unwrap();
+        // mov %rbx, %rsp; mov (%rsp), %rdi; test %rdi, %rdi
+        let code = [0x48, 0x89, 0xdc, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x85, 0xff];
+        let start = address_of_code(&elf, &code);
+        let mut book = RuleBook::new();
+        let file = fs::File::open(&path).unwrap();
+        let table = Draft::of_file(&file).unwrap().intern(&mut book);
+        let kinds =
+            [start - 2, start - 1, start].map(|address| rule_at(&table, &book, address).cfa);
+        assert_eq!(
+            kinds,
+            [CFA_UNKNOWN, CFA_END, CFA_REGISTER],
+            "{}",
+            path.display()
+        );
+    }
 }
 
 #[test]

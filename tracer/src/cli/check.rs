@@ -330,7 +330,7 @@ impl Checked<'_> {
             rows.sort_by_key(|row| std::cmp::Reverse(row.blocks));
         }
         let mut options = text_options(false);
-        options.top = OFFENDERS;
+        options.top = Some(OFFENDERS);
         text::write_table(self.profile, &answer, (By::Stack, &rows), &options, out)
     }
 }

@@ -29,9 +29,12 @@ pub(super) struct Arguments {
     /// Print CSV, one row for each holder at the peak and at the end, or of what is asked for
     #[arg(long)]
     csv: bool,
-    /// Show this many holders (default: 10 as text, else all)
+    /// Show this many holders (default: as many as the first screen has room for; else all)
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    /// Show all there is to tell as text, not the first screen alone
+    #[arg(long, short, conflicts_with_all = ["json", "csv"])]
+    verbose: bool,
     #[command(flatten)]
     asked: Asked,
 }
@@ -63,9 +66,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         csv::write(&profile, &answers, arguments.top, &mut out)?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
-        if let Some(top) = arguments.top {
-            options.top = top;
-        }
+        options.top = arguments.top;
+        options.verbose = arguments.verbose;
         match &answer {
             None => text::write(&profile, &options, &mut out)?,
             Some(answer) => text::write_answer(&profile, answer, &options, &mut out)?,

@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         write_csv(&profile, statistics, (&functions, &modules), &mut out)?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
-        options.top = arguments.top.unwrap_or(options.top);
+        options.top = arguments.top;
         text::write_statistics(&profile, &answer, statistics, &options, &mut out)?;
     }
     out.flush()?;

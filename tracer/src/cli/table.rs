@@ -95,7 +95,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         lines.finish()?;
     } else {
         let mut options = text_options(io::stdout().is_terminal());
-        options.top = arguments.top.unwrap_or(30);
+        options.top = Some(arguments.top.unwrap_or(30));
         text::write_table(&profile, &answer, (by, &rows), &options, &mut out)?;
     }
     out.flush()?;

@@ -260,7 +260,7 @@ pub struct FrameNames {
 }
 
 /// A function at a code location.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FunctionName {
     /// Name of the function, demangled.
     pub function: String,

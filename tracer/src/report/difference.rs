@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::model::Profile;
-use super::name::{NamedFrame, UNKNOWN_STACK, most_telling};
+use super::name::{NamedFrame, UNKNOWN_STACK};
 use super::rows::callers;
+use super::telling::most_telling;
 use crate::live::Kind;
 
 /// What became of a stack.

@@ -1,4 +1,4 @@
-//! What to show for a frame, in one place for every report.
+//! What to show for a frame, in one place for every report; which frames to show is told in [`telling`](super::telling).
 //!
 //! | what is known | label |
 //! |---|---|
@@ -75,79 +75,6 @@ impl NamedFrame<'_> {
             None => self.label(),
         }
     }
-
-    /// Whether it is a function of the language's own library or start-up code, which tells little of who asked for
-    /// the memory. Knows C++ (`std::`, `operator new`), Rust (`alloc::`, `core::`, `std::`), libc's start-up and its wrappers of system
-    /// calls.
-    pub fn is_plumbing(&self) -> bool {
-        const NAMESPACES: [&str; 7] = [
-            "std::",
-            "core::",
-            "alloc::",
-            "hashbrown::",
-            "__gnu_cxx::",
-            "__cxxabiv1::",
-            "__rustc::",
-        ];
-        const FUNCTIONS: [&str; 18] = [
-            "_start",
-            "start_thread",
-            "clone",
-            "clone3",
-            "__clone",
-            "__clone3",
-            "_Znwm",
-            "mmap",
-            "mmap64",
-            "__mmap",
-            "__mmap64",
-            "__GI___mmap",
-            "__GI___mmap64",
-            "mremap",
-            "mprotect",
-            "brk",
-            "__brk",
-            "sbrk",
-        ];
-        let Some(function) = self.function else {
-            return false;
-        };
-        if function.starts_with("operator new")
-            || function.starts_with("__libc_start")
-            || function.starts_with("__rust_")
-        {
-            return true;
-        }
-        // C++ names may begin with a return type (`void std::vector<…>::push_back`), Rust's with `<` or `<&mut `
-        // (`<alloc::vec::Vec<T> as …>::extend`): the path is the last word before the first argument list.
-        let path = function.trim_start_matches('<');
-        let head = path.split(['<', '(']).next().unwrap_or(path);
-        let path = if function.starts_with('<') {
-            head
-        } else {
-            head.rsplit(' ').next().unwrap_or(head)
-        };
-        NAMESPACES
-            .iter()
-            .any(|namespace| path.starts_with(namespace))
-            || FUNCTIONS.contains(&path)
-    }
-}
-
-/// The frames that tell most of a stack, leaf first, at most `lines`: named ones, and of these the program's own
-/// before those of the language's library. A stack in which nothing has a name gives its leaf end as it is.
-pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&'f NamedFrame<'a>> {
-    let pick = |wanted: &dyn Fn(&NamedFrame<'a>) -> bool| {
-        let picked: Vec<_> = frames
-            .iter()
-            .filter(|frame| wanted(frame))
-            .take(lines)
-            .collect();
-        Some(picked).filter(|picked| !picked.is_empty())
-    };
-    pick(&|frame| frame.function.is_some() && !frame.is_plumbing())
-        .or_else(|| pick(&|frame| frame.function.is_some()))
-        .unwrap_or_else(|| frames.iter().take(lines).collect())
 }
 
 /// The program of a command line: its first word's last path component.
@@ -244,52 +171,5 @@ mod tests {
         assert_eq!(named("a\u{202e}b").label(), "a\\u{202e}b");
         assert_eq!(program("/opt/x\x07/ser\x07ver --flag"), "ser\\x07ver");
         assert_eq!(program(""), "?");
-    }
-
-    #[test]
-    fn plumbing_is_told_from_the_programs_own() {
-        for name in [
-            "operator new(unsigned long)",
-            "std::vector<int, std::allocator<int>>::reserve(unsigned long)",
-            "void std::vector<app::Row>::_M_realloc_insert<app::Row const&>(app::Row const&)",
-            "<alloc::vec::Vec<T> as core::iter::Extend<T>>::extend",
-            "alloc::alloc::alloc",
-            "__rust_alloc",
-            "__libc_start_main",
-            "_start",
-        ] {
-            assert!(named(name).is_plumbing(), "{name}");
-        }
-        for name in [
-            "main",
-            "app::load(std::string const&)",
-            "std_lib_wrapper",
-            "<app::Table as core::clone::Clone>::clone",
-            "restart",
-        ] {
-            assert!(!named(name).is_plumbing(), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_most_telling_frames_are_the_programs_own() {
-        let frames = [
-            named("operator new(unsigned long)"),
-            NamedFrame::default(),
-            named("load"),
-            named("std::invoke"),
-            named("main"),
-        ];
-        let labels = |frames: &[NamedFrame], lines| {
-            most_telling(frames, lines)
-                .iter()
-                .map(|frame| frame.label())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(labels(&frames, 4), ["load", "main"]);
-        assert_eq!(labels(&frames, 1), ["load"]);
-        assert_eq!(labels(&frames[..2], 4), ["operator new(unsigned long)"]);
-        assert_eq!(labels(&frames[1..2], 4), ["(unknown frame)"]);
-        assert_eq!(labels(&[], 4), [""; 0]);
     }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::model::Profile;
-use super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
+use super::name::{self, NamedFrame, UNKNOWN_STACK};
+use super::telling::most_telling;
 use crate::live::Holder;
 use crate::words;
 

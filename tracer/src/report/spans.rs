@@ -2,6 +2,7 @@
 //!
 //! A budget is for every span, so the worst of them are kept. Spans may lie within and across each other.
 
+use super::joined::Joined;
 use super::mark::Mark;
 use crate::event::{Event, Nanos};
 use crate::live::{Holder, LiveSet, Moment, Scope, Snapshot};
@@ -26,6 +27,21 @@ pub struct Spans {
     pub most_left: Span,
     /// The one with most allocations.
     pub most_asked: Span,
+}
+
+impl Spans {
+    /// Holders that read alike become one.
+    pub(super) fn join(&mut self, joined: &Joined) {
+        for span in [
+            &mut self.most_held,
+            &mut self.most_left,
+            &mut self.most_asked,
+        ] {
+            joined.snapshot(&mut span.peak);
+            joined.snapshot(&mut span.end);
+            joined.holders(&mut span.allocated);
+        }
+    }
 }
 
 /// What came within one span.

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::super::answer::{Answer, Unit, kind_name};
 use super::super::flamegraph::path;
 use super::super::model::Profile;
-use super::super::name::{self, NamedFrame, UNKNOWN_STACK, most_telling};
+use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
+use super::super::telling::most_telling;
 use crate::live::Holder;
 use crate::words;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::super::error::{ReplayError, folded};
 use super::super::growth;
+use super::super::joined::Joined;
 use super::super::memory::{Memory, Moments};
 use super::super::model::{Completion, ProcessProfile, Profile};
 use super::{Replay, Tracked};
@@ -15,8 +16,10 @@ use crate::record::{EndReason, Origin, ProcessEnd};
 impl Replay {
     /// The profile of all that was replayed.
     pub(super) fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
-        let timeline = self.feed.live_mut().timeline().unwrap_or_default();
-        let asked = match self.folded {
+        let joined = Joined::of(&self.locations);
+        let mut timeline = self.feed.live_mut().timeline().unwrap_or_default();
+        timeline.lives = joined.lives(timeline.lives);
+        let mut asked = match self.folded {
             true => self.asked.finish_folded(&timeline, &self.marks)?,
             false => {
                 let cut = !matches!(completion, Completion::Closed(_));
@@ -30,15 +33,29 @@ impl Replay {
         if self.folded && self.filters_threads {
             return Err(folded("what single threads held"));
         }
-        let peak = self.feed.live().snapshot(Scope::All, Moment::Peak);
-        let end = self.feed.live().snapshot(Scope::All, Moment::End);
+        if let Some(snapshot) = &mut asked.snapshot {
+            joined.snapshot(snapshot);
+        }
+        joined.holders(&mut asked.temporaries);
+        if let Some(spans) = &mut asked.spans {
+            spans.join(&joined);
+        }
+        let mut allocated = self.feed.live().allocated();
+        joined.holders(&mut allocated);
+        let mut peak = self.feed.live().snapshot(Scope::All, Moment::Peak);
+        joined.snapshot(&mut peak);
+        let mut end = self.feed.live().snapshot(Scope::All, Moment::End);
+        joined.snapshot(&mut end);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
         let mut nearest = Vec::with_capacity(self.tracked.len());
         let mut held = Vec::with_capacity(self.tracked.len());
         for tracked in &mut self.tracked {
             held.push(tracked.held_at_attach());
             nearest.push(tracked.samples.nearest(peak.at).cloned());
-            processes.push(tracked.profile(self.feed.live()));
+            let mut process = tracked.profile(self.feed.live());
+            joined.snapshot(&mut process.peak);
+            joined.snapshot(&mut process.end);
+            processes.push(process);
         }
         // A single process is the whole at each moment, whatever its clock says.
         let single = processes.len() == 1;
@@ -117,7 +134,7 @@ impl Replay {
         let losses = losses(&account, processes.iter().map(|process| &process.process));
         Ok(Profile {
             losses,
-            allocated: self.feed.live().allocated(),
+            allocated,
             timeline,
             growth,
             growth_of_stacks,

@@ -1,12 +1,15 @@
 //! Who held it: stacks with what they hold, largest first.
 
+use std::borrow::Cow;
 use std::io;
 
 use super::super::answer::{Answer, Unit};
+use super::super::joined::{Together, together};
 use super::super::model::{ProcessProfile, Profile};
-use super::super::name::{UNKNOWN_STACK, most_telling};
+use super::super::name::UNKNOWN_STACK;
 use super::super::question::{Question, When};
 use super::super::rows::callers;
+use super::super::telling::most_telling;
 use super::page::{Page, Style, cut};
 use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
@@ -73,13 +76,46 @@ pub(super) fn of_answer(
     list(page, profile, &listed, top, STACK_LINES)
 }
 
-/// Who holds more and more, if anybody does, and how long that can go on.
-pub(super) fn that_grow(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+/// Who holds more and more.
+pub(super) fn grown(profile: &Profile) -> Answer {
     let question = Question {
         when: When::Growing,
         ..Question::default()
     };
-    let answer = Answer::of(profile, &question);
+    Answer::of(profile, &question)
+}
+
+/// The holders that are shown first, of which moment, and what that moment is called: the peak, or where that was before
+/// attach, the most that was traced.
+pub(super) fn holder_of_moment(profile: &Profile) -> (String, Cow<'_, Snapshot>) {
+    if !profile.peak.holders.is_empty() {
+        return (
+            "Who held it at the peak".to_owned(),
+            Cow::Borrowed(&profile.peak),
+        );
+    }
+    let traced = most_traced(profile);
+    let at = time::offset(profile.since_start(traced.at).0);
+    let bytes = size::short(traced.listed_bytes());
+    let heading = format!("Who held most of what was traced: {bytes} at {at}");
+    (heading, traced)
+}
+
+/// The moment at which most of what was traced was live: the end of an era, or of all.
+fn most_traced(profile: &Profile) -> Cow<'_, Snapshot> {
+    let eras = profile.timeline.eras.iter().enumerate();
+    let highest = eras.max_by_key(|(_, era)| era.end);
+    match highest {
+        Some((era, of)) if of.end > profile.end.bytes => {
+            Cow::Owned(profile.timeline.snapshot(None, era))
+        }
+        _ => Cow::Borrowed(&profile.end),
+    }
+}
+
+/// Who holds more and more, if anybody does, and how long that can go on.
+pub(super) fn that_grow(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let answer = grown(profile);
     if answer.holders.is_empty() {
         return Ok(());
     }
@@ -122,14 +158,15 @@ fn list(
         unit,
         whole,
     } = *listed;
-    let shown = &holders[..top.min(holders.len())];
+    let joined = together(holders);
+    let (shown, rest) = joined.split_at(top.min(joined.len()));
     let sizes: Vec<String> = shown
         .iter()
-        .map(|holder| unit.short(holder.bytes))
+        .map(|one| unit.short(one.holder.bytes))
         .collect();
     let counts: Vec<String> = shown
         .iter()
-        .map(|holder| amount(holder.kind, holder.blocks))
+        .map(|one| amount(one.holder.kind, one.holder.blocks))
         .collect();
     let widest = |texts: &[String]| {
         texts
@@ -139,12 +176,12 @@ fn list(
             .unwrap_or(0)
     };
     let (size_width, count_width) = (widest(&sizes), widest(&counts));
-    for ((holder, size), count) in shown.iter().zip(&sizes).zip(&counts) {
-        let share = size::percent(holder.bytes, whole);
+    for ((one, size), count) in shown.iter().zip(&sizes).zip(&counts) {
+        let share = size::percent(one.holder.bytes, whole);
         let front = format!("  {size:>size_width$}  {share:>7}  {count:>count_width$}  ");
         let mut stack = stack_lines(
             profile,
-            holder,
+            one,
             lines,
             page.width.saturating_sub(front.chars().count()),
         )
@@ -166,13 +203,12 @@ fn list(
             line.print(page, &indent, style)?;
         }
     }
-    let rest = &holders[shown.len()..];
     if rest.is_empty() {
         return Ok(());
     }
     let bytes = rest
         .iter()
-        .fold(0_u64, |sum, holder| sum.saturating_add(holder.bytes));
+        .fold(0_u64, |sum, one| sum.saturating_add(one.holder.bytes));
     let text = format!(
         "  and {} more stacks with {} ({}) together",
         size::thousands(rest.len() as u64),
@@ -203,9 +239,9 @@ impl Line {
 }
 
 /// The most telling frames, innermost first: the caller of the allocator, who called that, and so on.
-fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -> Vec<Line> {
+fn stack_lines(profile: &Profile, one: &Together, lines: usize, width: usize) -> Vec<Line> {
     let frames = profile
-        .frames(holder.stack)
+        .frames(one.holder.stack)
         .filter(|frames| !frames.is_empty());
     let mut stack = match &frames {
         None => vec![Line {
@@ -237,12 +273,22 @@ fn stack_lines(profile: &Profile, holder: &Holder, lines: usize, width: usize) -
         stack[0].source = None;
     }
     stack.truncate(lines);
-    if profile.processes.len() > 1
-        && let (Some(process), Some(first)) = (profile.process(holder.process), stack.first_mut())
-    {
-        first.text = format!("[{}] {}", process.process.pid, first.text);
+    if let Some(first) = stack.first_mut() {
+        first.text = whose(profile, one) + &first.text;
     }
     stack
+}
+
+/// `[4243] ` where there are several processes, `[8 processes] ` where more than one of them is meant.
+pub(super) fn whose(profile: &Profile, one: &Together) -> String {
+    if profile.processes.len() < 2 {
+        return String::new();
+    }
+    match (one.processes, profile.process(one.holder.process)) {
+        (0 | 1, Some(process)) => format!("[{}] ", process.process.pid),
+        (0 | 1, None) => String::new(),
+        (many, _) => format!("[{} processes] ", size::thousands(many as u64)),
+    }
 }
 
 pub(super) fn of_each_process(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {

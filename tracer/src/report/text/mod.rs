@@ -3,6 +3,7 @@
 
 mod books;
 mod ending;
+mod first;
 mod holders;
 mod page;
 mod statistics;
@@ -30,39 +31,56 @@ const NARROWEST: usize = 72;
 /// How to write the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextOptions {
-    /// Most holders listed at the peak.
-    pub top: usize,
+    /// Most holders listed at the peak; `None`: as many as there is room for.
+    pub top: Option<usize>,
+    /// All there is to tell, not the first screen.
+    pub verbose: bool,
     /// Most characters in a line; 72 if it is less.
     pub width: usize,
     /// Bold, dim and yellow. Whether the output is a terminal, and `NO_COLOR`, are the caller's to know.
     pub colour: bool,
 }
 
+impl TextOptions {
+    /// Most holders that a list has.
+    fn most(&self) -> usize {
+        self.top.unwrap_or(TOP)
+    }
+}
+
 impl Default for TextOptions {
     fn default() -> Self {
         Self {
-            top: 10,
+            top: None,
+            verbose: false,
             width: 100,
             colour: false,
         }
     }
 }
 
-/// Writes the first screen.
+/// Holders listed where nothing else was asked for.
+const TOP: usize = 10;
+
+/// Writes the first screen, or all there is to tell.
 ///
 /// # Errors
 ///
 /// What `out` says.
 pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Page {
-        out,
-        width: options.width.max(NARROWEST),
-        colour: options.colour,
-    };
-    headline(&mut page, profile)?;
-    kinds(&mut page, profile)?;
-    subject(&mut page, profile)?;
-    ending::write(&mut page, profile)?;
+    let mut page = Page::new(out, options.width.max(NARROWEST), options.colour);
+    match options.verbose {
+        true => write_all(&mut page, profile, options.most()),
+        false => first::write(&mut page, profile, options.top),
+    }
+}
+
+/// Writes all there is to tell.
+fn write_all(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {
+    headline(page, profile)?;
+    kinds(page, profile)?;
+    subject(page, profile)?;
+    ending::write(page, profile)?;
     if let Some(reason) = profile.completion.cut_reason() {
         let text = format!(
             "This recording stops early, at {}: {reason}. Everything up to there is below.",
@@ -70,12 +88,12 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
         );
         page.prose(Style::Warning, (0, 0), &text)?;
     }
-    books::write(&mut page, profile)?;
-    holders::at_the_peak(&mut page, profile, options.top)?;
-    holders::at_the_end(&mut page, profile, options.top)?;
-    holders::that_grow(&mut page, profile)?;
-    holders::of_each_process(&mut page, profile)?;
-    trust::write(&mut page, profile)
+    books::write(page, profile)?;
+    holders::at_the_peak(page, profile, top)?;
+    holders::at_the_end(page, profile, top)?;
+    holders::that_grow(page, profile)?;
+    holders::of_each_process(page, profile)?;
+    trust::write(page, profile)
 }
 
 /// Writes what a question comes to.
@@ -89,13 +107,9 @@ pub fn write_answer(
     options: &TextOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut page = Page {
-        out,
-        width: options.width.max(NARROWEST),
-        colour: options.colour,
-    };
+    let mut page = Page::new(out, options.width.max(NARROWEST), options.colour);
     head_of_answer(&mut page, profile, answer)?;
-    holders::of_answer(&mut page, profile, answer, options.top)?;
+    holders::of_answer(&mut page, profile, answer, options.most())?;
     trust::write(&mut page, profile)
 }
 

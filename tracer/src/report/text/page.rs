@@ -38,10 +38,33 @@ pub(super) struct Page<'a> {
     pub(super) out: &'a mut dyn Write,
     pub(super) width: usize,
     pub(super) colour: bool,
+    /// How many lines were written.
+    pub(super) lines: usize,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    pub(super) fn new(out: &'a mut dyn Write, width: usize, colour: bool) -> Self {
+        Self {
+            out,
+            width,
+            colour,
+            lines: 0,
+        }
+    }
+
+    /// A page of the same look that is written elsewhere.
+    pub(super) fn onto<'b>(&self, out: &'b mut dyn Write) -> Page<'b> {
+        Page::new(out, self.width, self.colour)
+    }
+
+    /// What was written elsewhere, in so many lines.
+    pub(super) fn raw(&mut self, text: &[u8], lines: usize) -> io::Result<()> {
+        self.lines += lines;
+        self.out.write_all(text)
+    }
+
     pub(super) fn blank(&mut self) -> io::Result<()> {
+        self.lines += 1;
         self.out.write_all(b"\n")
     }
 

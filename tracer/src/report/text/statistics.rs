@@ -28,11 +28,7 @@ pub fn write_statistics(
     options: &TextOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut page = Page {
-        out,
-        width: options.width.max(NARROWEST),
-        colour: options.colour,
-    };
+    let mut page = Page::new(out, options.width.max(NARROWEST), options.colour);
     let Count { blocks, bytes } = statistics.all();
     let seconds = profile.duration_ns() as f64 / 1e9;
     let rate = |count: u64| match seconds {
@@ -161,7 +157,7 @@ fn top(page: &mut Page<'_>, title: &str, rows: &[Row], options: &TextOptions) ->
         return Ok(());
     }
     page.heading(title)?;
-    for row in own.iter().take(options.top) {
+    for row in own.iter().take(options.most()) {
         let front = format!(
             "  {:>11}  {:>13}  ",
             size::short(row.bytes),
@@ -181,7 +177,7 @@ fn threads(
 ) -> io::Result<()> {
     let threads = statistics.threads();
     page.heading("Threads")?;
-    let shown = options.top.min(threads.len());
+    let shown = options.most().min(threads.len());
     for of in &threads[..shown] {
         let name = profile
             .thread_name(of.process, of.tid)

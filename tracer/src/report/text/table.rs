@@ -21,17 +21,13 @@ pub fn write_table(
     options: &TextOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut page = Page {
-        out,
-        width: options.width.max(NARROWEST),
-        colour: options.colour,
-    };
+    let mut page = Page::new(out, options.width.max(NARROWEST), options.colour);
     super::head_of_answer(&mut page, profile, answer)?;
     if rows.is_empty() {
         return Ok(());
     }
     page.blank()?;
-    let shown = &rows[..options.top.min(rows.len())];
+    let shown = &rows[..options.most().min(rows.len())];
     // Only functions and modules call each other.
     let with_total = matches!(by, By::Function | By::Module);
     let mut columns = vec![

@@ -5,11 +5,21 @@ use crate::live::Kinds;
 use crate::record::reader::ReadError;
 use crate::record::{Entry, FrameIndex, Pause, PythonQuality, Quality};
 
+mod first;
 mod trust;
 
+/// All there is to tell.
 fn text_of(profile: &Profile, options: TextOptions) -> String {
+    let options = TextOptions {
+        verbose: true,
+        ..options
+    };
+    written(profile, &options)
+}
+
+fn written(profile: &Profile, options: &TextOptions) -> String {
     let mut text = Vec::new();
-    write(profile, &options, &mut text).unwrap();
+    write(profile, options, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(!text.to_lowercase().contains("leak"), "{text}");
     text
@@ -78,6 +88,7 @@ Who held it at the peak
                                     load (src/table.c:40)
                                     main (src/main.c:7)
    80.0 MiB   21.0 %     1 block  Cache::put(Key const&) (cache.cc:88)
+                                    server+0x2020
                                     main (src/main.c:9)
     1.5 MiB    0.4 %     1 block  server+0x3000
                                     server+0x3010
@@ -201,6 +212,7 @@ How it adds up
 
 Who held it at the peak
   15.0 MiB   93.8 %  1 block  [4243] Cache::put(Key const&) (cache.cc:88)
+                                server+0x2020
                                 main (src/main.c:9)
    1.0 MiB    6.3 %  1 block  [4242] row (src/table.c:12, inlined)
                                 load (src/table.c:40)
@@ -328,7 +340,7 @@ fn only_as_many_holders_as_asked_for() {
     let text = text_of(
         &script.closed(),
         TextOptions {
-            top: 4,
+            top: Some(4),
             ..TextOptions::default()
         },
     );

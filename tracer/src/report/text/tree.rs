@@ -23,11 +23,7 @@ pub fn write_tree(
     options: &TextOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut page = Page {
-        out,
-        width: options.width.max(NARROWEST),
-        colour: options.colour,
-    };
+    let mut page = Page::new(out, options.width.max(NARROWEST), options.colour);
     super::head_of_answer(&mut page, profile, answer)?;
     if answer.bytes == 0 {
         return Ok(());

@@ -40,6 +40,13 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     Ok(())
 }
 
+/// What makes the answer wrong.
+pub(super) fn grave(profile: &Profile) -> Vec<String> {
+    let sentences = sentences(profile).into_iter();
+    let grave = sentences.filter(|(style, _)| *style == Style::Warning);
+    grave.map(|(_, sentence)| sentence).collect()
+}
+
 /// The same for other views: whether it makes sizes wrong, and what is said.
 pub(in crate::report) fn said(profile: &Profile) -> Vec<(bool, String)> {
     let sentences = sentences(profile).into_iter();

@@ -1,0 +1,120 @@
+//! The first screen.
+
+use super::*;
+
+const TERMINAL: TextOptions = TextOptions {
+    top: None,
+    verbose: false,
+    width: 80,
+    colour: false,
+};
+
+/// As it stands on a terminal, with the three lines that the recorder writes below.
+fn screen_of(profile: &Profile) -> String {
+    let text = written(profile, &TERMINAL);
+    let lines = text.lines().count() + 3;
+    assert!(lines <= 24, "{lines} lines:\n{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}\n{text}");
+    }
+    text
+}
+
+#[test]
+fn a_launched_process_has_its_answer_on_one_screen() {
+    let mut script = Script::launched("server --port 80");
+    stacks(&mut script);
+    script.memory(0, 0, MIB);
+    for n in 0..300 {
+        script.allocate(0, 1000 + n, 1, MIB);
+    }
+    script.allocate(0, 12_400, 2, 80 * MIB);
+    script.allocate(0, 12_450, 3, MIB + MIB / 2);
+    script.memory(0, 12_460, 390 * MIB);
+    script.free_last(0, 20_000);
+    script.free_last(0, 20_001);
+    script.memory(0, 59_990, 311 * MIB);
+    script.exit(0, 60_000, 0);
+    let text = screen_of(&script.closed());
+    let expected = "\
+Peak: 400.0 MB (381.5 MiB) in 302 blocks, at +12.5s (2026-01-02T03:04:17Z)
+server --port 80 (pid 4242), traced from its start, for 1 min 0 s
+It exited with code 0.
+RSS 390.0 MiB at the peak, 311.0 MiB at the end
+
+Who held it at the peak
+  300.0 MiB   78.6 %  row (src/table.c:12, inlined)
+                      300 blocks ← load (src/table.c:40) ← main (src/main.c:7)
+   80.0 MiB   21.0 %  Cache::put(Key const&) (cache.cc:88)
+                      1 block ← server+0x2020 ← main (src/main.c:9)
+    1.5 MiB    0.4 %  1 more
+
+Live at the end: 300.0 MiB in 300 blocks, most by row (src/table.c:12, inlined)
+";
+    assert!(
+        text == expected,
+        "--- written:\n{text}--- expected:\n{expected}"
+    );
+}
+
+#[test]
+fn many_holders_of_many_processes_fit_too_and_those_that_read_alike_are_one() {
+    let mut script = Script::launched("parent");
+    for stack in 1..=9 {
+        let leaf = format!("holder_{stack}@src/holders.c:{stack}");
+        let frames: Vec<String> = (0..20)
+            .map(|n| format!("caller_{n}@src/callers.c:{n}"))
+            .collect();
+        let frames: Vec<&str> = std::iter::once(leaf.as_str())
+            .chain(frames.iter().map(String::as_str))
+            .collect();
+        script.stack(stack, &frames);
+    }
+    for child in 1..=8 {
+        script.fork(0, child, 10);
+        for stack in 1..=9 {
+            script.allocate(child, 20, stack, u64::from(stack) * MIB);
+        }
+    }
+    script.memory(0, 30, MIB);
+    let text = screen_of(&script.closed());
+    assert!(
+        text.contains("  72.0 MiB   20.0 %  [8 processes] holder_9 (src/holders.c:9)\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("8 blocks ← caller_0 (src/callers.c:0) … 18 more, caller_19\n"),
+        "{text}"
+    );
+    assert!(text.contains(" 5 more\n"), "{text}");
+}
+
+#[test]
+fn what_was_not_seen_is_told_only_where_it_changes_the_answer() {
+    let screen = |quality: Quality| {
+        let mut script = Script::launched("app");
+        stacks(&mut script);
+        script.allocate(0, 10, 1, MIB);
+        script.quality(quality);
+        screen_of(&script.closed())
+    };
+    let harmless = Quality {
+        truncated_depth: 7,
+        notes: vec!["A note.".into()],
+        ..Quality::default()
+    };
+    let text = screen(harmless);
+    assert!(!text.contains("7 ") && !text.contains("note"), "{text}");
+    let grave = Quality {
+        lost_allocations: 1234,
+        lost_frees: 5678,
+        unfollowed_children: 3,
+        threads_full: 5,
+        calls_too_deep: 2,
+        ..Quality::default()
+    };
+    let text = screen(grave);
+    assert!(text.contains("6,912 events were lost"), "{text}");
+    assert!(text.contains("and 1 more doubt: see --verbose"), "{text}");
+    assert!(!text.contains("Nothing was lost"), "{text}");
+}

@@ -19,9 +19,9 @@ pub use self::table::write_table;
 pub use self::tree::write_tree;
 pub(super) use self::trust::said as trust;
 use super::answer::{Answer, Unit};
-use super::model::{Completion, Profile};
+use super::model::{Completion, ProcessProfile, Profile};
 use crate::live::{Kind, Snapshot};
-use crate::record::Origin;
+use crate::record::{EndReason, Origin};
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -152,15 +152,25 @@ fn growth(page: &mut Page<'_>, profile: &Profile, answer: &Answer) -> io::Result
     until_the_limit(page, profile)
 }
 
+/// When the cgroup is full, at the rate of what grows. Of a process that has ended there is nothing to tell.
 fn until_the_limit(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let runs_on =
+        |process: &ProcessProfile| matches!(process.end_reason(), None | Some(EndReason::Detached));
     let Some(seconds) = profile.seconds_to_limit() else {
         return Ok(());
     };
+    if !profile.main_process().is_some_and(runs_on) {
+        return Ok(());
+    }
     let limit = profile.memory.end.cgroup_limit.unwrap_or(0);
+    let left = (seconds * 1e9) as u64;
+    let when = profile.unix_ns(profile.ended).saturating_add(left);
+    let clock = time::rfc3339_seconds(when).map(|clock| format!(" ({clock})"));
     let text = format!(
-        "At this rate the memory cgroup is full, at {}, {} after the end of this recording.",
+        "At this rate the memory cgroup is full, at {}, {} after the end of this recording{}.",
         size::headline(limit),
-        time::duration((seconds * 1e9) as u64)
+        time::duration(left),
+        clock.unwrap_or_default(),
     );
     page.prose(Style::Warning, (0, 0), &text)
 }

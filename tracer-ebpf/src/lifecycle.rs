@@ -12,8 +12,8 @@ use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
     process::{
-        PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS,
-        PROCESS_SHARES_MEMORY, TracedProcess,
+        PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS, PROCESS_SHARES_MEMORY,
+        TracedProcess,
     },
 };
 
@@ -136,14 +136,7 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     blocks::image_began(next);
     thread::process_changed();
     process.epoch += 1;
-    process.flags &=
-        !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED | PROCESS_INHERITS);
-    process.libc_start = 0;
-    process.libc_end = 0;
-    process.allocator_start = 0;
-    process.allocator_end = 0;
-    process.code_count = 0;
-    process.interpreter = 0;
+    process.forget_program();
     process.code_generation += 1;
     thread::process_changed();
     thread::forget(tid);

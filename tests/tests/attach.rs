@@ -237,6 +237,12 @@ fn an_exec_by_a_thread_that_is_not_the_first_begins_a_new_program() {
         exit.reason.as_str()
     });
     assert_eq!(reasons.collect::<Vec<_>>(), ["executed", "detached"]);
+    // The links named the thread that was the leader, so that they had to be placed anew.
+    let unseen = report.json()["quality"]["unseen"].to_string();
+    assert!(
+        unseen.contains("before its probes were in place"),
+        "{unseen}"
+    );
     report.assert_heap_at_end(&new);
     assert_eq!(
         report.total("allocations"),

@@ -294,6 +294,7 @@ impl Session {
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.place = self.places.remember(kind, &allocator);
         // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
         let files = launched.files();
         for (_, file) in &files {
@@ -320,19 +321,34 @@ impl Session {
         allocator: Option<&Allocator>,
         flags: u32,
     ) -> Result<(), ProbeError> {
+        let inherits = match followed.inherits {
+            true => PROCESS_INHERITS,
+            false => 0,
+        };
+        self.declare_image(
+            followed.target.pid,
+            followed.id,
+            allocator,
+            flags | inherits,
+        )
+    }
+
+    pub(super) fn declare_image(
+        &mut self,
+        tgid: u32,
+        image: ProcessId,
+        allocator: Option<&Allocator>,
+        flags: u32,
+    ) -> Result<(), ProbeError> {
         let children = if self.options.children {
             PROCESS_FOLLOW_CHILDREN
         } else {
             0
         };
-        let inherits = match followed.inherits {
-            true => PROCESS_INHERITS,
-            false => 0,
-        };
         self.kernel.set_process(TracedProcess {
-            identity: followed.id.0,
-            tgid: followed.target.pid,
-            flags: flags | children | inherits,
+            identity: image.0,
+            tgid,
+            flags: flags | children,
             libc_start: allocator.map_or(0, |allocator| allocator.text.start),
             libc_end: allocator.map_or(0, |allocator| allocator.text.end),
             allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),
@@ -362,6 +378,7 @@ impl Session {
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.place = self.places.remember(kind, allocator);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);
         Ok(self.declare(followed, Some(allocator), 0)?)

@@ -89,6 +89,8 @@ pub struct Thread {
     function: u32,
     /// `brk`: where the break was before it.
     pub program_break: u64,
+    /// `shmdt`: how long the segment is.
+    pub detached: u64,
     pub calls: [Call; MAX_CALLS],
 }
 

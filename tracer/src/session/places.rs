@@ -134,12 +134,11 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::allocator;
 
     #[test]
     fn processes_with_the_same_probes_share_one_open_file_until_the_last_has_ended() {
         let library = std::env::current_exe().expect("we have a program");
-        let allocator = allocator::Allocator {
+        let allocator = Allocator {
             name: library.clone(),
             file: File::open(&library).expect("it can be opened"),
             build_id: None,

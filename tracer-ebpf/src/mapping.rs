@@ -174,8 +174,7 @@ fn begins(regs: *const pt_regs, number: u64) {
     };
     thread.system_call = number as u32;
     thread.retired = 0;
-    thread.program_break = 0;
-    thread.detached = 0;
+    thread.kept = 0;
     match number {
         MUNMAP | MREMAP => {
             let Some(range) = Range::given(regs, number) else {
@@ -193,7 +192,7 @@ fn begins(regs: *const pt_regs, number: u64) {
                 return;
             };
             let length = area::segment(start).unwrap_or(0);
-            thread.detached = length;
+            thread.kept = length;
             if length != 0 {
                 let range = Range { start, length };
                 thread.retired =
@@ -205,7 +204,7 @@ fn begins(regs: *const pt_regs, number: u64) {
             if let Some(space) = space
                 && let Some(now) = member(space as *const _, offsets.mm_break)
             {
-                thread.program_break = now;
+                thread.kept = now;
             }
         }
         _ => {}
@@ -249,7 +248,7 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
             let Some(start) = argument(regs, 0) else {
                 return;
             };
-            let length = thread.detached;
+            let length = thread.kept;
             if failed && thread.retired != 0 {
                 let range = Range { start, length };
                 tell(process, tid, EventKind::UnmapFailed, range, &Said::NOTHING);
@@ -313,7 +312,7 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
             (EventKind::Remapped, range, traits)
         }
         BRK => {
-            let before = thread.program_break;
+            let before = thread.kept;
             if before == 0 || before == result {
                 return;
             }

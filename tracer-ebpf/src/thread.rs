@@ -87,10 +87,8 @@ pub struct Thread {
     pub retired: u32,
     /// The function that is called.
     function: u32,
-    /// `brk`: where the break was before it.
-    pub program_break: u64,
-    /// `shmdt`: how long the segment is.
-    pub detached: u64,
+    /// What the end of that call needs of its beginning. `brk`: where the break was; `shmdt`: how long the segment is.
+    pub kept: u64,
     pub calls: [Call; MAX_CALLS],
 }
 

@@ -42,8 +42,11 @@ impl TracedProcess {
     /// and what it runs. Both `hw_exec` and `hw_update`, which may be in the midst of saying so, end it by this.
     #[inline(always)]
     pub fn forget_program(&mut self) {
-        self.flags &=
-            !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED | PROCESS_INHERITS);
+        self.flags &= !(PROCESS_HELD
+            | PROCESS_CALLS_HELD
+            | PROCESS_SHARES_MEMORY
+            | PROCESS_CHANGED_SHARED
+            | PROCESS_INHERITS);
         self.libc_start = 0;
         self.libc_end = 0;
         self.allocator_start = 0;
@@ -152,6 +155,9 @@ pub const PROCESS_CHANGED_SHARED: u32 = 8;
 /// not the block is known, since nobody here knows which of its parent's blocks were sampled.
 pub const PROCESS_INHERITS: u32 = 16;
 
+/// Calls of the allocator are not followed until all probes are in again; what changes the address space is.
+pub const PROCESS_CALLS_HELD: u32 = 32;
+
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;
 
@@ -180,8 +186,11 @@ mod tests {
             interpreter: 9,
         };
         process.forget_program();
-        let said_of_a_program =
-            PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED | PROCESS_INHERITS;
+        let said_of_a_program = PROCESS_HELD
+            | PROCESS_CALLS_HELD
+            | PROCESS_SHARES_MEMORY
+            | PROCESS_CHANGED_SHARED
+            | PROCESS_INHERITS;
         let left = TracedProcess {
             identity: 7,
             epoch: 3,

@@ -15,7 +15,7 @@ use std::{
 
 use highwater_common::{
     event::{EventKind, FLAG_FROM_THREAD, RawEvent},
-    process::PROCESS_HELD,
+    process::PROCESS_CALLS_HELD,
 };
 
 use super::{Session, attach::sites, clock, follow::Followed};
@@ -119,7 +119,7 @@ impl Session {
         next: ProcessId,
         place: &Place,
     ) -> Result<Link, ProbeError> {
-        self.declare_image(tgid, next, None, PROCESS_HELD)?;
+        self.declare_image(tgid, next, None, PROCESS_CALLS_HELD)?;
         let library = Library {
             file: &place.file,
             name: &place.name,

@@ -321,34 +321,19 @@ impl Session {
         allocator: Option<&Allocator>,
         flags: u32,
     ) -> Result<(), ProbeError> {
-        let inherits = match followed.inherits {
-            true => PROCESS_INHERITS,
-            false => 0,
-        };
-        self.declare_image(
-            followed.target.pid,
-            followed.id,
-            allocator,
-            flags | inherits,
-        )
-    }
-
-    pub(super) fn declare_image(
-        &mut self,
-        tgid: u32,
-        image: ProcessId,
-        allocator: Option<&Allocator>,
-        flags: u32,
-    ) -> Result<(), ProbeError> {
         let children = if self.options.children {
             PROCESS_FOLLOW_CHILDREN
         } else {
             0
         };
+        let inherits = match followed.inherits {
+            true => PROCESS_INHERITS,
+            false => 0,
+        };
         self.kernel.set_process(TracedProcess {
-            identity: image.0,
-            tgid,
-            flags: flags | children,
+            identity: followed.id.0,
+            tgid: followed.target.pid,
+            flags: flags | children | inherits,
             libc_start: allocator.map_or(0, |allocator| allocator.text.start),
             libc_end: allocator.map_or(0, |allocator| allocator.text.end),
             allocator_start: allocator.map_or(0, |allocator| allocator.own_code.start),

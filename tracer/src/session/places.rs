@@ -15,7 +15,7 @@ use std::{
 
 use highwater_common::{
     event::{EventKind, FLAG_FROM_THREAD, RawEvent},
-    process::PROCESS_CALLS_HELD,
+    process::{PROCESS_CALLS_HELD, PROCESS_FOLLOW_CHILDREN},
 };
 
 use super::{Session, attach::sites, clock, follow::Followed};
@@ -104,11 +104,13 @@ impl Session {
         let place = Arc::clone(place);
         let tgid = old.target.pid;
         match self.place_anew(tgid, next, &place) {
-            Ok(link) => {
+            Ok(Some(link)) => {
                 old.link = Some(link);
                 old.linked_at = clock::monotonic();
             }
-            // It has ended meanwhile, or is looked at in a moment as every new program is.
+            // It has ended meanwhile, or is yet another program.
+            Ok(None) => {}
+            // It is looked at in a moment as every new program is.
             Err(error) => log::info!("no probes in the new program of process {tgid} yet: {error}"),
         }
     }
@@ -118,16 +120,25 @@ impl Session {
         tgid: u32,
         next: ProcessId,
         place: &Place,
-    ) -> Result<Link, ProbeError> {
-        self.declare_image(tgid, next, None, PROCESS_CALLS_HELD)?;
+    ) -> Result<Option<Link>, ProbeError> {
+        let flags = match self.options.children {
+            true => PROCESS_FOLLOW_CHILDREN,
+            false => 0,
+        };
+        if !self
+            .kernel
+            .set_flags(tgid, next, flags | PROCESS_CALLS_HELD)?
+        {
+            return Ok(None);
+        }
         let library = Library {
             file: &place.file,
             name: &place.name,
         };
         let pid = NonZeroU32::new(tgid).unwrap_or(NonZeroU32::MIN);
         let link = Link::place(&mut self.kernel, place.kind, library, &place.sites, pid);
-        self.declare_image(tgid, next, None, 0)?;
-        link
+        self.kernel.set_flags(tgid, next, flags)?;
+        link.map(Some)
     }
 }
 

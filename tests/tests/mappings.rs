@@ -75,6 +75,8 @@ rows! {
     calls_that_fail_leave_all_as_it_is: "failures",
     reserved_space_becomes_a_mapping_as_it_is_committed: "reservations",
     files_and_shared_memory_are_not_in_the_level: "files_and_shared",
+    an_mprotect_that_fails_has_changed_what_lies_before_the_place_at_which_it_failed: "partly_protected",
+    segments_of_shared_memory_live_from_their_shmat_to_their_shmdt: "segments",
     stacks_are_told_from_their_guards: "thread_stacks",
     a_program_break_moved_by_the_program_is_a_mapping: "program_break",
 }

@@ -1,12 +1,16 @@
 // A family of processes.
 //
-// `fork N` makes N children, which live until they are told to end; `hold N` has each of the family, the parent too, take N
+// `fork N` makes N children, which live until they are told to end; `alike N` does too, and their pids are equal modulo 4096, which
+// takes root and gives the pids as truth. `hold N` has each of the family, the parent too, take N
 // blocks of 1 000 000 bytes and keep them; `end` ends the children. `run N` starts N programs one after another, each of which
 // waits a little, holds 50 blocks of 1 000 000 bytes for a moment, and ends. `burst` starts a program that holds 30 blocks of
 // 1 000 000 bytes in its first milliseconds, gives them back, and ends. `vfork N` and `spawn N` start N programs in these ways,
 // each of which holds a block, and ends at once.
+#include <linux/sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "victim.h"
@@ -40,12 +44,21 @@ __attribute__((noreturn)) static void be_child(int in, int out)
     _exit(0);
 }
 
-static void fork_child(void)
+// `fork`, to a pid of one's choice if that is not 0.
+static pid_t fork_as(pid_t wanted)
+{
+    if (!wanted)
+        return fork();
+    struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&wanted, .set_tid_size = 1};
+    return syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+static void fork_child(pid_t wanted)
 {
     int down[2], up[2];
     if (child_count == MOST || pipe(down) || pipe(up))
         broken("pipe");
-    pid_t pid = fork();
+    pid_t pid = fork_as(wanted);
     if (pid < 0)
         broken("fork");
     if (pid == 0) {
@@ -56,6 +69,29 @@ static void fork_child(void)
     close(down[0]);
     close(up[1]);
     children[child_count++] = (struct child){pid, down[1], up[0]};
+}
+
+static int is_free(pid_t pid)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d", pid);
+    return access(path, F_OK) != 0;
+}
+
+static void fork_alike(uint64_t count)
+{
+    enum { STEP = 4096 };
+    for (pid_t first = 1000; first < STEP; first++) {
+        uint64_t free = 0;
+        while (free < count && is_free(first + free * STEP))
+            free++;
+        if (free < count)
+            continue;
+        for (uint64_t i = 0; i < count; i++)
+            fork_child(first + i * STEP);
+        return;
+    }
+    broken("so many pids that are alike");
 }
 
 static void tell_children(unsigned char count)
@@ -112,9 +148,13 @@ static int obey(const char *command, uint64_t number)
 {
     if (!strcmp(command, "fork")) {
         for (uint64_t i = 0; i < number; i++) {
-            fork_child();
+            fork_child(0);
             TRUTH({"pid", children[child_count - 1].pid});
         }
+    } else if (!strcmp(command, "alike")) {
+        fork_alike(number);
+        for (size_t i = child_count - number; i < child_count; i++)
+            TRUTH({"pid", children[i].pid});
     } else if (!strcmp(command, "hold")) {
         tell_children(number);
         hold_mine(number);

@@ -1,6 +1,8 @@
 // Each call by which an address space changes, one row at a time: `mapping_calls libc|raw ROW`. `raw` makes the system
 // calls by an instruction of its own.
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #include "ranges.h"
@@ -17,6 +19,10 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
             return munmap((void *)a, b);
         case SYS_mremap:
             return (long)mremap((void *)a, b, c, d, (void *)e);
+        case SYS_shmat:
+            return (long)shmat(a, (void *)b, c);
+        case SYS_shmdt:
+            return shmdt((void *)a);
         default:
             return mprotect((void *)a, b, c);
         }
@@ -208,6 +214,102 @@ FRAME static void files_and_shared(void)
     close(file);
 }
 
+// Panics unless the kernel says the same of these pages.
+static void check_access(size_t page, size_t pages, int is_accessible)
+{
+    int ends[2];
+    if (pipe(ends))
+        broken("pipe");
+    for (size_t at = page; at < page + pages; at++) {
+        char byte;
+        if ((write(ends[1], AT(at), 1) == 1) != is_accessible || (is_accessible && read(ends[0], &byte, 1) != 1))
+            broken("a page is not what it is taken for");
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+// A call that fails has changed what lies before the place at which it failed.
+FRAME static void partly_protected(void)
+{
+    map(0, 10);
+    fails(call(SYS_mprotect, (long)AT(4), 10 * PAGE, PROT_NONE, 0, 0, 0));
+    protected(4, 6, 0);
+    check_access(0, 4, 1);
+    check_access(4, 6, 0);
+    // Several of them, some of which are so already.
+    map_as(RESERVED, 100, 4, PROT_NONE, PRIVATE, -1);
+    map(104, 3);
+    map_as(RESERVED, 107, 2, PROT_NONE, PRIVATE, -1);
+    fails(call(SYS_mprotect, (long)AT(101), 20 * PAGE, RW, 0, 0, 0));
+    protected(101, 8, 1);
+    check_access(100, 1, 0);
+    check_access(101, 8, 1);
+    // At a file that may not be written.
+    int file = memfd_create("victim", 0);
+    char path[32] = "/proc/self/fd/";
+    path[14] = '0' + file;
+    int read_only = file < 10 && !ftruncate(file, PAGE) ? open(path, O_RDONLY) : -1;
+    if (read_only < 0)
+        broken("memfd_create");
+    map_as(RESERVED, 200, 5, PROT_NONE, PRIVATE, -1);
+    map_as(FILES, 205, 1, PROT_READ, MAP_SHARED, read_only);
+    map_as(RESERVED, 206, 5, PROT_NONE, PRIVATE, -1);
+    fails(call(SYS_mprotect, (long)AT(200), 11 * PAGE, RW, 0, 0, 0));
+    protected(200, 5, 1);
+    check_access(200, 6, 1);
+    check_access(206, 5, 0);
+    close(file);
+    close(read_only);
+    // Nothing lies before a hole, or before a page that cannot be asked for.
+    map(301, 2);
+    fails(call(SYS_mprotect, (long)AT(300), 3 * PAGE, PROT_NONE, 0, 0, 0));
+    fails(call(SYS_mprotect, (long)AT(301) + 1, PAGE, PROT_NONE, 0, 0, 0));
+    check_access(301, 2, 1);
+}
+
+static void attach(int id, size_t page, size_t pages, int flags)
+{
+    if (call(SYS_shmat, id, (long)AT(page), flags, 0, 0, 0) != (long)AT(page))
+        broken("shmat");
+    came(SHARED, page, pages);
+    books.mmaps++;
+    check_access(page, pages, 1);
+}
+
+static void detach(size_t page, size_t pages)
+{
+    if (call(SYS_shmdt, (long)AT(page), 0, 0, 0, 0, 0))
+        broken("shmdt");
+    unmapped(page, pages);
+    check_access(page, pages, 0);
+}
+
+FRAME static void segments(void)
+{
+    // The length is rounded up to a page.
+    int id = shmget(IPC_PRIVATE, 15 * PAGE + 1, 0600);
+    if (id < 0)
+        broken("shmget");
+    attach(id, 0, 16, 0);
+    // Side by side with itself.
+    attach(id, 16, 16, 0);
+    attach(id, 100, 16, SHM_RDONLY);
+    map(200, 40);
+    attach(id, 210, 16, SHM_REMAP);
+    if (shmctl(id, IPC_RMID, NULL))
+        broken("shmctl");
+    detach(0, 16);
+    // In pieces by now, which are all of it.
+    protect(104, 4, PROT_NONE);
+    detach(100, 16);
+    // Of what is no segment, and of nothing.
+    fails(call(SYS_shmdt, (long)AT(201), 0, 0, 0, 0, 0));
+    fails(call(SYS_shmdt, (long)AT(300), 0, 0, 0, 0, 0));
+    fails(call(SYS_shmdt, (long)AT(17), 0, 0, 0, 0, 0));
+    unmap(211, 3);
+}
+
 FRAME static void thread_stacks(void)
 {
     map_as(THREAD_STACK, 0, 256, RW, PRIVATE | MAP_STACK, -1);
@@ -250,6 +352,8 @@ static const struct row {
     {"failures", failures},
     {"reservations", reservations},
     {"files_and_shared", files_and_shared},
+    {"partly_protected", partly_protected},
+    {"segments", segments},
     {"thread_stacks", thread_stacks},
     {"program_break", program_break},
 };

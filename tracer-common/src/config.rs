@@ -38,9 +38,19 @@ pub struct KernelOffsets {
     pub mm_break: u32,
     /// `task_struct.thread.fsbase`: a thread's descriptor in user memory.
     pub task_fsbase: u32,
+    /// `vm_area_struct.vm_start`
+    pub area_start: u32,
+    /// `vm_area_struct.vm_end`
+    pub area_end: u32,
+    /// `vm_area_struct.vm_flags`
+    pub area_flags: u32,
+    /// `vm_area_struct.vm_file`: what it is a mapping of.
+    pub area_file: u32,
+    /// `vm_area_struct.vm_pgoff`: where in that it begins, pages.
+    pub area_place: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 68);
+const _: () = assert!(size_of::<KernelOffsets>() == 88);
 
 /// How large the tables are whose places the kernel side computes, as binary logarithms of their entries. The user side makes
 /// the maps to match.

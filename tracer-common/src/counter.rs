@@ -20,7 +20,7 @@ pub enum Counter {
     TruncatedUnreadable = 6,
     /// Events without a stack: no walk buffer was free.
     NoWalkBuffer = 7,
-    /// Calls not followed: the table of threads was full.
+    /// Calls not followed: all places of the table of threads in which theirs could be kept were taken.
     ThreadsFull = 8,
     /// Calls not followed: more calls of one thread under way than we keep (signals in signals).
     CallsTooDeep = 9,

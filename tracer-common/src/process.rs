@@ -37,6 +37,25 @@ pub struct TracedProcess {
 
 const _: () = assert!(size_of::<TracedProcess>() == 64);
 
+impl TracedProcess {
+    /// What was said of the program before an exec says nothing of the one after it: whose memory it has, where its code lies,
+    /// and what it runs. Both `hw_exec` and `hw_update`, which may be in the midst of saying so, end it by this.
+    #[inline(always)]
+    pub fn forget_program(&mut self) {
+        self.flags &= !(PROCESS_HELD
+            | PROCESS_CALLS_HELD
+            | PROCESS_SHARES_MEMORY
+            | PROCESS_CHANGED_SHARED
+            | PROCESS_INHERITS);
+        self.libc_start = 0;
+        self.libc_end = 0;
+        self.allocator_start = 0;
+        self.allocator_end = 0;
+        self.code_count = 0;
+        self.interpreter = 0;
+    }
+}
+
 /// A change of a [`TracedProcess`] by the user side, made by the kernel side's program `hw_update`: both sides write the
 /// value, and one that was read, changed and put back whole would undo an exec that came in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,9 +155,51 @@ pub const PROCESS_CHANGED_SHARED: u32 = 8;
 /// not the block is known, since nobody here knows which of its parent's blocks were sampled.
 pub const PROCESS_INHERITS: u32 = 16;
 
+/// Calls of the allocator are not followed until all probes are in again; what changes the address space is.
+pub const PROCESS_CALLS_HELD: u32 = 32;
+
 /// Most processes traced at once.
 pub const MAX_PROCESSES: u32 = 4096;
 
 // SAFETY: repr(C), only integers, no padding, so every bit pattern is valid and every byte is initialised.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TracedProcess {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_program_before_an_exec_only_what_outlives_it_stays() {
+        let mut process = TracedProcess {
+            identity: 7,
+            epoch: 3,
+            flags: u32::MAX,
+            tgid: 100,
+            libc_start: 1,
+            libc_end: 2,
+            allocator_start: 3,
+            allocator_end: 4,
+            code_start: 5,
+            code_count: 6,
+            code_generation: 8,
+            interpreter: 9,
+        };
+        process.forget_program();
+        let said_of_a_program = PROCESS_HELD
+            | PROCESS_CALLS_HELD
+            | PROCESS_SHARES_MEMORY
+            | PROCESS_CHANGED_SHARED
+            | PROCESS_INHERITS;
+        let left = TracedProcess {
+            identity: 7,
+            epoch: 3,
+            flags: !said_of_a_program,
+            tgid: 100,
+            code_start: 5,
+            code_generation: 8,
+            ..TracedProcess::default()
+        };
+        assert_eq!(process, left);
+    }
+}

@@ -12,8 +12,8 @@ use highwater_common::{
     counter::Counter,
     event::{EventKind, FLAG_FROM_THREAD, FLAG_REGISTERED, FLAG_SHARES_MEMORY, RawEvent},
     process::{
-        PROCESS_CHANGED_SHARED, PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS,
-        PROCESS_SHARES_MEMORY, TracedProcess,
+        PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS, PROCESS_SHARES_MEMORY,
+        TracedProcess,
     },
 };
 
@@ -45,13 +45,13 @@ pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
     let mut flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
     let mut image = 0;
     if process.flags & PROCESS_FOLLOW_CHILDREN != 0 {
-        image = register(process, child_tgid, shares);
+        image = register(&process, child_tgid, shares);
     }
     if image != 0 {
         flags |= FLAG_REGISTERED;
     }
     let (child_tgid, image) = (child_tgid as u64, image as u64);
-    tell(process, EventKind::Forked, child_tgid, image, flags);
+    tell(&process, EventKind::Forked, child_tgid, image, flags);
     debug!(&ctx, "process {} forked {}", tgid, child_tgid);
     0
 }
@@ -114,6 +114,8 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     let Some(process) = PROCESSES.get_ptr_mut(tgid) else {
         return 0;
     };
+    // Changed where it lies: that this is another process's by now takes the user side to let this one go, and another to be
+    // forked on the same processor as that, within the microsecond until the last of these writes.
     let process = unsafe { &mut *process };
     let next = next_image();
     if next == 0 {
@@ -136,14 +138,7 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     blocks::image_began(next);
     thread::process_changed();
     process.epoch += 1;
-    process.flags &=
-        !(PROCESS_HELD | PROCESS_SHARES_MEMORY | PROCESS_CHANGED_SHARED | PROCESS_INHERITS);
-    process.libc_start = 0;
-    process.libc_end = 0;
-    process.allocator_start = 0;
-    process.allocator_end = 0;
-    process.code_count = 0;
-    process.interpreter = 0;
+    process.forget_program();
     process.code_generation += 1;
     thread::process_changed();
     thread::forget(tid);
@@ -155,15 +150,15 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
 
 /// `sched_process_exit(task)`: of each thread; the process ends with its last, not with its leader.
 ///
-/// Two threads that end at once may both find that none is left. So the end is told by the one that removes the process; and
-/// what it tells was read before that, as the place may be another process's the moment it is free.
+/// Two threads that end at once may both find that none is left. So the end is told by the one that removes the process, and
+/// what it tells was read before that.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn hw_exit(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     // Before the process is looked for: the other one may have removed it.
     thread::forget(tid);
-    let Some(process) = traced(tgid).copied() else {
+    let Some(process) = traced(tgid) else {
         return 0;
     };
     let offsets = KERNEL_OFFSETS.load();
@@ -198,15 +193,20 @@ pub fn hw_oom(ctx: RawTracePointContext) -> i32 {
         victim as u32
     };
     if let Some(process) = traced(tgid) {
-        tell(process, EventKind::OomVictim, 0, 0, 0);
+        tell(&process, EventKind::OomVictim, 0, 0, 0);
         debug!(&ctx, "process {} is an out-of-memory victim", tgid);
     }
     0
 }
 
+/// A process, as it is now.
+///
+/// Its place in [`PROCESSES`] may be another process's the moment it is removed, and it may be removed at any time: by the user
+/// side, which lets it go, or on another processor, where its last thread ends. So it is copied, and the copy says whose it is.
 #[inline(always)]
-fn traced(tgid: u32) -> Option<&'static TracedProcess> {
-    unsafe { PROCESSES.get(tgid) }
+fn traced(tgid: u32) -> Option<TracedProcess> {
+    let process = unsafe { *PROCESSES.get(tgid)? };
+    (process.tgid == tgid).then_some(process)
 }
 
 /// Reads a member of a kernel structure; `None` where this kernel has none.

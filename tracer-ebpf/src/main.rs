@@ -16,6 +16,7 @@
     reason = "every access here is checked by the kernel's verifier; the contract is the helper's"
 )]
 
+mod area;
 mod atomic;
 mod blocks;
 mod call;

@@ -10,6 +10,9 @@
 //! before the process was traced, or never did (a seccomp filter answers in the kernel's place, and then only the end
 //! is seen).
 //!
+//! **What is not said by the arguments.** A segment of shared memory is as long as the kernel says ([`area::segment`]); and a
+//! failed `mprotect` has changed what lies before the first area that it could not change ([`area::as_accessible`]).
+//!
 //! **Whose doing.** What the allocator maps is flagged: for a call that is followed by [`call::is_of_latest_call`], for others
 //! by what the stack says, or, while a new program's stacks are cut, by [`call::is_of_untaken_call`].
 
@@ -31,7 +34,7 @@ use highwater_common::{
 };
 
 use crate::{
-    call, emit,
+    area, call, emit,
     lifecycle::member,
     maps::{KERNEL_OFFSETS, PROCESSES},
     mark,
@@ -48,6 +51,8 @@ const MUNMAP: u64 = 11;
 const BRK: u64 = 12;
 const MREMAP: u64 = 25;
 const MADVISE: u64 = 28;
+const SHMAT: u64 = 30;
+const SHMDT: u64 = 67;
 const PKEY_MPROTECT: u64 = 329;
 
 /// `TS_COMPAT` of `thread_info.status`: a system call by the 32-bit interface, which has other numbers.
@@ -56,6 +61,9 @@ const COMPAT: u32 = 2;
 const PAGE: u64 = 4096;
 /// `-MAX_ERRNO`: results from here on are errors.
 const FIRST_ERROR: u64 = -4095i64 as u64;
+/// `-ENOMEM` and `-EACCES`: with these `mprotect` fails at an area after it has changed those before.
+const NO_MEMORY: u64 = -12i64 as u64;
+const NO_ACCESS: u64 = -13i64 as u64;
 
 // Of <asm-generic/mman-common.h> and <linux/mman.h>.
 const PROT_ANY: u64 = 7;
@@ -99,9 +107,14 @@ pub fn hw_call_ends(ctx: RawTracePointContext) -> i32 {
 /// Whether a call of this number is one of ours.
 #[inline(always)]
 fn changes_mappings(number: u64) -> bool {
-    const NUMBERS: u64 =
-        1 << MMAP | 1 << MPROTECT | 1 << MUNMAP | 1 << BRK | 1 << MREMAP | 1 << MADVISE;
-    number < 64 && NUMBERS >> number & 1 != 0 || number == PKEY_MPROTECT
+    const NUMBERS: u64 = 1 << MMAP
+        | 1 << MPROTECT
+        | 1 << MUNMAP
+        | 1 << BRK
+        | 1 << MREMAP
+        | 1 << MADVISE
+        | 1 << SHMAT;
+    number < 64 && NUMBERS >> number & 1 != 0 || number == SHMDT || number == PKEY_MPROTECT
 }
 
 /// The process, if its calls are to be told.
@@ -121,7 +134,7 @@ fn count_change_of_shared_memory(tgid: u32, regs: *const pt_regs, number: u64) {
     };
     let flags = unsafe { (*process).flags };
     let takes_or_gives = match number {
-        MMAP | MUNMAP | MREMAP => true,
+        MMAP | MUNMAP | MREMAP | SHMAT | SHMDT => true,
         // Of 0 it only asks.
         BRK => argument(regs, 0) != Some(0),
         _ => false,
@@ -161,7 +174,7 @@ fn begins(regs: *const pt_regs, number: u64) {
     };
     thread.system_call = number as u32;
     thread.retired = 0;
-    thread.program_break = 0;
+    thread.kept = 0;
     match number {
         MUNMAP | MREMAP => {
             let Some(range) = Range::given(regs, number) else {
@@ -174,12 +187,24 @@ fn begins(regs: *const pt_regs, number: u64) {
             };
             thread.retired = tell(process, tid, kind, range, &Said::NOTHING) as u32;
         }
+        SHMDT => {
+            let Some(start) = argument(regs, 0) else {
+                return;
+            };
+            let length = area::segment(start).unwrap_or(0);
+            thread.kept = length;
+            if length != 0 {
+                let range = Range { start, length };
+                thread.retired =
+                    tell(process, tid, EventKind::UnmapBegan, range, &Said::NOTHING) as u32;
+            }
+        }
         BRK => {
             let space: Option<u64> = member(task as *const _, offsets.task_mm);
             if let Some(space) = space
                 && let Some(now) = member(space as *const _, offsets.mm_break)
             {
-                thread.program_break = now;
+                thread.kept = now;
             }
         }
         _ => {}
@@ -219,7 +244,48 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
             }
             return;
         }
+        SHMDT => {
+            let Some(start) = argument(regs, 0) else {
+                return;
+            };
+            let length = thread.kept;
+            if failed && thread.retired != 0 {
+                let range = Range { start, length };
+                tell(process, tid, EventKind::UnmapFailed, range, &Said::NOTHING);
+            } else if !failed && length == 0 {
+                emit::count(Counter::LostFrees);
+            }
+            return;
+        }
+        MPROTECT | PKEY_MPROTECT if result == NO_MEMORY || result == NO_ACCESS => {
+            let (Some(range), Some(protection)) = (Range::given(regs, number), argument(regs, 2))
+            else {
+                return;
+            };
+            let accessible = committed(protection) != 0;
+            let Ok(length) = area::as_accessible(range.start, range.length, accessible) else {
+                emit::count(Counter::LostAllocations);
+                return;
+            };
+            if length == 0 {
+                return;
+            }
+            let range = Range { length, ..range };
+            (EventKind::Protected, range, committed(protection))
+        }
         _ if failed => return,
+        SHMAT => {
+            let length = area::segment(result).unwrap_or(0);
+            if length == 0 {
+                emit::count(Counter::LostAllocations);
+                return;
+            }
+            let range = Range {
+                start: result,
+                length,
+            };
+            (EventKind::Mapped, range, MAPPING_COMMITTED | MAPPING_SHARED)
+        }
         MMAP => {
             let Some((length, traits)) = asked_for(regs) else {
                 return;
@@ -246,7 +312,7 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
             (EventKind::Remapped, range, traits)
         }
         BRK => {
-            let before = thread.program_break;
+            let before = thread.kept;
             if before == 0 || before == result {
                 return;
             }

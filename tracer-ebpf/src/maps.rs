@@ -153,4 +153,9 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     task_status: u32::MAX,
     mm_break: u32::MAX,
     task_fsbase: u32::MAX,
+    area_start: u32::MAX,
+    area_end: u32::MAX,
+    area_flags: u32::MAX,
+    area_file: u32::MAX,
+    area_place: u32::MAX,
 });

@@ -1,7 +1,8 @@
 //! What is kept of each thread: the calls under way, and what is known of its process.
 //!
-//! Every hit needs both, so both are found without a search: a thread's place is told by its tid, in one of four ways for
-//! machines that number more threads than there are places. The copy of the process is good for as long as nothing has
+//! Every hit needs both, so both are found without a search: a thread's place is told by its tid. Where machines number more
+//! threads than there are places, several share a set of four, and those that find it full go to another set, which is told by a
+//! hash of the tid: those that have the first set in common do not have the second. The copy of the process is good for as long as nothing has
 //! changed any process: two counters say so, one that only the user side writes, one that only the kernel side adds to.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
@@ -15,10 +16,15 @@ use crate::{
     maps::{CHANGES, PROCESSES, TABLE_SIZES, THREADS},
 };
 
-/// Binary logarithm of the places in which a thread may be kept. Linux numbers threads up to 32768 unless it is told otherwise:
-/// in a table of that size each has its own place.
-const WAYS_LOG2: u32 = 2;
-const WAYS: u32 = 1 << WAYS_LOG2;
+/// Binary logarithm of the places of a set. Linux numbers threads up to 32768 unless it is told otherwise: in a table of that size
+/// each has its own place.
+const SET_LOG2: u32 = 2;
+const SET: u32 = 1 << SET_LOG2;
+/// The places in which a thread may be kept: those of two sets.
+const WAYS: u32 = 2 * SET;
+
+/// A number is spread over all bits by it: the golden ratio's.
+const SPREAD: u32 = 0x9e37_79b1;
 
 /// The thread was seen with an alternate stack that the kernel forgets while its handler runs.
 pub const THREAD_AUTODISARMS: u32 = 1;
@@ -81,8 +87,8 @@ pub struct Thread {
     pub retired: u32,
     /// The function that is called.
     function: u32,
-    /// `brk`: where the break was before it.
-    pub program_break: u64,
+    /// What the end of that call needs of its beginning. `brk`: where the break was; `shmdt`: how long the segment is.
+    pub kept: u64,
     pub calls: [Call; MAX_CALLS],
 }
 
@@ -196,9 +202,15 @@ fn find(tid: u32) -> Option<(u32, &'static mut Thread)> {
 
 #[inline(always)]
 fn place(tid: u32, way: u32) -> u32 {
-    let sets = (TABLE_SIZES.load().threads - WAYS_LOG2) & 31;
-    let way = ((tid >> sets) + way) & (WAYS - 1);
-    (tid & ((1 << sets) - 1)) + (way << sets)
+    let sets = (TABLE_SIZES.load().threads - SET_LOG2) & 31;
+    let set = if way < SET {
+        tid
+    } else {
+        // The upper half, which all bits of the number have gone into.
+        tid.wrapping_mul(SPREAD) >> 16
+    };
+    let way = ((tid >> sets) + way) & (SET - 1);
+    (set & ((1 << sets) - 1)) + (way << sets)
 }
 
 /// Gives a thread a place that is free.

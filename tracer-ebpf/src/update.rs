@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::programs::RawTracePointContext;
 use highwater_common::process::{
-    PROCESS_HELD, ProcessUpdate, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED,
-    UPDATED_NOTHING, UPDATED_TOO_LATE,
+    ProcessUpdate, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED, UPDATED_NOTHING,
+    UPDATED_TOO_LATE,
 };
 
 use crate::{maps::PROCESSES, thread};
@@ -44,18 +44,14 @@ pub extern "C" fn hw_update(ctx: *mut c_void) -> u32 {
     }
     // A whole barrier: what was written above is there to be seen before the identity is read again.
     thread::process_changed();
-    // It called exec while we wrote: what exec undoes is undone again.
-    let late = unsafe { core::ptr::read_volatile(identity) } != update.identity;
-    if late {
-        process.flags &= !PROCESS_HELD;
-        process.libc_start = 0;
-        process.libc_end = 0;
-        process.allocator_start = 0;
-        process.allocator_end = 0;
-        process.code_count = 0;
-        process.interpreter = 0;
-        thread::process_changed();
-        return UPDATED_TOO_LATE;
+    if unsafe { core::ptr::read_volatile(identity) } == update.identity {
+        return UPDATED;
     }
-    UPDATED
+    // It called exec while we wrote: what exec undoes is undone again. Or it ended, and its place is that of a child that was
+    // forked since: of that one the user side is about to say anew what was written here, or its exec ends it.
+    if process.tgid == update.tgid {
+        process.forget_program();
+    }
+    thread::process_changed();
+    UPDATED_TOO_LATE
 }

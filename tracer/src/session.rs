@@ -26,6 +26,7 @@ mod memory;
 mod opening;
 mod options;
 mod pause;
+mod places;
 mod preflight;
 mod probes;
 mod progress;
@@ -141,6 +142,7 @@ struct Session {
     /// Processes that have loaded a library which patches code, and that library.
     patchers: HashMap<u32, PathBuf>,
     company: Company,
+    places: places::Places,
     started: Instant,
     events: u64,
     /// log2 of the mean distance of samples in the latest sampled event; 0: every call is seen.

@@ -99,12 +99,19 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         task_status: none,
         mm_break: none,
         task_fsbase: none,
+        area_start: none,
+        area_end: none,
+        area_flags: none,
+        area_file: none,
+        area_place: none,
     };
     // Members of members: where the outer one lies, and where in it the inner one.
     let (mut thread_info, mut thread_status) = (None, None);
     let (mut thread, mut thread_fsbase) = (None, None);
-    // Most of `mm_struct` is in a structure without a name, so that the kernel can be built with its members shuffled.
-    let (mut parts_of_mm, mut unnamed_with_break) = (Vec::new(), HashMap::new());
+    // Most of `mm_struct` is in a structure without a name, so that the kernel can be built with its members shuffled. Some
+    // members of `vm_area_struct` are in unions and in structures in them.
+    let (mut parts_of_mm, mut parts_of_area) = (Vec::new(), Vec::new());
+    let mut unnamed = Unnamed::default();
     // sas_ss_sp, sas_ss_size, sas_ss_flags: read as one, so they must lie side by side.
     let mut alternate_stack = [none; 3];
     let mut functions = HashMap::new();
@@ -132,8 +139,10 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                 | b"thread_info"
                 | b"thread_struct"
                 | b"mm_struct"
+                | b"vm_area_struct"
                 | b""),
-            ) => {
+            )
+            | (KIND_UNION, structure @ b"") => {
                 for member in 0..count {
                     let entry = body + 12 * member;
                     let bits = word(types, entry + 8)?;
@@ -159,10 +168,27 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                             parts_of_mm.push((word(types, entry + 4)?, offset));
                             continue;
                         }
-                        (b"", b"brk") => {
-                            unnamed_with_break.insert(id, offset);
+                        (b"vm_area_struct", b"") => {
+                            parts_of_area.push((word(types, entry + 4)?, offset));
                             continue;
                         }
+                        (b"", b"") => {
+                            let inner = word(types, entry + 4)?;
+                            unnamed.parts.entry(id).or_default().push((inner, offset));
+                            continue;
+                        }
+                        (b"", member) => {
+                            let wanted = Unnamed::WANTED.into_iter();
+                            for wanted in wanted.filter(|wanted| *wanted == member) {
+                                unnamed.members.insert((id, wanted), offset);
+                            }
+                            continue;
+                        }
+                        (b"vm_area_struct", b"vm_start") => &mut offsets.area_start,
+                        (b"vm_area_struct", b"vm_end") => &mut offsets.area_end,
+                        (b"vm_area_struct", b"vm_flags") => &mut offsets.area_flags,
+                        (b"vm_area_struct", b"vm_file") => &mut offsets.area_file,
+                        (b"vm_area_struct", b"vm_pgoff") => &mut offsets.area_place,
                         (b"mm_struct", b"brk") => &mut offsets.mm_break,
                         (b"task_struct", b"pid") => &mut offsets.task_pid,
                         (b"task_struct", b"tgid") => &mut offsets.task_tgid,
@@ -212,12 +238,49 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
     if let (Some(outer), Some(inner)) = (thread, thread_fsbase) {
         offsets.task_fsbase = outer.saturating_add(inner);
     }
-    for (part, outer) in parts_of_mm {
-        if let Some(inner) = unnamed_with_break.get(&part) {
-            offsets.mm_break = outer.saturating_add(*inner);
+    for (parts, member, field) in [
+        (&parts_of_mm, b"brk" as &[u8], &mut offsets.mm_break),
+        (&parts_of_area, b"vm_start", &mut offsets.area_start),
+        (&parts_of_area, b"vm_end", &mut offsets.area_end),
+        (&parts_of_area, b"vm_flags", &mut offsets.area_flags),
+    ] {
+        let inner = |&(part, outer): &(u32, u32)| {
+            Some(outer.saturating_add(unnamed.offset(part, member, UNNAMED_DEPTH)?))
+        };
+        if let Some(offset) = parts.iter().find_map(inner) {
+            *field = offset;
         }
     }
     Ok(KernelTypes { offsets, functions })
+}
+
+/// So deep lie members that we read in structures and unions without a name.
+const UNNAMED_DEPTH: u32 = 3;
+
+/// Structures and unions without a name.
+#[derive(Default)]
+struct Unnamed {
+    /// Where the members lie that are wanted, by type and name.
+    members: HashMap<(u32, &'static [u8]), u32>,
+    /// Those in others, and where they lie there.
+    parts: HashMap<u32, Vec<(u32, u32)>>,
+}
+
+impl Unnamed {
+    const WANTED: [&'static [u8]; 4] = [b"brk", b"vm_start", b"vm_end", b"vm_flags"];
+
+    /// Where a member lies in one of them, or in those in it, down to that depth.
+    fn offset(&self, id: u32, member: &'static [u8], depth: u32) -> Option<u32> {
+        if let Some(offset) = self.members.get(&(id, member)) {
+            return Some(*offset);
+        }
+        let below = depth.checked_sub(1)?;
+        let parts = self.parts.get(&id)?;
+        let inner = |&(part, outer): &(u32, u32)| {
+            Some(outer.saturating_add(self.offset(part, member, below)?))
+        };
+        parts.iter().find_map(inner)
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +310,11 @@ mod tests {
             task_status,
             mm_break,
             task_fsbase,
+            area_start,
+            area_end,
+            area_flags,
+            area_file,
+            area_place,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -266,6 +334,11 @@ mod tests {
             task_status,
             mm_break,
             task_fsbase,
+            area_start,
+            area_end,
+            area_flags,
+            area_file,
+            area_place,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

@@ -101,7 +101,7 @@ pub fn measure(
     drop(child);
     kernel.forget_process(tgid);
     for ring in [&mut rings.events, &mut rings.spilled, &mut rings.stacks] {
-        while ring.next().is_some() {}
+        while ring.take().is_some() {}
     }
     measured
 }

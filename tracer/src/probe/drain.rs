@@ -5,7 +5,6 @@
 //! the kernel side counts what finds no room.
 
 use std::{
-    collections::VecDeque,
     io,
     os::fd::AsFd as _,
     sync::{
@@ -20,7 +19,10 @@ use highwater_common::event::RawEvent;
 use rustix::event::epoll;
 use tokio::sync::mpsc::Sender;
 
-use super::kernel::Rings;
+use super::{
+    kernel::Rings,
+    order::{Look, Order},
+};
 use crate::event::{
     decode::{self, StackDefinition},
     python::{self, CodeDefinition},
@@ -30,7 +32,9 @@ use crate::event::{
 const BUSY: Duration = Duration::from_millis(4);
 /// How long it waits when the last look found nothing.
 const IDLE: Duration = Duration::from_millis(20);
-/// Events in a batch at most.
+/// How long it waits for a record that is being written, or for the look at which what was found is due.
+const WRITING: Duration = Duration::from_micros(100);
+/// Events in a batch at most, but for those that went the long way.
 const BATCH: usize = 32 << 10;
 
 /// What one look at the rings found. Every stack that an event refers to is here or came earlier, unless it was lost.
@@ -78,7 +82,7 @@ impl Drain {
         let stop = Arc::new(AtomicBool::new(false));
         let rings = Reader {
             rings,
-            spilled: VecDeque::new(),
+            order: Order::default(),
         };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -102,37 +106,41 @@ impl Drain {
 
 struct Reader {
     rings: Rings,
-    /// Frees that went the long way, and whose turn has not come.
-    spilled: VecDeque<RawEvent>,
+    order: Order,
 }
 
 impl Reader {
     /// Takes what is there, events first: a stack is sent before the event that refers to it, so whatever stack these
-    /// events need is in its ring by now. So is each free that went the long way before the last of these events: it is put
-    /// back where it belongs by its time. Later ones wait for the events of their time. Those that were found by the look before
-    /// wait no longer if this look emptied the ring: what came before them was in it by then.
+    /// events need is in its ring by now. So is each free that went the long way before the last of these events; they are put
+    /// in [`Order`] together.
     fn take(&mut self) -> Batch {
-        let older = self.spilled.len();
+        let Rings {
+            events,
+            spilled,
+            stacks,
+        } = &mut self.rings;
         let mut batch = Batch::default();
-        let mut events = Vec::new();
-        while events.len() < BATCH {
-            let Some(record) = self.rings.events.next() else {
+        let mut look = Look::default();
+        while self.order.held() + look.events.len() < BATCH {
+            let Some(record) = events.take() else {
+                look.events_taken = events.is_empty();
                 break;
             };
             match decode::raw_event(&record) {
-                Some(event) => events.push(event),
+                Some(event) => look.events.push(event),
                 None => batch.malformed += 1,
             }
         }
-        let caught_up = events.len() < BATCH;
-        while let Some(record) = self.rings.spilled.next() {
+        let end = spilled.end();
+        while let Some(record) = spilled.take() {
             match decode::raw_event(&record) {
-                Some(event) => self.spilled.push_back(event),
+                Some(event) => look.spilled.push(event),
                 None => batch.malformed += 1,
             }
         }
-        batch.events = merge(events, &mut self.spilled, if caught_up { older } else { 0 });
-        while let Some(record) = self.rings.stacks.next() {
+        look.spilled_taken = spilled.has_come_to(end);
+        batch.events = self.order.put(look);
+        while let Some(record) = stacks.take() {
             if python::is_code(&record) {
                 match python::code_definition(&record) {
                     Some(code) => batch.code.push(code),
@@ -147,32 +155,19 @@ impl Reader {
         }
         batch
     }
-}
 
-/// Puts spilled events back among the others: each before the first that is later. Those later than the last of the others
-/// stay, but for the first `due`, which have their place behind it.
-///
-/// Each event's time is taken before it is written. So what was written before a free began (its block's allocation) has
-/// only earlier events before it in the ring, and is not overtaken; and what happened once it was written (another
-/// allocation at its address) is later, and does not overtake. Frees that were written in another order than that of
-/// their times ran at the same time: what follows from either comes after both.
-fn merge(events: Vec<RawEvent>, spilled: &mut VecDeque<RawEvent>, due: usize) -> Vec<RawEvent> {
-    if spilled.is_empty() {
-        return events;
+    /// Whether something waits here, or is being written, so that the next look will bring it.
+    fn owes(&self) -> bool {
+        let Rings {
+            events,
+            spilled,
+            stacks,
+        } = &self.rings;
+        !self.order.is_empty()
+            || [events, spilled, stacks]
+                .iter()
+                .any(|ring| !ring.is_empty())
     }
-    let mut due = due.min(spilled.len());
-    let mut merged = Vec::with_capacity(events.len() + spilled.len());
-    for event in events {
-        while let Some(first) = spilled.front()
-            && first.at_ns < event.at_ns
-        {
-            merged.extend(spilled.pop_front());
-            due = due.saturating_sub(1);
-        }
-        merged.push(event);
-    }
-    merged.extend(spilled.drain(..due));
-    merged
 }
 
 fn drain(
@@ -188,10 +183,11 @@ fn drain(
         loop {
             let batch = rings.take();
             if batch.is_empty() {
-                if rings.spilled.is_empty() {
+                if !rings.owes() {
                     break;
                 }
-                // Found just now: they are due at the next look.
+                // The one who writes may wait for a processor, this one perhaps.
+                std::thread::sleep(WRITING);
                 continue;
             }
             found = true;
@@ -214,81 +210,5 @@ fn drain(
             rustix::buffer::spare_capacity(&mut woken),
             Some(&timeout),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(at_ns: u64) -> RawEvent {
-        RawEvent {
-            at_ns,
-            ..RawEvent::default()
-        }
-    }
-
-    fn times(events: &[RawEvent]) -> Vec<u64> {
-        events.iter().map(|event| event.at_ns).collect()
-    }
-
-    #[test]
-    fn a_spilled_event_goes_before_the_first_that_is_later() {
-        let mut spilled = VecDeque::from([at(15), at(25)]);
-        let merged = merge(vec![at(10), at(20), at(30)], &mut spilled, 0);
-        assert_eq!(times(&merged), [10, 15, 20, 25, 30]);
-        assert!(spilled.is_empty());
-    }
-
-    #[test]
-    fn a_spilled_event_later_than_all_others_waits_until_it_is_due() {
-        let mut spilled = VecDeque::from([at(25), at(35)]);
-        let merged = merge(vec![at(10)], &mut spilled, 0);
-        assert_eq!(times(&merged), [10]);
-        let merged = merge(Vec::new(), &mut spilled, 1);
-        assert_eq!(times(&merged), [25]);
-        assert_eq!(times(spilled.make_contiguous()), [35]);
-    }
-
-    #[test]
-    fn what_is_due_and_has_its_place_among_the_others_is_not_due_twice() {
-        let mut spilled = VecDeque::from([at(5), at(35)]);
-        let merged = merge(vec![at(10)], &mut spilled, 1);
-        assert_eq!(times(&merged), [5, 10]);
-        assert_eq!(spilled.len(), 1);
-    }
-
-    proptest! {
-        /// Each ring is in the order of its times here; looks fall anywhere.
-        #[test]
-        fn events_of_both_rings_come_out_as_sorted_by_time(
-            spills in prop::collection::vec(any::<bool>(), 0..200),
-            looks in prop::collection::vec(0usize..200, 0..8),
-        ) {
-            let mut looks: Vec<usize> = looks.into_iter().map(|look| look.min(spills.len())).collect();
-            looks.sort_unstable();
-            // Two more, as the draining thread looks until it finds nothing.
-            looks.extend([spills.len(), spills.len()]);
-            let (mut waiting, mut merged, mut from) = (VecDeque::new(), Vec::new(), 0);
-            for look in looks {
-                let older = waiting.len();
-                let mut events = Vec::new();
-                for (number, spilled) in spills[from..look].iter().enumerate() {
-                    let event = at((from + number) as u64);
-                    if *spilled {
-                        waiting.push_back(event);
-                    } else {
-                        events.push(event);
-                    }
-                }
-                from = look;
-                merged.extend(merge(events, &mut waiting, older));
-            }
-            prop_assert!(waiting.is_empty());
-            let sorted: Vec<u64> = (0..spills.len() as u64).collect();
-            prop_assert_eq!(times(&merged), sorted);
-        }
     }
 }

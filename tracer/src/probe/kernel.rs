@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray},
     programs::{ProgramError, RawTracePoint},
 };
 use aya_obj::{Object, generated::bpf_insn};
@@ -31,6 +31,7 @@ use super::{
     ProbeError,
     btf::{self, KernelTypes},
     pins::Pins,
+    ring::Ring,
     sizes::Sizes,
     sys::{self, Purpose},
     tables::Tables,
@@ -67,11 +68,11 @@ const IMAGE: &str = "hw_image";
 /// The rings that the kernel side writes.
 pub struct Rings {
     /// Events of calls, and of processes' lives.
-    pub events: RingBuf<MapData>,
+    pub events: Ring,
     /// Frees that found no room among them.
-    pub spilled: RingBuf<MapData>,
+    pub spilled: Ring,
     /// Definitions of stacks and of Python code objects.
-    pub stacks: RingBuf<MapData>,
+    pub stacks: Ring,
 }
 
 /// highwater's kernel side.
@@ -216,10 +217,11 @@ impl Kernel {
 
     /// The rings; once.
     pub fn take_rings(&mut self) -> Result<Rings, ProbeError> {
+        let mut ring = |name| Ring::new(take(&mut self.ebpf, name)?).map_err(ProbeError::Ring);
         Ok(Rings {
-            events: take(&mut self.ebpf, "EVENTS")?,
-            spilled: take(&mut self.ebpf, "SPILLED")?,
-            stacks: take(&mut self.ebpf, "STACKS")?,
+            events: ring("EVENTS")?,
+            spilled: ring("SPILLED")?,
+            stacks: ring("STACKS")?,
         })
     }
 

@@ -10,7 +10,9 @@ pub mod capability;
 pub mod drain;
 pub mod kernel;
 pub mod link;
+mod order;
 mod pins;
+pub mod ring;
 pub mod selftest;
 pub mod sideband;
 pub mod sizes;
@@ -59,6 +61,9 @@ pub enum ProbeError {
     /// An unwind table or a code range could not be handed to the kernel.
     #[error("cannot hand unwind tables to the kernel: {0}")]
     Tables(io::Error),
+    /// The positions of a ring could not be mapped.
+    #[error("cannot map a ring of the kernel side: {0}")]
+    Ring(io::Error),
     /// aya could not load or attach a program.
     #[error("cannot attach the BPF program {program}: {source}")]
     Attach {

@@ -294,6 +294,7 @@ impl Session {
         followed.link = Some(self.place(kind, &allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.place = self.places.remember(kind, &allocator);
         // From exec to the first allocation there are milliseconds: too few to build tables in, or to look into a Python.
         let files = launched.files();
         for (_, file) in &files {
@@ -362,6 +363,7 @@ impl Session {
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.place = self.places.remember(kind, allocator);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);
         Ok(self.declare(followed, Some(allocator), 0)?)

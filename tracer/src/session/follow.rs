@@ -8,8 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Session, epochs::Epochs, mapped_code::MappedCode, probes::Probed, python::Python,
-    waiting::Undefined,
+    Session, epochs::Epochs, mapped_code::MappedCode, places::Place, probes::Probed,
+    python::Python, waiting::Undefined,
 };
 use crate::{
     event::{Address, Nanos, ProcessId, decode::StackDefinition},
@@ -57,6 +57,8 @@ pub(super) struct Followed {
     /// It was said to have mapped code since.
     pub(super) has_new_code: bool,
     pub(super) link: Option<Link>,
+    /// Where those probes are.
+    pub(super) place: Option<Arc<Place>>,
     /// When those probes were in.
     pub(super) linked_at: Nanos,
     /// The code that the link probes, in memory.
@@ -111,6 +113,7 @@ impl Followed {
             began: Instant::now(),
             has_new_code: false,
             link: None,
+            place: None,
             linked_at: Nanos(0),
             probed: None,
             library: None,

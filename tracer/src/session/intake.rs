@@ -48,6 +48,7 @@ impl Session {
             events,
             malformed,
         } = batch;
+        self.link_again(&events);
         self.quality.malformed_events += malformed;
         for definition in code {
             self.know_python_code(definition);

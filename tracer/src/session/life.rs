@@ -220,8 +220,7 @@ impl Session {
             self.book(lifecycle(at, process, Call::Executed { next }));
         }
         if from_thread && let Some(old) = &mut old {
-            // The link belonged to the leader, whose place another thread has taken.
-            old.unlink();
+            self.link_new_leader(old, at, next);
         }
         let was_held = old.as_ref().is_some_and(|old| old.stage == Stage::Held);
         let parent = match was_held {
@@ -231,19 +230,19 @@ impl Session {
         // It may have ended already, and been reaped: what it did is still to come.
         let target = Target::open(tgid).ok();
         let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
-        let (link, linked_at, library, expected_at) = old
-            .map_or((None, Nanos(0), None, None), |old| {
-                (old.link, old.linked_at, old.library, old.expected_at)
-            });
-        let linked = link.is_some().then(|| linked_at.0.saturating_sub(at.0));
+        let linked = old.as_ref().filter(|old| old.link.is_some());
+        let linked = linked.map(|old| old.linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {
             let stage = Stage::Awaiting {
                 since: at,
                 until: Instant::now() + LIBRARY_PATIENCE,
             };
             let mut new = Followed::new(next, parent, target, stage);
-            (new.link, new.linked_at) = (link, linked_at);
-            (new.library, new.expected_at) = (library, expected_at);
+            if let Some(old) = old {
+                (new.link, new.linked_at) = (old.link, old.linked_at);
+                (new.place, new.library) = (old.place, old.library);
+                new.expected_at = old.expected_at;
+            }
             if tgid == self.root && was_held {
                 say!("tracing {tgid} ({})", new.target.command);
             }

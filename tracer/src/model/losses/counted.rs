@@ -71,7 +71,7 @@ pub(super) fn counted(quality: &Quality, account: &Account<'_>) -> Vec<Loss> {
             threads_full,
             LowerBound,
             ["call was", "calls were"],
-            format!("not followed: too many threads were in the allocator at once{more}"),
+            format!("not followed: there was no place for what is kept of their threads{more}"),
         ),
         (
             calls_too_deep,

@@ -3,7 +3,8 @@
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use highwater_common::{
     process::{
-        ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED_NOTHING,
+        ProcessUpdate, TracedProcess, UPDATE_CODE, UPDATE_EPOCH, UPDATE_LIBRARY, UPDATED,
+        UPDATED_NOTHING,
     },
     python::{CodeKey, Interpreter},
     unwind::CodeRange,
@@ -46,6 +47,23 @@ impl Kernel {
                 source,
             })?;
         self.tell_of_change()
+    }
+
+    /// Changes the flags of an image of which nothing else is known yet. Says whether the process runs it still.
+    pub fn set_flags(
+        &mut self,
+        tgid: u32,
+        image: ProcessId,
+        flags: u32,
+    ) -> Result<bool, ProbeError> {
+        let updated = self.update(&ProcessUpdate {
+            tgid,
+            identity: image.0,
+            what: UPDATE_LIBRARY,
+            flags,
+            ..ProcessUpdate::default()
+        })?;
+        Ok(updated == UPDATED)
     }
 
     /// What the kernel side knows of a process now.

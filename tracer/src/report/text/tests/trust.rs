@@ -69,7 +69,7 @@ fn what_a_small_ring_lost_is_told_with_the_option_that_prevents_it() {
         let text = text(Some(ring));
         for words in [
             "the ring was full (it had 4.0 MiB; larger: --ring 64MiB)",
-            "at once (more are kept with --ring 64MiB)",
+            "of their threads (more are kept with --ring 64MiB)",
         ] {
             assert_eq!(text.contains(words), told, "{text}");
         }

@@ -42,6 +42,7 @@ impl Sink {
 pub fn every_sink(recording: &Path) -> Vec<Sink> {
     const VIEWS: [&[&str]; 19] = [
         &["report"],
+        &["report", "--verbose"],
         &["report", "--top", "100"],
         &["report", "--json"],
         &["report", "--csv"],

@@ -20,10 +20,7 @@ fn an_idle_process_is_expected_to_call_nothing_and_not_to_be_slowed() {
     outcome.assert_says(0, &[]);
     let line =
         expectation(&outcome.stderr).unwrap_or_else(|| panic!("it is not told: {outcome:#?}"));
-    assert!(
-        line.contains("expects 0 calls/s") && line.contains("0.0 %"),
-        "{line}"
-    );
+    assert!(line.contains("expects no calls"), "{line}");
 }
 
 #[test]

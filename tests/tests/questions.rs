@@ -298,7 +298,7 @@ fn a_redacted_recording_has_no_arguments_in_it() {
         let report = run(highwater().arg("report").arg(&file).arg("--json"));
         assert_eq!(report.stdout.contains(secret), found);
         // Chunks that are too small to be packed are there as they are; others may hide what they hold.
-        let text = run(highwater().arg("report").arg(&file));
+        let text = run(highwater().arg("report").arg("--verbose").arg(&file));
         assert_eq!(text.stdout.contains("--redact"), !found);
     }
 }

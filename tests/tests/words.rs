@@ -139,7 +139,7 @@ fn no_word_of_a_target_reaches_a_sink_as_it_is() {
         ("doctor ", "OWNED\\x07"),
         ("doctor --json", "OWNED\\u0007"),
         ("record", "OWNED\\x07"),
-        ("report", "\\x1b]0;OWNED\\x0"),
+        ("report --verbose", "\\x1b]0;OWNED\\x0"),
         ("report --json", "OWNED\\u0007"),
         ("report --csv", "OWNED\\x07"),
         ("table --by thread", "x"),

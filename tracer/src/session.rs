@@ -149,6 +149,7 @@ struct Session {
     exponent: u8,
     sent: Sent,
     threads: threads::Threads,
+    sampled_high: memory::SampledHigh,
     named: marks::Named,
     processor_time: ProcessorTime,
     governor: Option<Governor>,

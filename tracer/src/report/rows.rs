@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::joined::{Together, together};
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK};
 use super::telling::most_telling;
@@ -79,9 +80,15 @@ impl Row {
 /// `operator new`. So the own bytes of all rows add up to the answer's.
 pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
     let mut rows = Rows::default();
+    if by == By::Stack {
+        for one in together(&answer.holders) {
+            rows.stack(profile, &one);
+        }
+        return rows.sorted();
+    }
     for holder in &answer.holders {
         match by {
-            By::Stack => rows.stack(profile, holder),
+            By::Stack => {}
             By::Function => rows.frames(profile, holder, function),
             By::Module => rows.frames(profile, holder, |frame| {
                 frame.module.map_or_else(
@@ -99,13 +106,7 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
             }
         }
     }
-    let mut rows = rows.list;
-    rows.sort_by(|one, other| {
-        let amounts = |row: &Row| (row.bytes, row.total_bytes, row.blocks);
-        let by_amount = amounts(other).cmp(&amounts(one));
-        by_amount.then_with(|| one.name.cmp(&other.name))
-    });
-    rows
+    rows.sorted()
 }
 
 /// Callers named of a stack that has one line.
@@ -128,6 +129,16 @@ struct Rows {
 }
 
 impl Rows {
+    fn sorted(self) -> Vec<Row> {
+        let mut rows = self.list;
+        rows.sort_by(|one, other| {
+            let amounts = |row: &Row| (row.bytes, row.total_bytes, row.blocks);
+            let by_amount = amounts(other).cmp(&amounts(one));
+            by_amount.then_with(|| one.name.cmp(&other.name))
+        });
+        rows
+    }
+
     fn row(&mut self, name: String) -> &mut Row {
         let next = self.list.len();
         let index = *self.by_name.entry(name).or_insert_with_key(|name| {
@@ -137,8 +148,8 @@ impl Rows {
         &mut self.list[index]
     }
 
-    fn stack(&mut self, profile: &Profile, holder: &Holder) {
-        let frames = profile.frames(holder.stack).unwrap_or_default();
+    fn stack(&mut self, profile: &Profile, one: &Together) {
+        let frames = profile.frames(one.holder.stack).unwrap_or_default();
         let telling = most_telling(&frames, 1 + CALLERS);
         let mut row = match telling.first() {
             None => Row::new(UNKNOWN_STACK.to_owned()),
@@ -149,7 +160,8 @@ impl Rows {
                 row
             }
         };
-        row.add(holder, true);
+        row.add(&one.holder, true);
+        row.holders = one.processes;
         self.list.push(row);
     }
 

@@ -19,6 +19,9 @@ use crate::probe::calibrate::HitCost;
 
 /// How long what was measured is summed up.
 const WINDOW: Duration = Duration::from_secs(1);
+/// Tracing may take this much of a processor whatever the limit is: of a program that hardly runs, a few calls come to any part
+/// of its time.
+const LEAST_LIMITED: f64 = 0.01;
 /// The first step from every call to samples: 512 KiB.
 const FIRST_EXPONENT: u32 = 19;
 /// Further steps: eight times as rare.
@@ -126,12 +129,13 @@ impl Governor {
         // Both are measured, and their difference must not vanish.
         let own = (cpu - taken).max(cpu * LEAST_OWN_SHARE).max(1.0);
         let slowdown = taken / own;
-        let at_once = taken > self.limit * WINDOW.as_nanos() as f64;
+        let at_once = taken > self.limit.max(LEAST_LIMITED) * WINDOW.as_nanos() as f64;
+        let elapsed = seen.at.saturating_sub(since.at).as_nanos() as f64;
         if !(over || at_once) {
             return Verdict::GoOn;
         }
         self.since = Some(seen);
-        if slowdown <= self.limit {
+        if slowdown <= self.limit || taken < LEAST_LIMITED * elapsed {
             return Verdict::GoOn;
         }
         // Frees of blocks that were all seen are all told, whatever is sampled after.
@@ -211,6 +215,16 @@ mod tests {
         let mut governor = governor(0);
         // 3 ms of 1 s.
         assert_eq!(governor.look(exact(1000, 1000, 1000)), Verdict::GoOn);
+    }
+
+    #[test]
+    fn a_target_that_is_idle_but_for_a_few_calls_is_left_alone_whatever_they_come_to() {
+        let mut governor = governor(0);
+        // 3 ms of 1 s, of which the target used 4 ms.
+        for second in 1..20 {
+            let seen = exact(1000 * second, 4 * second, 1000 * second);
+            assert_eq!(governor.look(seen), Verdict::GoOn);
+        }
     }
 
     #[test]

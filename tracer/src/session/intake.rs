@@ -77,6 +77,7 @@ impl Session {
             }
         }
         self.write_pending();
+        self.sample_new_high();
         self.name_new_threads();
         self.define_stacks(None);
         for names in self

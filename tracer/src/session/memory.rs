@@ -19,7 +19,51 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// ... and at least this often, however long it gets.
 const MOST_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Samples of new highs are at least this far apart, and take at most this part of the time.
+const HIGHS_APART: Duration = Duration::from_millis(5);
+const SHARE_OF_TIME: u32 = 20;
+
+/// The highest level at which memory was sampled.
+#[derive(Debug)]
+pub(super) struct SampledHigh {
+    /// Bytes that were seen asked for and live.
+    bytes: u64,
+    /// When a higher one may be sampled.
+    due: Instant,
+}
+
+impl SampledHigh {
+    /// Nothing was sampled yet.
+    pub(super) fn none() -> Self {
+        Self {
+            bytes: 0,
+            due: Instant::now(),
+        }
+    }
+}
+
 impl Session {
+    /// Samples every followed process if more is held than ever before, by a hundredth: so that what the kernel says of the
+    /// peak is from near it, however short a burst it was.
+    pub(super) fn sample_new_high(&mut self) {
+        let bytes = self.feed.live().peak_bytes();
+        let highest = self.sampled_high.bytes;
+        let began = Instant::now();
+        if bytes <= highest.saturating_add(highest / 100)
+            || began < self.sampled_high.due
+            || self.recording.is_folded()
+        {
+            return;
+        }
+        let all: Vec<u32> = self.processes.keys().copied().collect();
+        for tgid in all {
+            self.sample(tgid);
+        }
+        let pause = HIGHS_APART.max(began.elapsed() * SHARE_OF_TIME);
+        let due = Instant::now() + pause;
+        self.sampled_high = SampledHigh { bytes, due };
+    }
+
     /// Samples every followed process.
     pub(super) fn sample_all(&mut self) {
         let all: Vec<u32> = self.processes.keys().copied().collect();

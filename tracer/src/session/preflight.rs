@@ -42,8 +42,10 @@ const ENOUGH_CALLS: u64 = 200_000;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The kernel takes the counting probes out within some 100 ms.
 const COUNTING_OUT_WITHIN: Duration = Duration::from_millis(300);
-/// Above this slowdown we ask first.
+/// Above this slowdown we ask first, if tracing takes that part of a processor, too: of a program that hardly runs, a fifth is
+/// nothing.
 const ASK_ABOVE: f64 = 0.20;
+const ASK_ABOVE_OF_PROCESSOR: f64 = 0.05;
 
 /// What to do before attaching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,16 @@ impl Forecast {
     /// How much more processor time the same work will take: 0.31 is 31 % more.
     pub fn slowdown(&self) -> f64 {
         self.rate.slowdown(&self.cost)
+    }
+
+    /// What tracing takes of one processor: 0.31 is 31 % of its time.
+    pub fn of_processor(&self) -> f64 {
+        self.rate.taken_ns_per_s(&self.cost) / 1e9
+    }
+
+    /// Whether it is so much that nobody may want it.
+    fn is_much(&self) -> bool {
+        self.slowdown() > ASK_ABOVE && self.of_processor() > ASK_ABOVE_OF_PROCESSOR
     }
 }
 
@@ -158,7 +170,7 @@ pub(super) async fn tell(
         rate: Rate::of(&looked.counted, &cost),
     };
     say!("{}", told(&forecast, looked.pid, looked.descendants));
-    if forecast.slowdown() > ASK_ABOVE {
+    if forecast.is_much() {
         consent(go_on, signals).await?;
     }
     Ok(forecast)
@@ -247,16 +259,23 @@ fn told(forecast: &Forecast, pid: u32, descendants: usize) -> String {
         1 => format!("process {pid} and 1 descendant"),
         n => format!("process {pid} and {n} descendants"),
     };
-    let least = if forecast.rate.is_at_most {
-        "at least "
-    } else {
-        ""
+    let pair = format!(
+        "{:.1} us a malloc and free",
+        forecast.cost.pair_ns() / 1000.0
+    );
+    let calls = forecast.rate.calls_per_s();
+    if calls <= 0.0 {
+        return format!("expects no calls of {whose}, and to take {pair}");
+    }
+    let about = match forecast.rate.is_at_most {
+        true => "at least",
+        false => "about",
     };
     format!(
-        "expects {} calls/s of {whose}, and to slow it by {least}{} ({:.1} us a malloc+free pair)",
-        size::thousands(forecast.rate.calls_per_s().round() as u64),
-        percent(forecast.slowdown()),
-        forecast.cost.pair_ns() / 1000.0
+        "expects to take {about} {} of a processor from {whose} (it uses {} now): {} calls/s, {pair}",
+        percent(forecast.of_processor()),
+        percent(forecast.rate.cpu_ns_per_s / 1e9),
+        size::thousands(calls.round() as u64),
     )
 }
 
@@ -315,6 +334,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_program_that_hardly_runs_nobody_is_asked() {
+        let forecast = Forecast {
+            cost: HitCost {
+                counted_ns: 400.0,
+                allocation_ns: 1400.0,
+                free_ns: 500.0,
+            },
+            rate: Rate {
+                allocations_per_s: 16.0,
+                frees_per_s: 16.0,
+                cpu_ns_per_s: 2.0,
+                is_at_most: true,
+            },
+        };
+        assert!(forecast.slowdown() > 1000.0);
+        assert!(!forecast.is_much());
+    }
+
+    #[test]
     fn a_forecast_reads_as_a_sentence() {
         let forecast = Forecast {
             cost: HitCost {
@@ -331,13 +369,22 @@ mod tests {
         };
         assert_eq!(
             told(&forecast, 1234, 0),
-            "expects 212,000 calls/s of process 1234, and to slow it by 31 % (1.9 us a malloc+free pair)"
+            "expects to take about 20 % of a processor from process 1234 (it uses 65 % now): 212,000 calls/s, 1.9 us a malloc and free"
+        );
+        assert!(forecast.is_much());
+        let idle = Forecast {
+            rate: Rate::default(),
+            ..forecast
+        };
+        assert_eq!(
+            told(&idle, 1234, 0),
+            "expects no calls of process 1234, and to take 1.9 us a malloc and free"
         );
         let rate = Rate {
             is_at_most: true,
             ..forecast.rate
         };
         let told = told(&Forecast { rate, ..forecast }, 1234, 0);
-        assert!(told.contains("to slow it by at least 31 %"), "{told}");
+        assert!(told.contains("to take at least 20 %"), "{told}");
     }
 }

@@ -67,9 +67,14 @@ impl Rate {
         self.allocations_per_s + self.frees_per_s
     }
 
+    /// Processor time that tracing takes of them in a second, nanoseconds.
+    pub fn taken_ns_per_s(&self, cost: &HitCost) -> f64 {
+        self.allocations_per_s * cost.allocation_ns + self.frees_per_s * cost.free_ns
+    }
+
     /// How much more processor time the same work takes when traced: 0.31 is 31 % more. 0 where nothing is called.
     pub fn slowdown(&self, cost: &HitCost) -> f64 {
-        let extra = self.allocations_per_s * cost.allocation_ns + self.frees_per_s * cost.free_ns;
+        let extra = self.taken_ns_per_s(cost);
         if extra <= 0.0 {
             return 0.0;
         }

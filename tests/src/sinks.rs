@@ -40,7 +40,7 @@ impl Sink {
 /// If one of them fails.
 #[track_caller]
 pub fn every_sink(recording: &Path) -> Vec<Sink> {
-    const VIEWS: [&[&str]; 19] = [
+    const VIEWS: [&[&str]; 20] = [
         &["report"],
         &["report", "--verbose"],
         &["report", "--top", "100"],

@@ -303,9 +303,21 @@ mod tests {
         assert_eq!(held("+150ms"), [(1, 3 * MIB)]);
         assert_eq!(held("+250ms"), [(1, 3 * MIB), (2, MIB)]);
         assert_eq!(held("+350ms"), [(2, MIB)]);
-        assert_eq!(held("+1h"), [(2, MIB)]);
         // The script starts at 03:04:05.5.
         assert_eq!(held("2026-01-02T03:04:05.65Z"), [(1, 3 * MIB)]);
+    }
+
+    #[test]
+    fn a_moment_beyond_the_recording_is_refused() {
+        for beyond in ["+1h", "2026-01-03T00:00:00Z"] {
+            let entries = script().entries.into_iter().map(Ok);
+            let asked = at(beyond).unwrap();
+            let error = Profile::replay_for(entries, &asked, Threads::Together).unwrap_err();
+            assert!(
+                error.to_string().contains("goes from +0s to +1.0"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

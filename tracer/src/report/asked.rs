@@ -56,7 +56,24 @@ pub(super) struct Gathered {
     pub(super) spans: Option<Spans>,
 }
 
+/// A moment is said with fewer digits than it is kept with: so far beyond the end it is taken for the end, nanoseconds.
+const ROUNDED: u64 = 1_000_000_000;
+
 impl Asked {
+    /// Refuses a moment that a recording of this time does not reach to.
+    pub(super) fn check_within(&self, started: Nanos, ended: Nanos) -> Result<(), ReplayError> {
+        let What::Moment(Edge::At(at), _) = &self.what else {
+            return Ok(());
+        };
+        if *at >= started && at.0 <= ended.0.saturating_add(ROUNDED) {
+            return Ok(());
+        }
+        Err(ReplayError::Beyond {
+            asked_ns: at.0.saturating_sub(started.0),
+            lasts_ns: ended.0.saturating_sub(started.0),
+        })
+    }
+
     pub(super) fn new(when: &When, opening: &Opening, by_thread: bool) -> Self {
         let edge = |point: &Point| match point {
             Point::Offset(offset) => Edge::At(Nanos(opening.started_ns.saturating_add(offset.0))),

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::record::reader::ReadError;
+use crate::units::time;
 
 /// Why a recording gives no report at all.
 #[derive(Debug, Error)]
@@ -22,6 +23,14 @@ pub enum ReplayError {
         name: String,
         /// The names that there are.
         marks: Vec<String>,
+    },
+    /// It does not reach to the moment asked for.
+    #[error("the recording goes from +0s to {}: there is nothing at {}", time::offset(*lasts_ns), time::offset(*asked_ns))]
+    Beyond {
+        /// The moment, nanoseconds after the start.
+        asked_ns: u64,
+        /// How long the recording is, nanoseconds.
+        lasts_ns: u64,
     },
     /// It was folded, and this takes single events.
     #[error(

@@ -19,6 +19,8 @@ impl Replay {
         let joined = Joined::of(&self.locations);
         let mut timeline = self.feed.live_mut().timeline().unwrap_or_default();
         timeline.lives = joined.lives(timeline.lives);
+        let started = Nanos(self.opening.started_ns);
+        self.asked.check_within(started, self.latest)?;
         let mut asked = match self.folded {
             true => self.asked.finish_folded(&timeline, &self.marks)?,
             false => {

@@ -9,7 +9,7 @@ use crate::event::ProcessId;
 use crate::live::Totals;
 use crate::model::{Affects, Loss};
 use crate::record::ProcessLosses;
-use crate::units::size;
+use crate::units::{size, time};
 use crate::words::printable;
 
 /// More processes that lost events are told together.
@@ -40,11 +40,36 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     Ok(())
 }
 
-/// What makes the answer wrong.
+/// What makes the answer wrong, in few sentences: processes whose probes were late are told together.
 pub(super) fn grave(profile: &Profile) -> Vec<String> {
+    let late = profile.losses.iter().filter_map(|loss| match loss {
+        Loss::Late { missed_ns, .. } => Some((1, *missed_ns, loss)),
+        Loss::LateToo {
+            count,
+            most_missed_ns,
+        } => Some((*count, *most_missed_ns, loss)),
+        _ => None,
+    });
+    let late: Vec<(u64, u64, &Loss)> = late.collect();
     let sentences = sentences(profile).into_iter();
     let grave = sentences.filter(|(style, _)| *style == Style::Warning);
-    grave.map(|(_, sentence)| sentence).collect()
+    let mut grave: Vec<String> = grave.map(|(_, sentence)| sentence).collect();
+    if late.len() > 1 {
+        let told: Vec<String> = late.iter().map(|(.., loss)| loss.to_string()).collect();
+        let first = grave.iter().position(|sentence| told.contains(sentence));
+        grave.retain(|sentence| !told.contains(sentence));
+        let count = late
+            .iter()
+            .fold(0_u64, |sum, (count, ..)| sum.saturating_add(*count));
+        let longest = late.iter().map(|(_, missed, _)| *missed).max();
+        let together = format!(
+            "{} processes ran for up to {} before their probes were in place.",
+            size::thousands(count),
+            time::duration(longest.unwrap_or(0)),
+        );
+        grave.insert(first.unwrap_or(0).min(grave.len()), together);
+    }
+    grave
 }
 
 /// The same for other views: whether it makes sizes wrong, and what is said.

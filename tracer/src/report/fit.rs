@@ -8,7 +8,7 @@
 //! | arguments of arguments | `app::Index<std::map<…>>::insert` |
 //! | arguments of templates and generics | `app::Index<…>::insert` |
 //! | their brackets, and paths within `<Type as Trait>` | `app::Index::insert` |
-//!XX
+//! | the middle: the function itself, at the end, stays | `a…::insert` |
 //!
 //! Text that is no such name (brackets that do not match) only gets shorter.
 

@@ -41,7 +41,36 @@ fn there_is_a_manual_page_for_each_verb() {
     assert_eq!(pages, expected);
     for page in pages {
         let text = fs::read_to_string(directory.path().join(&page)).expect("the page can be read");
+        let has = |section: &str| {
+            text.lines()
+                .any(|line| line == format!(".SH \"{section}\""))
+        };
         assert!(text.contains(".SH NAME"), "{page}: {text}");
+        for section in ["EXIT STATUS", "FILES", "ENVIRONMENT", "SEE ALSO"] {
+            assert!(has(section), "{section} of {page}: {text}");
+        }
+        // Of completions, the notes are examples.
+        assert!(has("EXAMPLES") || has("NOTES"), "{page}: {text}");
+    }
+}
+
+#[test]
+fn man_shows_each_page_without_a_warning_and_with_its_examples() {
+    let directory = scratch();
+    run(highwater().arg("man").arg("-o").arg(directory.path())).assert_says(0, &[]);
+    for verb in verbs().into_iter().filter(|verb| verb != "completions") {
+        let page = directory.path().join(format!("highwater-{verb}.1"));
+        let groff = run(Command::new("groff")
+            .args(["-man", "-Tascii", "-ww", "-P-cbou", "-rLL=200n"])
+            .arg(page));
+        groff.assert_says(0, &[]);
+        assert_eq!(groff.stderr, "", "{verb}");
+        let examples = groff.stdout.split("EXAMPLES").nth(1).unwrap_or_default();
+        assert!(
+            examples.contains(&format!("highwater {verb}")),
+            "{verb}: {}",
+            groff.stdout
+        );
     }
 }
 

@@ -37,7 +37,10 @@ use crate::words::printable;
 /// Of a recording, or of a command that is recorded now. If the command itself fails, its own status is passed on. Of a
 /// recording that stops early, or that lost events, only what is certain is told: where that is not enough, it fails (1).
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("budget").multiple(true).required(true))]
+#[command(
+    override_usage = "highwater check BUDGET... [OPTIONS] [FILE]\n       highwater check BUDGET... [OPTIONS] -- COMMAND [ARGS]...",
+    group = clap::ArgGroup::new("budget").multiple(true).required(true)
+)]
 pub(super) struct Arguments {
     /// The recording; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present = "command")]

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{DONE, FAILED, code_of, told_once};
+use super::{DONE, FAILED, code_of, meant, told_once};
 use crate::{
     probe::capability,
     session::{self, Checkup},
@@ -27,7 +27,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 )]
 pub(super) struct Arguments {
     /// Look at this running process too, and count its calls for a second
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", value_parser = meant::pid)]
     pid: Option<u32>,
     /// One JSON object instead of text
     #[arg(long)]

@@ -13,6 +13,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::output::{self, Former, Usage};
 use super::question::{self, Asked};
+use super::recording::Recording;
 use crate::record::reader;
 use crate::report::{
     Profile, ReplayError, Threads,
@@ -25,9 +26,8 @@ use crate::words::say;
 /// Write who held the memory in a format of other tools
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// The format
     #[arg(long, value_enum)]
     format: Format,
@@ -66,10 +66,11 @@ impl Format {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.asked.question()?;
+    let file = arguments.recording.path()?;
     let path = match &arguments.output {
         Some(path) => path.clone(),
-        None if arguments.file.as_os_str() == "-" => "-".into(),
-        None => arguments.file.with_extension(arguments.format.ending()),
+        None if file.as_os_str() == "-" => "-".into(),
+        None => file.with_extension(arguments.format.ending()),
     };
     let to_stdout = path.as_os_str() == "-";
     if to_stdout && arguments.format == Format::Pprof && io::stdout().is_terminal() {
@@ -77,13 +78,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Err(Usage(said.to_owned()).into());
     }
     if arguments.format == Format::Heaptrack {
-        return write_heaptrack(&arguments.file, &question, &path);
+        return write_heaptrack(&file, &question, &path);
     }
     let threads = match arguments.format {
         Format::Pprof | Format::Csv => Threads::Apart,
         Format::Collapsed | Format::Speedscope | Format::Heaptrack => Threads::Together,
     };
-    let profile = question::read(&arguments.file, &question, threads)?;
+    let profile = question::read(&file, &question, threads)?;
     let held = Answer::of(&profile, &question);
     let allocated = || {
         let all = Question {

@@ -10,6 +10,7 @@ use clap::Args;
 use super::{
     output::{self, Former, Usage},
     question::{self, Asked},
+    recording::Recording,
 };
 use crate::live::Kinds;
 use crate::report::question::Question;
@@ -24,9 +25,8 @@ use crate::report::{
 /// Draw who held the memory as a flame graph
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// Where to write the page, or the picture if it ends in .svg; `-` is standard output (default: FILE with .html)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -75,30 +75,42 @@ impl Drawing {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.asked.question()?;
+    let file = arguments.recording.path()?;
     let path = match &arguments.output {
         Some(path) => path.clone(),
-        None => arguments.file.with_extension("html"),
+        None if file.as_os_str() == "-" => "-".into(),
+        None => file.with_extension("html"),
     };
     Drawing::at(&path)?.write(&path, |drawing, out| match drawing {
-        Drawing::Page => page(arguments, &question, out),
-        Drawing::Picture => picture(arguments, &question, out),
+        Drawing::Page => page(arguments, &file, &question, out),
+        Drawing::Picture => picture(arguments, &file, &question, out),
     })
 }
 
 /// The page has threads, kinds and frames told apart, whatever it shows at first.
-fn page(arguments: &Arguments, question: &Question, out: &mut dyn Write) -> anyhow::Result<()> {
+fn page(
+    arguments: &Arguments,
+    file: &Path,
+    question: &Question,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let whole = Question {
         kinds: Kinds::ALL,
         view: View::All,
         ..question.clone()
     };
-    let profile = question::read(&arguments.file, &whole, Threads::Apart)?;
+    let profile = question::read(file, &whole, Threads::Apart)?;
     html::write(&profile, question, Order::new(arguments.inverted), out)?;
     Ok(())
 }
 
-fn picture(arguments: &Arguments, question: &Question, out: &mut dyn Write) -> anyhow::Result<()> {
-    let profile = question::read(&arguments.file, question, Threads::Together)?;
+fn picture(
+    arguments: &Arguments,
+    file: &Path,
+    question: &Question,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let profile = question::read(file, question, Threads::Together)?;
     let answer = Answer::of(&profile, question);
     flamegraph::write_svg(&profile, &answer, Order::new(arguments.inverted), out)?;
     Ok(())

@@ -4,15 +4,18 @@ mod check;
 mod completions;
 mod diff;
 mod doctor;
+mod examples;
 mod export;
 mod flamegraph;
 mod floor;
 mod kind;
 mod man;
 mod mark;
+mod meant;
 mod output;
 mod question;
 mod record;
+mod recording;
 mod report;
 mod stats;
 mod table;
@@ -24,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::words::say;
 use crate::{
@@ -103,9 +106,18 @@ pub fn run() -> ExitCode {
         writeln!(out, "[{:<5}] {}", record.level(), printable(&words))
     })
     .init();
-    let verb = match Arguments::try_parse_from(arguments) {
+    if arguments.len() < 2 {
+        // Nobody may be listening.
+        let _ = io::stderr().write_all(meant::NOTHING_ASKED.as_bytes());
+        return ExitCode::from(USAGE);
+    }
+    let verb = match parse(&arguments) {
         Ok(Arguments { verb }) => verb,
         Err(error) => {
+            if let Some(meant) = meant::with_dashes(&error, &arguments) {
+                say!("a command to launch comes after `--`: {meant}");
+                return ExitCode::from(USAGE);
+            }
             // Help and version are no errors; a closed pipe while printing them is none either.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
@@ -151,9 +163,36 @@ fn say_error(text: &str) {
     }
 }
 
-/// The complete command line definition, for completions, man pages and its own test.
+/// The complete command line definition, with examples below each verb's help.
 pub fn command() -> clap::Command {
+    let with_examples = |command: clap::Command, verb: Option<&str>| {
+        let notes = command.get_after_help().map(ToString::to_string);
+        let below: Vec<String> = notes.into_iter().chain(examples::shown(verb)).collect();
+        match below.is_empty() {
+            true => command,
+            false => command.after_help(below.join("\n\n")),
+        }
+    };
+    let command = definition();
+    let verbs: Vec<String> = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    let command = verbs.into_iter().fold(command, |command, verb| {
+        command.mut_subcommand(&verb, |of| with_examples(of, Some(&verb)))
+    });
+    with_examples(command, None)
+}
+
+/// The same without examples, for manual pages, which have them in a section of their own.
+fn definition() -> clap::Command {
     Arguments::command()
+}
+
+fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// The error and its causes, each said once: many of ours name their cause themselves.
@@ -205,8 +244,6 @@ fn code_of(error: &anyhow::Error, launches: bool) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use clap::FromArgMatches as _;
-
     use super::*;
 
     #[test]
@@ -224,12 +261,12 @@ mod tests {
 
     #[test]
     fn a_target_is_required_and_only_one_kind_of_it() {
-        assert!(Arguments::try_parse_from(["highwater", "record"]).is_err());
-        assert!(
-            Arguments::try_parse_from(["highwater", "record", "-p", "1", "--", "true"]).is_err()
-        );
-        let matches = command().try_get_matches_from(["highwater", "record", "--", "ls", "-l"]);
-        let parsed = Arguments::from_arg_matches(&matches.expect("a command may have options"));
-        assert!(parsed.is_ok());
+        let takes = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            parse(&words).is_ok()
+        };
+        assert!(!takes(&["highwater", "record"]));
+        assert!(!takes(&["highwater", "record", "-p", "1", "--", "true"]));
+        assert!(takes(&["highwater", "record", "--", "ls", "-l"]));
     }
 }

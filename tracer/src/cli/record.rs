@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{
-    DONE,
+    DONE, is_broken_pipe, meant,
     output::{self, Usage},
     report,
 };
@@ -40,6 +40,7 @@ pub(super) struct Arguments {
         short,
         long,
         value_name = "PID",
+        value_parser = meant::pid,
         conflicts_with = "command",
         required_unless_present = "command"
     )]
@@ -47,7 +48,7 @@ pub(super) struct Arguments {
     /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Stop after this long: 90, 30s, 5m, 1h
+    /// Stop after this long: 30s, 5m, 1h
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
     /// Beyond this size the recording holds totals for each stack (at the peak, at the end, what grows) in place of single events
@@ -121,6 +122,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     let Length(duration) = text
         .parse()
         .map_err(|error: LengthError| error.to_string())?;
+    if !duration.is_zero() && text.ends_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Err(format!("a unit is missing: {text}s, {text}m or {text}h?"));
+    }
     if duration.is_zero() {
         return Err("must be longer than 0; leave it out to trace until Ctrl-C".to_owned());
     }
@@ -263,7 +267,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     };
     log::debug!("recording ended: {reason}");
     if !to_stdout {
-        report::print_answer(&path)?;
+        match report::print_answer(&path) {
+            // The command's own status is passed on all the same.
+            Err(error) if is_broken_pipe(&error) => {}
+            answered => answered?,
+        }
     }
     if reason == session::OVER_LIMIT {
         say!("{reason}: the probes are out, and what was seen until then is above");
@@ -363,6 +371,8 @@ mod tests {
             "nan",
             "8761h",
             "18000000000000000000s",
+            "90",
+            "1.5",
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }

@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use clap::Args;
 
 use super::question::{self, Asked};
+use super::recording::Recording;
 use crate::report::{
     Threads,
     answer::Answer,
@@ -20,9 +21,8 @@ use crate::report::{
 /// Show who held the memory at the peak, and whether that adds up
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// Print JSON (schema 1)
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -41,7 +41,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let question = arguments.asked.question()?;
-    let profile = question::read(&arguments.file, &question, Threads::Together)?;
+    let profile = question::read(&arguments.recording.path()?, &question, Threads::Together)?;
     let answer = arguments
         .asked
         .is_particular()

@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::recording::Recording;
 use super::report::text_options;
 use crate::record::{ahead::Ahead, reader};
 use crate::report::{
@@ -25,9 +26,8 @@ use crate::words;
 /// Show sizes, lifetimes, rate, temporaries, functions, modules and threads of all allocations
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// List this many functions, modules and threads (default: 10 as text, all else)
     #[arg(long, value_name = "N")]
     top: Option<usize>,
@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         when: When::Allocated,
         ..Question::default()
     };
-    let profile = read(&arguments.file, &question)?;
+    let profile = read(&arguments.recording.path()?, &question)?;
     let statistics = profile.statistics.as_ref();
     let statistics = statistics.context("the recording was not counted")?;
     let answer = Answer::of(&profile, &question);

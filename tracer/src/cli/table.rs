@@ -1,14 +1,12 @@
 //! `highwater table`: who held the memory, one row each.
 
-use std::{
-    io::{self, BufWriter, IsTerminal as _, Write as _},
-    path::PathBuf,
-};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::question::{self, Asked};
+use super::recording::Recording;
 use super::report::text_options;
 use crate::report::{
     Threads,
@@ -22,9 +20,8 @@ use crate::words;
 /// List who held the memory, one row for each stack, function, module, thread or process
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// One row for each of these
     #[arg(long, value_enum, default_value_t = Choice::Stack, value_name = "WHAT")]
     by: Choice,
@@ -69,7 +66,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Choice::Thread => (By::Thread, Threads::Apart),
         Choice::Process => (By::Process, Threads::Together),
     };
-    let profile = question::read(&arguments.file, &question, threads)?;
+    let profile = question::read(&arguments.recording.path()?, &question, threads)?;
     let answer = Answer::of(&profile, &question);
     let rows = rows(&profile, &answer, by);
     let shown = &rows[..arguments.top.unwrap_or(usize::MAX).min(rows.len())];

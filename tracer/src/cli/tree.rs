@@ -1,14 +1,12 @@
 //! `highwater tree`: who held the memory, as a tree of calls.
 
-use std::{
-    io::{self, BufWriter, IsTerminal as _, Write as _},
-    path::PathBuf,
-};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::question::{self, Asked};
+use super::recording::Recording;
 use super::report::text_options;
 use crate::report::{
     Threads,
@@ -25,9 +23,8 @@ const SMALLEST_SHARE: u64 = 100;
 /// Show who held the memory as a tree of calls
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    recording: Recording,
     /// From who asked for the memory to `main`
     #[arg(long)]
     inverted: bool,
@@ -55,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut question = arguments.asked.question()?;
     // In a tree, what is small is summed up and not left out.
     let least = std::mem::take(&mut question.least);
-    let profile = question::read(&arguments.file, &question, Threads::Together)?;
+    let profile = question::read(&arguments.recording.path()?, &question, Threads::Together)?;
     let answer = Answer::of(&profile, &question);
     let root = match arguments.inverted {
         false => Root::Main,

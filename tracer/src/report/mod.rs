@@ -20,6 +20,7 @@ pub mod course;
 pub mod difference;
 mod error;
 pub mod export;
+pub mod fit;
 pub mod flamegraph;
 mod growth;
 pub mod html;

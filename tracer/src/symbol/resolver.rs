@@ -195,7 +195,7 @@ impl Resolver {
                 continue;
             }
             let (at, addresses): (Vec<usize>, Vec<u64>) = (0..names.len())
-                .filter(|&at| names[at].plain)
+                .filter(|&at| names[at].plain.is_some())
                 .filter_map(|at| Some((at, addresses[at]?)))
                 .unzip();
             if addresses.is_empty() {
@@ -203,13 +203,8 @@ impl Resolver {
             }
             if let Some(found) = self.ask(module, way, &addresses, Covers::Surely) {
                 for (at, mut found) in at.into_iter().zip(found) {
-                    if let (false, Some(better), Some(real)) = (
-                        found.plain,
-                        found.functions.pop(),
-                        names[at].functions.last_mut(),
-                    ) {
-                        real.function = better.function;
-                        names[at].plain = false;
+                    if let (None, Some(linkers)) = (found.plain, found.functions.pop()) {
+                        names[at].qualify(linkers.function);
                     }
                 }
                 way += 1;

@@ -143,7 +143,13 @@ impl<'a> Table<'a> {
     pub fn record(&mut self, fields: impl IntoIterator<Item = impl AsRef<str>>) -> io::Result<()> {
         self.has_names = true;
         let cells = fields.into_iter().map(|field| cell(field.as_ref()));
-        Ok(self.csv.write_record(cells)?)
+        // As it came, so that whoever wrote can tell a closed pipe.
+        self.csv
+            .write_record(cells)
+            .map_err(|error| match error.into_kind() {
+                ::csv::ErrorKind::Io(error) => error,
+                kind => io::Error::other(format!("{kind:?}")),
+            })
     }
 
     /// Hands everything on.

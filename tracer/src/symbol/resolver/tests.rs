@@ -358,3 +358,49 @@ fn a_descriptor_used_again_is_not_taken_for_the_file_it_was() {
         assert_eq!(names_at(&mut resolver, call), Vec::<String>::new());
     }
 }
+
+#[test]
+fn debug_information_beats_a_symbol_of_another_name_for_the_same_code() {
+    // As a linker leaves it that folds functions of equal code: the other one's symbol is at this one's address.
+    let source = "#include <cstdlib>\n\
+        extern \"C\" __attribute__((noinline)) void *rows(int n) { void *p = malloc(n); asm volatile(\"\"); return p; }\n\
+        int main(int argc, char **) { return rows(argc) == nullptr; }\n";
+    let fixture = Fixture::new();
+    let file = fixture.compile(("f.cpp", source), "f", &["-g", "-O1"]);
+    let call = returns_in(&file, "rows")[0];
+    fixture.run(
+        "objcopy",
+        &["--redefine-sym", "rows=_ZN3app7columnsEi", "f"],
+    );
+    assert_eq!(names_at(&mut with_module(&file), call), ["rows:2"]);
+}
+
+#[test]
+fn functions_of_rusts_library_are_qualified_where_there_are_only_line_tables() {
+    let source = "\
+#[inline(never)]
+pub fn grow(n: usize) -> Vec<u8> { let mut v = Vec::with_capacity(n); v.push(1); v }
+fn main() { std::process::exit(std::hint::black_box(grow(std::env::args().count())).len() as i32 & 1); }
+";
+    let fixture = Fixture::new();
+    let arguments = [
+        "-O",
+        "-Cdebuginfo=line-tables-only",
+        "-Csymbol-mangling-version=v0",
+        "-Cstrip=none",
+    ];
+    let file = fixture.compile(("g.rs", source), "g", &arguments);
+    let mut resolver = with_module(&file);
+    let names = resolver.resolve(MODULE, &returns_in(&file, "4grow"));
+    let names: Vec<_> = names
+        .into_iter()
+        .flatten()
+        .map(|name| name.function)
+        .collect();
+    for wanted in ["alloc::raw_vec::", "alloc::vec::with_capacity", "g::grow"] {
+        assert!(
+            names.iter().any(|name| name.starts_with(wanted)),
+            "{wanted}: {names:?}"
+        );
+    }
+}

@@ -6,12 +6,13 @@
 
 use std::io;
 
+use super::super::fit::fitted;
 use super::super::joined::{Together, together};
 use super::super::model::{Completion, Profile};
 use super::super::name::{NamedFrame, UNKNOWN_STACK};
 use super::super::telling::{Role, most_telling};
 use super::holders::{grown, holder_of_moment, whose};
-use super::page::{Page, Style, cut};
+use super::page::{Page, Style};
 use super::{amount, ending, headline, held_in, kinds, subject, trust};
 use crate::live::{Holder, Snapshot};
 use crate::units::{size, time};
@@ -186,8 +187,13 @@ fn two_lines(page: &mut Page<'_>, profile: &Profile, one: &Together, whole: u64)
     page.line(&[(Style::Dim, &second)])
 }
 
+/// A caller's name is folded to so many characters.
+const CALLER: usize = 28;
+
 /// A holder in words.
 struct Told {
+    /// Whose it is, where there are several processes.
+    whose: String,
     label: String,
     place: Option<String>,
     source: Option<String>,
@@ -216,11 +222,12 @@ impl Told {
         let callers = telling.iter().skip(1);
         let root = frames.iter().rfind(|frame| frame.role() == Role::Own);
         Self {
-            label: whose(profile, one) + &label,
+            whose: whose(profile, one),
+            label,
             place,
             source,
-            callers: callers.map(|frame| frame.label_and_place()).collect(),
-            root: root.map(NamedFrame::label),
+            callers: callers.map(caller).collect(),
+            root: root.map(|frame| fitted(&frame.label(), CALLER)),
             is_cut: profile.is_truncated(stack),
             style: if python {
                 Style::BoldPython
@@ -232,13 +239,15 @@ impl Told {
 
     /// Label and place in so many columns; a long name gives way to the place, which is where to look.
     fn first(&self, room: usize) -> String {
-        match &self.place {
+        let room = room.saturating_sub(self.whose.chars().count());
+        let told = match &self.place {
             Some(place) => {
                 let left = room.saturating_sub(place.chars().count() + 3).max(16);
-                format!("{} ({place})", cut(&self.label, left))
+                format!("{} ({place})", fitted(&self.label, left))
             }
-            None => cut(&self.label, room),
-        }
+            None => fitted(&self.label, room.max(16)),
+        };
+        format!("{}{told}", self.whose)
     }
 
     /// The callers that fit in so many columns, how many more there are, and the outermost.
@@ -261,6 +270,14 @@ impl Told {
             (text.chars().count() <= room).then_some(text)
         });
         fitting.unwrap_or_default()
+    }
+}
+
+fn caller(frame: &&NamedFrame<'_>) -> String {
+    let label = fitted(&frame.label(), CALLER);
+    match frame.place() {
+        Some(place) => format!("{label} ({place})"),
+        None => label,
     }
 }
 

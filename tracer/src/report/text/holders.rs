@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::io;
 
 use super::super::answer::{Answer, Unit};
+use super::super::fit::fitted;
 use super::super::joined::{Together, together};
 use super::super::model::{ProcessProfile, Profile};
 use super::super::name::UNKNOWN_STACK;
 use super::super::question::{Question, When};
 use super::super::rows::callers;
 use super::super::telling::most_telling;
-use super::page::{Page, Style, cut};
+use super::page::{Page, Style};
 use super::{amount, held_in};
 use crate::live::{Holder, Snapshot};
 use crate::units::{size, time};
@@ -255,7 +256,7 @@ fn stack_lines(profile: &Profile, one: &Together, lines: usize, width: usize) ->
                     // A long name gives way to the place, which is where to look.
                     Some(place) => {
                         let room = width.saturating_sub(place.chars().count() + 5).max(16);
-                        format!("{} ({place})", cut(&frame.label(), room))
+                        format!("{} ({place})", fitted(&frame.label(), room))
                     }
                     None => frame.label(),
                 },

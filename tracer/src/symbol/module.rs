@@ -171,7 +171,11 @@ impl Module {
             return vec![Vec::new(); addresses.len()];
         };
         let HeldFile { file, elf } = &self.files[file];
-        parents::qualified(file, elf, addresses)
+        let qualified = parents::qualified(file, elf, addresses);
+        if self.bytes >= MUCH {
+            own_memory::give_back();
+        }
+        qualified
     }
 
     /// Says why something is left alone.

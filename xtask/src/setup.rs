@@ -24,12 +24,13 @@ const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 /// What opens the pages that we make; the package is named as its program.
 const BROWSER: &str = "chromium";
 
-/// What reads our exports, is traced (Python), or debugs what is traced: programs, and the packages that they are in.
-const CONSUMERS: [(&str, &str); 4] = [
+/// What reads our exports and manual, is traced (Python), or debugs what is traced: programs, and the packages that they are in.
+const CONSUMERS: [(&str, &str); 5] = [
     ("go", "golang-go"),
     ("heaptrack_print", "heaptrack"),
     ("python3", "python3"),
     ("gdb", "gdb"),
+    ("groff", "groff-base"),
 ];
 
 /// speedscope is a page; its package needs no others.

@@ -1,9 +1,11 @@
 //! From linker names to the names that people wrote.
 //!
-//! Mangled names refer back to parts of themselves, so a C++ name of 300 bytes can stand for terabytes. blazesym asks
-//! `cpp_demangle` for the whole; here the text is cut at [`MOST_NAME_BYTES`] as it is written.
+//! Mangled names refer back to parts of themselves, so a C++ name of 300 bytes can stand for terabytes. The text is cut at
+//! [`MOST_NAME_BYTES`] as it is written.
 
 use std::fmt::{self, Write};
+
+use super::cxx;
 
 /// Longest function name kept, bytes; a longer one ends in `…`.
 pub const MOST_NAME_BYTES: usize = 4096;
@@ -17,18 +19,22 @@ pub fn demangle(name: &str) -> String {
         let whole = write!(text, "{rust:#}");
         return text.finish(whole.is_ok());
     }
-    // Other names begin with `_Z` by chance only; without this, C functions named `i` would become `int`.
-    if (name.starts_with("_Z") || name.starts_with("__Z"))
-        && let Ok(symbol) = cpp_demangle::Symbol::new(name.as_bytes())
-    {
-        let options = cpp_demangle::DemangleOptions::default();
-        let whole = symbol.structured_demangle(&mut text, &options);
-        if whole.is_ok() || text.full {
-            return text.finish(whole.is_ok());
-        }
-        text = Bounded::default();
+    // A C function named `i` is no `int`: only what begins with `_Z` is C++.
+    match cxx::demangle(name, &mut text) {
+        Some(whole) if whole.is_ok() || !text.text.is_empty() => return text.finish(whole.is_ok()),
+        _ => {}
     }
     let whole = text.write_str(name);
+    text.finish(whole.is_ok())
+}
+
+/// The name, cut where it is too long.
+pub(super) fn bounded(name: String) -> String {
+    if name.len() <= MOST_NAME_BYTES {
+        return name;
+    }
+    let mut text = Bounded::default();
+    let whole = text.write_str(&name);
     text.finish(whole.is_ok())
 }
 
@@ -36,7 +42,6 @@ pub fn demangle(name: &str) -> String {
 #[derive(Default)]
 struct Bounded {
     text: String,
-    full: bool,
 }
 
 impl Bounded {
@@ -55,7 +60,6 @@ impl Write for Bounded {
             self.text.push_str(part);
             return Ok(());
         }
-        self.full = true;
         self.text.push_str(&part[..part.floor_char_boundary(room)]);
         Err(fmt::Error)
     }

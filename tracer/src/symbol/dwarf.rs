@@ -103,6 +103,20 @@ pub fn check_debug_info(file: &File, elf: &Elf) -> Result<u64, Refused> {
     Ok(size)
 }
 
+/// A section, decompressed; empty where there is none. More than `most` bytes are refused.
+pub(super) fn content(file: &File, elf: &Elf, name: &str, most: u64) -> Result<Vec<u8>, Refused> {
+    let mut bytes = Vec::new();
+    if let Some(section) = elf.content(name) {
+        decompressed(file, section, most)?
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(section, error))?;
+        if bytes.len() as u64 > most {
+            return Err(too_large(section, most));
+        }
+    }
+    Ok(bytes)
+}
+
 /// Adds up the sections of debug information, decompressed.
 fn check_sizes(file: &File, elf: &Elf) -> Result<u64, Refused> {
     let mut left = MOST_DEBUG_BYTES;

@@ -16,6 +16,7 @@
 //! at a file first, with bounded reads, and only what they find bearable is handed on to blazesym; [`demangle`]
 //! bounds the names that come back.
 
+mod cxx;
 pub mod debug_file;
 mod debuginfod;
 pub mod demangle;
@@ -28,6 +29,7 @@ mod jit;
 pub mod locate;
 mod module;
 mod named;
+mod parents;
 pub mod perf_map;
 mod requests;
 pub mod resolver;

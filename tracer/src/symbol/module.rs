@@ -9,7 +9,7 @@ use blazesym::symbolize::source::Elf as ElfSource;
 use rustix::fs::MemfdFlags;
 
 use super::elf::{Elf, ElfError};
-use super::{debug_file, dwarf};
+use super::{debug_file, dwarf, parents};
 use crate::own_memory;
 use crate::target::named_file::NamedFiles;
 
@@ -162,6 +162,20 @@ impl Module {
             .bytes
             .saturating_add(symbols)
             .saturating_add(debug_info.unwrap_or(0));
+    }
+
+    /// What the functions at addresses stand in, where debug information alone tells that. See [`parents`].
+    pub(super) fn parents_of(&mut self, addresses: &[u64]) -> Vec<Vec<Option<String>>> {
+        let way = self.find_ways().iter().find(|way| way.source.debug_syms);
+        let Some(file) = way.map(|way| way.file) else {
+            return vec![Vec::new(); addresses.len()];
+        };
+        let HeldFile { file, elf } = &self.files[file];
+        let qualified = parents::qualified(file, elf, addresses);
+        if self.bytes >= MUCH {
+            own_memory::give_back();
+        }
+        qualified
     }
 
     /// Says why something is left alone.

@@ -1,6 +1,6 @@
 //! What blazesym says of an address, and whether to believe it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::{CodeInfo, Sym};
 
@@ -45,6 +45,8 @@ pub(super) struct Named {
     pub(super) functions: Vec<FunctionName>,
     /// The name of the real function in debug information, where that is not a linker's name.
     pub(super) plain: Option<String>,
+    /// So has one that was inlined, of a language whose functions stand in something.
+    pub(super) has_plain_inlined: bool,
 }
 
 impl Named {
@@ -74,7 +76,15 @@ impl Named {
                 }
             })
             .collect();
+        let in_something = |name: &str, place: Option<&CodeInfo<'_>>| {
+            let ending = place.and_then(|place| Path::new(&place.file).extension());
+            // Functions of C stand in nothing, and those of Rust have linkers' names, or nothing around them.
+            is_plain(name) && ending.is_some_and(|ending| ending != "c" && ending != "rs")
+        };
+        let mut inlined = sym.inlined.iter();
         Self {
+            has_plain_inlined: inlined
+                .any(|function| in_something(&function.name, function.code_info.as_ref())),
             plain: is_plain(&sym.name).then(|| sym.name.to_string()),
             functions,
         }
@@ -185,6 +195,7 @@ mod tests {
                 line: None,
             }],
             plain: Some(plain.to_owned()),
+            has_plain_inlined: false,
         };
         for (plain, linker_name, taken) in [
             ("add", "shop::Basket<int>::add(int)", true),

@@ -19,6 +19,7 @@ use blazesym::symbolize::source::Source;
 use blazesym::symbolize::{Input, Symbolized, Symbolizer, evict};
 use hashbrown::HashMap;
 
+use super::demangle::bounded;
 use super::elf::Elf;
 use super::module::{Module, ModuleSource, Way};
 use super::named::{Covers, Named};
@@ -138,6 +139,7 @@ impl Resolver {
         let mut names = vec![Named::default(); offsets.len()];
         self.fill(&mut module, &mut names, &at_call, Covers::Surely);
         self.replace_plain_names(&mut module, &mut names, &at_call);
+        qualify_inlined(&mut module, &mut names, &at_call);
         // The kernel makes signal handlers return to the first byte of a function, with nothing before it.
         self.fill(&mut module, &mut names, &at_return, Covers::Start);
         self.fill(&mut module, &mut names, &at_call, Covers::Perhaps);
@@ -313,6 +315,29 @@ impl Resolver {
         for file in &module.files {
             // Forgetting what it does not know is no error, and there is no other.
             let _ = self.symbolizer.evict(&evict::Elf::new(file.path()).into());
+        }
+    }
+}
+
+/// Inlined functions without a linker's name have no symbol either.
+fn qualify_inlined(module: &mut Module, names: &mut [Named], addresses: &[Option<u64>]) {
+    let (at, addresses): (Vec<usize>, Vec<u64>) = (0..names.len())
+        .filter(|&at| names[at].has_plain_inlined)
+        .filter_map(|at| Some((at, addresses[at]?)))
+        .unzip();
+    if addresses.is_empty() {
+        return;
+    }
+    let parents = module.parents_of(&addresses);
+    for (at, parents) in at.into_iter().zip(parents) {
+        let functions = &mut names[at].functions;
+        if functions.len() != parents.len() {
+            continue;
+        }
+        for (function, qualified) in functions.iter_mut().zip(parents) {
+            if let Some(qualified) = qualified.filter(|name| name.ends_with(&function.function)) {
+                function.function = bounded(qualified);
+            }
         }
     }
 }

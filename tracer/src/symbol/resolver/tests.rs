@@ -404,3 +404,42 @@ fn main() { std::process::exit(std::hint::black_box(grow(std::env::args().count(
         );
     }
 }
+
+#[test]
+fn inlined_functions_of_cxx_are_qualified_by_what_they_stand_in() {
+    let source = "\
+#include <cstdlib>
+#define INLINE __attribute__((always_inline))
+namespace app { namespace {
+INLINE inline void *hidden(int n) { void *p = malloc(n); asm volatile(\"\"); return p; }
+struct Index { INLINE void *insert(int n) { void *p = hidden(n); asm volatile(\"\"); return p; } };
+} }
+INLINE static inline void *outermost(int n) { app::Index index; void *p = index.insert(n); asm volatile(\"\"); return p; }
+__attribute__((noinline)) void *work(int n) {
+  auto twice = [](int n) INLINE { void *p = outermost(2 * n); asm volatile(\"\"); return p; };
+  void *p = twice(n); asm volatile(\"\"); return p;
+}
+int main(int argc, char **) { return work(argc) == nullptr; }
+";
+    let fixture = Fixture::new();
+    for (name, arguments) in [
+        ("plain", &["-g", "-O2"][..]),
+        ("packed", &["-g", "-O2", "-gz"]),
+    ] {
+        let file = fixture.compile(("q.cpp", source), name, arguments);
+        let call = returns_in(&file, "work")[0];
+        let names = &with_module(&file).resolve(MODULE, &[call])[0];
+        let names: Vec<&str> = names.iter().map(|name| name.function.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "app::(anonymous namespace)::hidden",
+                "app::(anonymous namespace)::Index::insert",
+                "outermost",
+                "work(int)::{lambda}::operator()",
+                "work(int)",
+            ],
+            "{name}"
+        );
+    }
+}

@@ -40,7 +40,7 @@ fn from_an_empty_root_a_process_outside_is_recorded_to_the_byte() {
     victim.tell("hold 100");
     let truth = victim.tell("call 50");
     recorder.signal(libc::SIGINT);
-    recorder.wait().assert_says(0, &["called", "inlined.c:"]);
+    recorder.wait().assert_says(0, &["innermost", "inlined.c:"]);
     victim.quit();
 
     let report = Report::of(&file);

@@ -84,7 +84,6 @@ fn every_view_of_the_same_question_adds_up_to_the_same() {
     for (words, bytes, blocks) in [
         (&[][..], report.peak().bytes, report.peak().blocks),
         (&["--at", "end"], report.end().bytes, report.end().blocks),
-        (&["--at", "+1h"], report.end().bytes, report.end().blocks),
         (
             &["--between", ".."],
             report.end().bytes,
@@ -155,6 +154,7 @@ fn words_that_mean_nothing_are_refused_with_what_would() {
         (&["--between", "+2s..+1s"], 2, "ends before it begins"),
         (&["--focus", "("], 2, "unclosed group"),
         (&["--at", "warm"], 1, "highwater mark"),
+        (&["--at", "+1h"], 1, "the recording goes from +0s to"),
         (&["--growing", "--at", "end"], 2, "cannot be used with"),
     ] {
         let outcome = run(highwater().arg("report").arg(&file).args(words));

@@ -144,6 +144,8 @@ fn signals_that_ask_or_mean_nothing_do_not_end_a_recording() {
     }
     recorder.signal(libc::SIGUSR1);
     recorder.await_words("events/s");
+    recorder.await_words("It runs on, and is traced.");
+    recorder.await_words("Who held it at the peak");
     let report = recorder.interrupt();
     report.assert_saw_all();
     report.assert_end(&truth);

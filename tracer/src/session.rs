@@ -35,6 +35,7 @@ mod quality;
 pub mod rate;
 mod recording;
 mod signals;
+mod so_far;
 mod stacks;
 mod start;
 mod threads;
@@ -150,6 +151,7 @@ struct Session {
     sent: Sent,
     threads: threads::Threads,
     sampled_high: memory::SampledHigh,
+    answering: so_far::Answering,
     named: marks::Named,
     processor_time: ProcessorTime,
     governor: Option<Governor>,
@@ -250,7 +252,10 @@ impl Session {
                         }
                     }
                     (Asked::Tell(number), Some(launched)) => launched.forward(number),
-                    (Asked::Tell(libc::SIGUSR1), None) => progress.say(self),
+                    (Asked::Tell(libc::SIGUSR1), None) => {
+                        progress.say(self);
+                        self.tell_so_far();
+                    }
                     (Asked::Tell(_), None) => {}
                 },
             }
@@ -276,6 +281,19 @@ impl Session {
         }
         self.take_probes_out();
         self.sweep.finish(&mut self.kernel);
+    }
+
+    /// Writes what could not be seen by now; the last such entry stands.
+    fn write_quality(&mut self) {
+        let losses = self.losses();
+        let quality = self.quality.sum(
+            &self.kernel,
+            &self.stacks,
+            self.frames.folded(),
+            self.python.quality(),
+            losses,
+        );
+        self.write(&Entry::Quality(quality));
     }
 
     /// Writes the rest: names, ends, counters.
@@ -313,15 +331,7 @@ impl Session {
             self.recording.fold(self.feed.live_mut(), self.seen, true);
         }
         self.quality.drop_marks(self.named.dropped());
-        let losses = self.losses();
-        let quality = self.quality.sum(
-            &self.kernel,
-            &self.stacks,
-            self.frames.folded(),
-            self.python.quality(),
-            losses,
-        );
-        self.write(&Entry::Quality(quality));
+        self.write_quality();
         self.write(&Entry::Closing(Closing {
             ended_ns: at.0,
             reason: reason.to_owned(),

@@ -239,6 +239,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
             go_on: yes,
         },
         progress: true,
+        so_far: (!to_stdout).then_some(report::so_far),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -77,6 +77,28 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `record` says while it records, if it is asked: the first screen so far.
+pub(super) fn so_far(path: &Path) -> String {
+    let told = || -> anyhow::Result<String> {
+        let mut profile = question::read(path, &Question::default(), Threads::Together)?;
+        profile.go_on();
+        let mut text = Vec::new();
+        text::write(
+            &profile,
+            &text_options(io::stderr().is_terminal()),
+            &mut text,
+        )?;
+        Ok(String::from_utf8(text)?)
+    };
+    match told() {
+        Ok(text) => text,
+        Err(error) => format!(
+            "highwater: cannot tell what was recorded so far in {}: {error:#}\n",
+            path.display()
+        ),
+    }
+}
+
 /// What `record` says at its end, on stderr: the first screen, the recording, the next command to type.
 pub(super) fn print_answer(path: &Path) -> anyhow::Result<()> {
     let profile = question::read(path, &Question::default(), Threads::Together)?;

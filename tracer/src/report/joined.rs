@@ -1,35 +1,52 @@
 //! Holders whose stacks read alike are one holder.
 //!
-//! The same two lines of source are many stacks where a plugin is opened again and again, or code is compiled anew, or many processes
-//! run one program: other addresses, other files, other processes. To a reader they are the same place. Stacks read
-//! alike where each frame has the same functions at the same lines of the same file, or, without a name, the same place in a
-//! file of the same name.
+//! The same two lines of source are many stacks where a plugin is opened again and again, or code is compiled anew, or many
+//! processes run one program: other addresses, other files, other processes. To a reader they are the same place. Two
+//! stacks are
 //!
-//! Within a process they are joined as a recording is replayed, before it is asked who grows: a leak of a hundred small holders
-//! grows in none of them. Across processes they are joined as they are listed, so that what each process holds is still known.
+//! - **the same** where each frame has the same functions at the same lines of the same file, or, without a line, lies at the same
+//!   place in a file of the same name. Within a process they are one holder from the replay on, before it is asked who
+//!   grows: a leak of a hundred small holders grows in none of them;
+//! - **alike** where each frame has the same name. These are joined as they are listed, and those of all processes with them, so
+//!   that what each place and each process holds is still known to programs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
 
-use super::model::Locations;
-use crate::event::{StackIndex, Tid};
+use super::model::{Locations, Profile};
+use crate::event::{ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kind, Lives, Snapshot};
 use crate::record::{FrameIndex, FrameKind, FunctionName, ModuleIndex};
 
-/// Which stacks read alike.
+/// Which stacks are the same.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// Of a stack that reads as an earlier one does, the first of them.
-    first: HashMap<StackIndex, StackIndex>,
+    /// Of a stack that is the same as an earlier one, the first of them.
+    first: Firsts,
+    /// Of a stack that reads like an earlier one, the first of them.
+    alike: Firsts,
+}
+
+/// Of stacks, the first in their group; of those that are not here, they themselves.
+pub(super) type Firsts = HashMap<StackIndex, StackIndex>;
+
+fn first_in(firsts: &Firsts, stack: StackIndex) -> StackIndex {
+    firsts.get(&stack).copied().unwrap_or(stack)
 }
 
 /// What is read of a code location.
 #[derive(PartialEq, Eq, Hash)]
 enum Reading<'a> {
-    Named(FrameKind, Option<&'a OsStr>, &'a [FunctionName]),
+    /// The offset counts where no line is known.
+    Named(
+        FrameKind,
+        Option<&'a OsStr>,
+        &'a [FunctionName],
+        Option<u64>,
+    ),
     InFile(FrameKind, &'a OsStr, u64),
     /// It is in no file, or a runtime's.
     Elsewhere(FrameKind, Option<ModuleIndex>, u64),
@@ -37,7 +54,7 @@ enum Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn of(index: FrameIndex, locations: &'a Locations) -> Self {
+    fn of(index: FrameIndex, locations: &'a Locations, exact: bool) -> Self {
         let Some(frame) = locations.frames.get(&index) else {
             return Self::Unknown(index);
         };
@@ -47,7 +64,9 @@ impl<'a> Reading<'a> {
         let file = module.and_then(|module| module.path.file_name());
         match (locations.names.get(&index), file) {
             (Some(functions), file) if !functions.is_empty() => {
-                Self::Named(frame.kind, file, functions)
+                let has_line = functions.iter().any(|name| name.line.is_some());
+                let offset = (exact && !has_line).then_some(frame.offset);
+                Self::Named(frame.kind, file, functions, offset)
             }
             (_, Some(file)) if file != "[anon]" => Self::InFile(frame.kind, file, frame.offset),
             _ => Self::Elsewhere(frame.kind, frame.module, frame.offset),
@@ -61,20 +80,34 @@ impl Joined {
     /// Of each stack 128 bits of hash are kept in place of its frames: two hashes of 64 bits with other seeds. That two of a
     /// million stacks have the same by chance happens once in 10^26 recordings.
     pub(super) fn of(locations: &Locations) -> Self {
+        Self {
+            first: Self::firsts(locations, true),
+            alike: Self::firsts(locations, false),
+        }
+    }
+
+    /// Stacks that read like others.
+    pub(super) fn alike(self) -> Firsts {
+        self.alike
+    }
+
+    fn firsts(locations: &Locations, exact: bool) -> Firsts {
         let mut numbers: HashMap<Reading<'_>, u32, FixedState> = HashMap::default();
         let mut number_of: HashMap<FrameIndex, u32, FixedState> = HashMap::default();
         let mut stacks: Vec<_> = locations.stacks.values().collect();
         stacks.sort_unstable_by_key(|stack| stack.index);
         let seeds = [FixedState::with_seed(1), FixedState::with_seed(2)];
         let mut firsts: HashMap<[u64; 2], StackIndex, FixedState> = HashMap::default();
-        let mut joined = Self::default();
+        let mut same = Firsts::default();
         let mut read = Vec::new();
         for stack in stacks {
             read.clear();
             for &frame in &stack.frames {
                 read.push(*number_of.entry(frame).or_insert_with(|| {
                     let next = numbers.len() as u32;
-                    *numbers.entry(Reading::of(frame, locations)).or_insert(next)
+                    *numbers
+                        .entry(Reading::of(frame, locations, exact))
+                        .or_insert(next)
                 }));
             }
             let hashes = seeds
@@ -82,14 +115,10 @@ impl Joined {
                 .map(|seed| seed.hash_one((&read, stack.truncated)));
             let first = *firsts.entry(hashes).or_insert(stack.index);
             if first != stack.index {
-                joined.first.insert(stack.index, first);
+                same.insert(stack.index, first);
             }
         }
-        joined
-    }
-
-    fn first_of(&self, stack: StackIndex) -> StackIndex {
-        self.first.get(&stack).copied().unwrap_or(stack)
+        same
     }
 
     /// Joins holders; the largest come first, as before.
@@ -98,7 +127,7 @@ impl Joined {
             return;
         }
         for holder in holders.iter_mut() {
-            holder.stack = self.first_of(holder.stack);
+            holder.stack = first_in(&self.first, holder.stack);
         }
         join_by(holders, Holder::key);
     }
@@ -116,7 +145,7 @@ impl Joined {
         let mut place: HashMap<HolderKey, usize> = HashMap::new();
         let mut joined: Vec<Lives> = Vec::with_capacity(lives.len());
         for mut one in lives {
-            one.stack = self.first_of(one.stack);
+            one.stack = first_in(&self.first, one.stack);
             let next = joined.len();
             match *place.entry(one.key()).or_insert(next) {
                 at if at < next => joined[at].lives.append(&mut one.lives),
@@ -137,10 +166,18 @@ pub struct Together {
 }
 
 /// Joins the holders of all processes that read alike, largest first.
-pub fn together(holders: &[Holder]) -> Vec<Together> {
-    let mut processes: HashMap<(StackIndex, Option<Tid>, Kind), usize> = HashMap::new();
+pub fn together(profile: &Profile, holders: &[Holder]) -> Vec<Together> {
+    joined(&profile.alike, holders)
+}
+
+fn joined(alike: &Firsts, holders: &[Holder]) -> Vec<Together> {
+    let place = |holder: &Holder| -> (StackIndex, Option<Tid>, Kind) {
+        (first_in(alike, holder.stack), holder.thread, holder.kind)
+    };
+    let mut processes: HashMap<_, HashSet<ProcessId>> = HashMap::new();
     for holder in holders {
-        *processes.entry(place(holder)).or_default() += 1;
+        let of_place = processes.entry(place(holder)).or_default();
+        of_place.insert(holder.process);
     }
     let mut joined = holders.to_vec();
     join_by(&mut joined, place);
@@ -148,13 +185,9 @@ pub fn together(holders: &[Holder]) -> Vec<Together> {
         .into_iter()
         .map(|holder| Together {
             holder,
-            processes: processes[&place(&holder)],
+            processes: processes[&place(&holder)].len(),
         })
         .collect()
-}
-
-fn place(holder: &Holder) -> (StackIndex, Option<Tid>, Kind) {
-    (holder.stack, holder.thread, holder.kind)
 }
 
 /// Makes one of the holders with the same key. Errors of estimates add up as those of independent ones do.
@@ -185,4 +218,106 @@ fn join_by<K: Eq + std::hash::Hash>(holders: &mut Vec<Holder>, key: impl Fn(&Hol
         )
     });
     *holders = joined;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::question::{Question, When};
+    use super::super::script::{MIB, Script, answer};
+    use super::*;
+    use crate::live::Amount;
+
+    const LOAD: [&str; 2] = ["row@src/table.c:12", "load@src/table.c:40"];
+
+    /// What is held at the peak, by the innermost function and its line: all processes together.
+    fn held(profile: &Profile) -> Vec<(String, u64, usize)> {
+        let listed = together(profile, &profile.peak.holders).into_iter();
+        listed
+            .map(|one| {
+                let frames = profile.frames(one.holder.stack).unwrap();
+                (frames[0].label_and_place(), one.holder.bytes, one.processes)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn stacks_at_other_addresses_that_read_alike_are_one_holder() {
+        let mut script = Script::launched("host");
+        script.stack(1, &LOAD);
+        script.stack(2, &LOAD);
+        script.stack(3, &["row@src/table.c:13", "load@src/table.c:40"]);
+        script.stack(4, &[]);
+        script.stack(5, &["", "load@src/table.c:40"]);
+        for stack in 1..=5 {
+            script.allocate(0, u64::from(stack), stack, u64::from(stack) * MIB);
+        }
+        let holders = script.closed().peak.holders;
+        let bytes: Vec<u64> = holders.iter().map(|holder| holder.bytes / MIB).collect();
+        assert_eq!(bytes, [5, 4, 3, 3]);
+    }
+
+    #[test]
+    fn processes_that_run_one_program_are_one_row_and_each_keeps_what_it_held() {
+        let mut script = Script::launched("master");
+        script.stack(1, &LOAD);
+        for child in 1..=8 {
+            script.fork(0, child, 10);
+            script.allocate(child, 20, 1, u64::from(child) * MIB);
+        }
+        let profile = script.closed();
+        let row = "row (src/table.c:12)".to_owned();
+        assert_eq!(held(&profile), [(row, 36 * MIB, 8)]);
+        assert_eq!(profile.peak.holders.len(), 8);
+    }
+
+    #[test]
+    fn a_leak_behind_a_plugin_that_is_opened_anew_each_time_grows() {
+        let mut script = Script::launched("host");
+        for second in 0..20_u32 {
+            script.stack(second + 1, &LOAD);
+            script.allocate(0, u64::from(second) * 1000 + 1, second + 1, MIB);
+        }
+        script.close(20_000, "interrupted");
+        let profile = script.closed_for(&Question::default());
+        let growing = answer(&profile, When::Growing);
+        assert_eq!(growing.holders.len(), 1, "{growing:?}");
+        let rate = growing.bytes as f64 / MIB as f64;
+        assert!((rate - 1.0).abs() < 0.1, "{rate} MiB/s");
+    }
+
+    proptest! {
+        #[test]
+        fn joining_keeps_every_byte_and_block(
+            held in prop::collection::vec((0..5_u32, 0..4_u32, 1..1000_u64, 1..9_u64), 0..40),
+        ) {
+            let holders: Vec<Holder> = held
+                .iter()
+                .map(|&(process, stack, bytes, blocks)| {
+                    let key = HolderKey {
+                        process: ProcessId(process),
+                        stack: StackIndex(stack),
+                        thread: None,
+                        kind: Kind::Heap,
+                    };
+                    Holder::of(key, Amount { bytes, blocks })
+                })
+                .collect();
+            let joined = joined(&Firsts::default(), &holders);
+            for stack in 0..4 {
+                let of = |holder: &&Holder| holder.stack == StackIndex(stack);
+                let before: Vec<&Holder> = holders.iter().filter(of).collect();
+                let after: Vec<&Together> =
+                    joined.iter().filter(|one| one.holder.stack == StackIndex(stack)).collect();
+                prop_assert_eq!(after.len(), usize::from(!before.is_empty()));
+                let sum = |amount: fn(&Holder) -> u64| before.iter().map(|holder| amount(holder)).sum::<u64>();
+                for one in after {
+                    prop_assert_eq!(one.holder.bytes, sum(|holder| holder.bytes));
+                    prop_assert_eq!(one.holder.blocks, sum(|holder| holder.blocks));
+                }
+            }
+            prop_assert!(joined.is_sorted_by_key(|one| std::cmp::Reverse(one.holder.bytes)));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::joined::Firsts;
 use super::mark::Mark;
 use super::memory::Moments;
 use super::name::NamedFrame;
@@ -71,6 +72,8 @@ pub struct Profile {
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
     pub(super) locations: Locations,
+    /// Stacks that read like others.
+    pub(super) alike: Firsts,
 }
 
 /// One process of a [`Profile`].
@@ -103,13 +106,15 @@ pub enum Completion {
     Unfinished,
     /// It could not be read any further.
     Cut(ReadError),
+    /// Its writer goes on with it.
+    UnderWay,
 }
 
 impl Completion {
     /// Why the recording is not whole, if it is not.
     pub fn cut_reason(&self) -> Option<String> {
         match self {
-            Self::Closed(_) => None,
+            Self::Closed(_) | Self::UnderWay => None,
             Self::Unfinished => Some("its writer did not finish it".to_owned()),
             Self::Cut(error) => Some(error.to_string()),
         }
@@ -129,6 +134,11 @@ pub(super) struct Locations {
 }
 
 impl Profile {
+    /// The recording is under way: that it has no end says nothing.
+    pub fn go_on(&mut self) {
+        self.completion = Completion::UnderWay;
+    }
+
     /// Leaves only the holders of these kinds in every list. The sums stay what they are.
     pub fn keep(&mut self, kinds: Kinds) {
         self.peak.keep(kinds);

@@ -81,7 +81,7 @@ impl Row {
 pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
     let mut rows = Rows::default();
     if by == By::Stack {
-        for one in together(&answer.holders) {
+        for one in together(profile, &answer.holders) {
             rows.stack(profile, &one);
         }
         return rows.sorted();

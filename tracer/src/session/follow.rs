@@ -75,6 +75,8 @@ pub(super) struct Followed {
     pub(super) stage: Stage,
     pub(super) oom_victim: bool,
     pub(super) gone_since: Option<Instant>,
+    /// The thread that carries its probes was not there at the last look.
+    pub(super) has_lost_its_thread: bool,
 }
 
 /// How far a process has come.
@@ -124,6 +126,7 @@ impl Followed {
             stage,
             oom_victim: false,
             gone_since: None,
+            has_lost_its_thread: false,
         }
     }
 

@@ -455,7 +455,9 @@ impl Session {
         };
         if followed.target.is_alive() {
             followed.gone_since = None;
-            if followed.link.is_some() && followed.target.has_lost_its_thread() {
+            let lost = followed.link.is_some() && followed.target.has_lost_its_thread();
+            // Twice in a row: a thread that calls exec takes the leader's place, which the kernel side is about to tell of.
+            if std::mem::replace(&mut followed.has_lost_its_thread, lost) && lost {
                 self.follow_another_thread(tgid);
             }
             return;

@@ -19,8 +19,8 @@ impl Session {
     }
 
     /// What each program image lost.
-    pub(super) fn losses(&mut self) -> Vec<ProcessLosses> {
-        let mut losses = std::mem::take(&mut self.lost);
+    pub(super) fn losses(&self) -> Vec<ProcessLosses> {
+        let mut losses = self.lost.clone();
         let known = self.kernel.losses().into_iter();
         losses.extend(known.filter_map(|(image, losses)| losses_of(image, &losses)));
         losses.sort_by_key(|losses| std::cmp::Reverse(losses.allocations + losses.frees));

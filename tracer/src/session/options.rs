@@ -1,6 +1,10 @@
 //! What to trace, and how.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{checkup, preflight::Preflight};
 use crate::probe::{
@@ -54,6 +58,8 @@ pub struct Options {
     pub preflight: Preflight,
     /// Whether a progress line may be drawn.
     pub progress: bool,
+    /// What a recording in a file says so far, as text or as the reason why it cannot be told; `None`: it is in no file.
+    pub so_far: Option<fn(&Path) -> String>,
 }
 
 impl Options {

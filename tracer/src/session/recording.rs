@@ -97,6 +97,11 @@ impl Recording {
         self.folded.is_some()
     }
 
+    /// How large it is, bytes.
+    pub(super) fn written(&self) -> u64 {
+        self.writer.written()
+    }
+
     /// Whether it could not be written.
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some()

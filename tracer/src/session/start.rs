@@ -19,7 +19,7 @@ use super::{
     preflight, python, quality,
     recording::{self, Recording},
     signals::{self, Signals},
-    stacks, threads, unwind,
+    so_far, stacks, threads, unwind,
     waiting::Waiting,
 };
 use crate::{
@@ -178,6 +178,7 @@ pub async fn record(
         sent: Sent::default(),
         threads: threads::Threads::default(),
         sampled_high: memory::SampledHigh::none(),
+        answering: so_far::Answering::default(),
         named: marks::Named::default(),
         processor_time: ProcessorTime::default(),
         governor,

@@ -200,7 +200,7 @@ impl<'a> JsonQuality<'a> {
         let told = told.map(Loss::to_string);
         let ended_by = match &profile.completion {
             Completion::Closed(closing) => Some(closing.reason.as_str()),
-            Completion::Unfinished | Completion::Cut(_) => None,
+            Completion::Unfinished | Completion::Cut(_) | Completion::UnderWay => None,
         };
         Self {
             complete: profile.is_complete(),

@@ -161,6 +161,7 @@ impl Replay {
             completion,
             ended: self.latest,
             locations: self.locations,
+            alike: joined.alike(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::model::Profile;
+use super::super::model::{Completion, Profile};
 use super::closing_reason;
 use super::page::{Page, Style};
 use crate::record::EndReason;
@@ -17,6 +17,9 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         return Ok(());
     };
     let Some(ended) = &main.ended else {
+        if matches!(profile.completion, Completion::UnderWay) {
+            return page.line(&[(Style::Plain, "It runs on, and is traced.")]);
+        }
         return page.line(&[(Style::Plain, "How it ended is not in the recording.")]);
     };
     let text = match ended.reason {

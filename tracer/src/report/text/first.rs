@@ -104,7 +104,7 @@ fn growing(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if answer.holders.is_empty() {
         return Ok(());
     }
-    let listed = together(&answer.holders);
+    let listed = together(profile, &answer.holders);
     let rate = answer.unit.short(answer.bytes);
     page.heading(&format!("What grows: {rate} together"))?;
     for one in listed.iter().take(GROWING) {
@@ -130,7 +130,7 @@ fn at_the_peak(
     asked: bool,
 ) -> io::Result<()> {
     let whole = snapshot.listed_bytes();
-    let listed = together(&snapshot.holders);
+    let listed = together(profile, &snapshot.holders);
     let large = listed
         .iter()
         .filter(|one| asked || one.holder.bytes.saturating_mul(100) >= whole);
@@ -293,7 +293,7 @@ fn left(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     } else if end.holders == peak.holders {
         "Live at the end: the same".to_owned()
     } else {
-        let most = together(&end.holders);
+        let most = together(profile, &end.holders);
         let most = most.first().map(|one| Told::of(profile, one).first(30));
         format!(
             "Live at the end: {} in {}, most by {}",

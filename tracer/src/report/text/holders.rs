@@ -159,7 +159,7 @@ fn list(
         unit,
         whole,
     } = *listed;
-    let joined = together(holders);
+    let joined = together(profile, holders);
     let (shown, rest) = joined.split_at(top.min(joined.len()));
     let sizes: Vec<String> = shown
         .iter()

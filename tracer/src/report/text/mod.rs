@@ -365,7 +365,7 @@ fn kinds(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
 fn closing_reason(profile: &Profile) -> Option<&str> {
     match &profile.completion {
         Completion::Closed(closing) => Some(&closing.reason),
-        Completion::Unfinished | Completion::Cut(_) => None,
+        Completion::Unfinished | Completion::Cut(_) | Completion::UnderWay => None,
     }
 }
 

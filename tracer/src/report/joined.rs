@@ -4,11 +4,11 @@
 //! processes run one program: other addresses, other files, other processes. To a reader they are the same place. Two
 //! stacks are
 //!
-//! - **the same** where each frame has the same functions at the same lines of the same file, or, without a line, lies at the same
-//!   place in a file of the same name. Within a process they are one holder from the replay on, before it is asked who
-//!   grows: a leak of a hundred small holders grows in none of them;
-//! - **alike** where each frame has the same name. These are joined as they are listed, and those of all processes with them, so
-//!   that what each place and each process holds is still known to programs.
+//! - **the same** where each frame lies at the same place in a file of the same name, or, of code in no file, has the same functions at
+//!   the same lines. Within a process they are one holder from the replay on, before it is asked who grows: a leak of a
+//!   hundred small holders grows in none of them;
+//! - **alike** where each frame has the same functions at the same lines. These are joined as they are listed, and those of all
+//!   processes with them, so that what each place and each process holds is still known to programs.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -40,7 +40,7 @@ fn first_in(firsts: &Firsts, stack: StackIndex) -> StackIndex {
 /// What is read of a code location.
 #[derive(PartialEq, Eq, Hash)]
 enum Reading<'a> {
-    /// The offset counts where no line is known.
+    /// The offset counts where it is one in a file.
     Named(
         FrameKind,
         Option<&'a OsStr>,
@@ -64,8 +64,8 @@ impl<'a> Reading<'a> {
         let file = module.and_then(|module| module.path.file_name());
         match (locations.names.get(&index), file) {
             (Some(functions), file) if !functions.is_empty() => {
-                let has_line = functions.iter().any(|name| name.line.is_some());
-                let offset = (exact && !has_line).then_some(frame.offset);
+                let in_file = file.is_some_and(|file| file != "[anon]");
+                let offset = (exact && in_file).then_some(frame.offset);
                 Self::Named(frame.kind, file, functions, offset)
             }
             (_, Some(file)) if file != "[anon]" => Self::InFile(frame.kind, file, frame.offset),
@@ -228,6 +228,7 @@ mod tests {
     use super::super::script::{MIB, Script, answer};
     use super::*;
     use crate::live::Amount;
+    use crate::record::{Entry, Frame, FrameNames, Module};
 
     const LOAD: [&str; 2] = ["row@src/table.c:12", "load@src/table.c:40"];
 
@@ -242,20 +243,54 @@ mod tests {
             .collect()
     }
 
+    /// A stack of one frame in a module that is loaded for it: a plugin, or memory of a compiler.
+    fn in_module(script: &mut Script, stack: u32, path: &str, offset: u64) {
+        script.entries.push(Entry::Module(Module {
+            index: stack,
+            path: path.into(),
+            build_id: None,
+        }));
+        let index = FrameIndex(stack * 100);
+        script.entries.push(Entry::Frame(Frame {
+            index,
+            module: Some(ModuleIndex(stack)),
+            offset,
+            kind: FrameKind::Native,
+        }));
+        script.entries.push(Entry::Names(FrameNames {
+            frame: index,
+            functions: vec![FunctionName {
+                function: "run".to_owned(),
+                file: Some("plugin.c".to_owned()),
+                line: Some(7),
+            }],
+            source: None,
+        }));
+        script.push_stack(stack, vec![index], false);
+    }
+
     #[test]
-    fn stacks_at_other_addresses_that_read_alike_are_one_holder() {
+    fn one_place_in_files_of_one_name_is_one_holder_and_so_is_one_function_in_no_file() {
         let mut script = Script::launched("host");
-        script.stack(1, &LOAD);
-        script.stack(2, &LOAD);
-        script.stack(3, &["row@src/table.c:13", "load@src/table.c:40"]);
-        script.stack(4, &[]);
-        script.stack(5, &["", "load@src/table.c:40"]);
-        for stack in 1..=5 {
-            script.allocate(0, u64::from(stack), stack, u64::from(stack) * MIB);
+        for (stack, path, offset) in [
+            (1, "/opt/p1.so", 0x100),
+            (2, "/opt/copy/p1.so", 0x100),
+            (3, "/opt/p1.so", 0x200),
+            (4, "/opt/p2.so", 0x100),
+            (5, "[anon]", 0x7f00),
+            (6, "[anon]", 0x7f80),
+        ] {
+            in_module(&mut script, stack, path, offset);
+            script.allocate(0, u64::from(stack), stack, MIB << stack);
         }
-        let holders = script.closed().peak.holders;
-        let bytes: Vec<u64> = holders.iter().map(|holder| holder.bytes / MIB).collect();
-        assert_eq!(bytes, [5, 4, 3, 3]);
+        let profile = script.closed();
+        let in_mib = |bytes: u64| bytes / MIB;
+        let holders = profile.peak.holders.iter();
+        let bytes: Vec<u64> = holders.map(|holder| in_mib(holder.bytes)).collect();
+        assert_eq!(bytes, [96, 16, 8, 6]);
+        // To a reader, the two places on one line of p1.so are one as well.
+        let rows: Vec<u64> = held(&profile).iter().map(|row| in_mib(row.1)).collect();
+        assert_eq!(rows, [96, 16, 14]);
     }
 
     #[test]
@@ -276,7 +311,7 @@ mod tests {
     fn a_leak_behind_a_plugin_that_is_opened_anew_each_time_grows() {
         let mut script = Script::launched("host");
         for second in 0..20_u32 {
-            script.stack(second + 1, &LOAD);
+            in_module(&mut script, second + 1, "/opt/p1.so", 0x100);
             script.allocate(0, u64::from(second) * 1000 + 1, second + 1, MIB);
         }
         script.close(20_000, "interrupted");

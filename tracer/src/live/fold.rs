@@ -207,6 +207,16 @@ impl LiveSet {
     }
 }
 
+impl FoldedProcess {
+    /// Adds one to others; if it is the same as the last of them, it has more of its holdings.
+    pub fn join_last(self, processes: &mut Vec<Self>) {
+        match processes.last_mut() {
+            Some(last) if last.id == self.id => last.holdings.extend(self.holdings),
+            _ => processes.push(self),
+        }
+    }
+}
+
 impl Fold {
     /// Makes one holder of those whose stacks are told alike: `first` says by which stack each goes.
     pub fn join(&mut self, first: impl Fn(StackIndex) -> StackIndex) {

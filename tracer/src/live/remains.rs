@@ -77,10 +77,7 @@ impl Fold {
             for holding in &mut process.holdings {
                 holding.merge_eras(halvings.unwrap_or(0));
             }
-            match self.processes.last_mut() {
-                Some(last) if last.id == process.id => last.holdings.extend(process.holdings),
-                _ => self.processes.push(process),
-            }
+            process.join_last(&mut self.processes);
         }
     }
 }

@@ -84,10 +84,7 @@ impl FoldParts {
             FoldPart::Head(start) => self.begun = Some((start, Vec::new())),
             FoldPart::Process(process) => {
                 let (_, processes) = self.begun.as_mut()?;
-                match processes.last_mut() {
-                    Some(last) if last.id == process.id => last.holdings.extend(process.holdings),
-                    _ => processes.push(process),
-                }
+                process.join_last(processes);
             }
             FoldPart::End => {
                 let (start, processes) = self.begun.take()?;

@@ -215,6 +215,16 @@ pub struct Module {
     pub build_id: Option<String>,
 }
 
+impl Module {
+    /// The path of the memory of one process that has no file.
+    pub const ANONYMOUS: &str = "[anon]";
+
+    /// Whether it is memory that has no file.
+    pub fn is_anonymous(&self) -> bool {
+        self.path.as_os_str() == Self::ANONYMOUS
+    }
+}
+
 /// A code location: a place in a file, or an address where there is no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {

@@ -62,13 +62,13 @@ impl<'a> Reading<'a> {
             .module
             .and_then(|module| locations.modules.get(&module));
         let file = module.and_then(|module| module.path.file_name());
+        let in_file = module.is_some_and(|module| !module.is_anonymous());
         match (locations.names.get(&index), file) {
             (Some(functions), file) if !functions.is_empty() => {
-                let in_file = file.is_some_and(|file| file != "[anon]");
                 let offset = (exact && in_file).then_some(frame.offset);
                 Self::Named(frame.kind, file, functions, offset)
             }
-            (_, Some(file)) if file != "[anon]" => Self::InFile(frame.kind, file, frame.offset),
+            (_, Some(file)) if in_file => Self::InFile(frame.kind, file, frame.offset),
             _ => Self::Elsewhere(frame.kind, frame.module, frame.offset),
         }
     }

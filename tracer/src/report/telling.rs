@@ -112,7 +112,7 @@ impl NamedFrame<'_> {
             return Role::Plumbing;
         }
         let has_name = self.function.is_some_and(|name| !name.trim().is_empty());
-        let in_file = self.module.is_some_and(|module| !is_memory(module));
+        let in_file = self.module.is_some_and(|module| !module.is_anonymous());
         match has_name || in_file {
             true => Role::Own,
             false => Role::Nameless,
@@ -162,11 +162,6 @@ fn is_plumbing_file(module: &Module) -> bool {
     let name = module.path.file_name().unwrap_or(module.path.as_os_str());
     let name = name.to_string_lossy();
     LIBRARIES.iter().any(|library| name.starts_with(library))
-}
-
-/// Memory in no file; see [`Module::path`].
-fn is_memory(module: &Module) -> bool {
-    module.path.as_os_str() == "[anon]"
 }
 
 fn is_plumbing_source(file: &str) -> bool {

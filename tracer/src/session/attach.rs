@@ -2,9 +2,7 @@
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
-use highwater_common::process::{
-    PROCESS_FOLLOW_CHILDREN, PROCESS_HELD, PROCESS_INHERITS, TracedProcess,
-};
+use highwater_common::process::{PROCESS_HELD, PROCESS_INHERITS, TracedProcess};
 
 use super::{
     Session, SessionError, clock,
@@ -321,11 +319,7 @@ impl Session {
         allocator: Option<&Allocator>,
         flags: u32,
     ) -> Result<(), ProbeError> {
-        let children = if self.options.children {
-            PROCESS_FOLLOW_CHILDREN
-        } else {
-            0
-        };
+        let children = self.options.children_flag();
         let inherits = match followed.inherits {
             true => PROCESS_INHERITS,
             false => 0,

@@ -126,7 +126,7 @@ impl Modules {
         }
         written.push(Module {
             index: index.0,
-            path: ANONYMOUS.into(),
+            path: Module::ANONYMOUS.into(),
             build_id: None,
         });
         index
@@ -151,9 +151,6 @@ impl Modules {
         index
     }
 }
-
-/// The path of the module that stands for a process's memory without a file.
-const ANONYMOUS: &str = "[anon]";
 
 /// Whether the kernel's name is one of ordinary memory: a program may have made its stack or heap executable.
 fn is_memory(name: &str) -> bool {

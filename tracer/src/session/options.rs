@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use highwater_common::process::PROCESS_FOLLOW_CHILDREN;
+
 use super::{checkup, preflight::Preflight};
 use crate::probe::{
     link::LinkKind,
@@ -63,6 +65,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// What the kernel side is told of children, as a flag of each process.
+    pub(super) fn children_flag(&self) -> u32 {
+        match self.children {
+            true => PROCESS_FOLLOW_CHILDREN,
+            false => 0,
+        }
+    }
+
     /// The sizes of the maps for a rate of calls, if that is known.
     pub(super) fn sizes(&self, calls_per_s: Option<f64>) -> Sizes {
         let processors = checkup::processors();

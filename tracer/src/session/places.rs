@@ -15,7 +15,7 @@ use std::{
 
 use highwater_common::{
     event::{EventKind, FLAG_FROM_THREAD, RawEvent},
-    process::{PROCESS_CALLS_HELD, PROCESS_FOLLOW_CHILDREN},
+    process::PROCESS_CALLS_HELD,
 };
 
 use super::{Session, attach::sites, clock, follow::Followed};
@@ -121,10 +121,7 @@ impl Session {
         next: ProcessId,
         place: &Place,
     ) -> Result<Option<Link>, ProbeError> {
-        let flags = match self.options.children {
-            true => PROCESS_FOLLOW_CHILDREN,
-            false => 0,
-        };
+        let flags = self.options.children_flag();
         if !self
             .kernel
             .set_flags(tgid, next, flags | PROCESS_CALLS_HELD)?

@@ -14,7 +14,7 @@ use crate::units::{
 use crate::words::printable;
 
 /// A peak sample further than this from the peak is said to be so, nanoseconds.
-const FAR: u64 = 1_000_000_000;
+pub(super) const FAR: u64 = 1_000_000_000;
 
 const LABEL: usize = 20;
 

@@ -11,6 +11,7 @@ use super::super::joined::{Together, together};
 use super::super::model::{Completion, Profile};
 use super::super::name::{NamedFrame, UNKNOWN_STACK};
 use super::super::telling::{Role, most_telling};
+use super::books::FAR;
 use super::holders::{grown, holder_of_moment, whose};
 use super::page::{Page, Style};
 use super::{amount, ending, headline, held_in, kinds, subject, trust};
@@ -74,7 +75,7 @@ fn kernels_word(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         |held: Option<u64>, when: &str| held.map(|held| format!("{} {when}", size::short(held)));
     let near = peak
         .at
-        .is_some_and(|at| at.0.abs_diff(profile.peak.at.0) <= NEAR);
+        .is_some_and(|at| at.0.abs_diff(profile.peak.at.0) <= FAR);
     let at_peak = at(peak.rss, "at the peak").filter(|_| near);
     let sizes: Vec<String> = [at_peak, at(end.rss, "at the end")]
         .into_iter()
@@ -95,9 +96,6 @@ fn kernels_word(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     }
     page.prose(Style::Plain, (0, 0), &text)
 }
-
-/// A sample of the kernel's word so near a moment is told as that of the moment, nanoseconds.
-const NEAR: u64 = 1_000_000_000;
 
 fn growing(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let answer = grown(profile);

@@ -54,8 +54,8 @@ fn stacks(script: &mut Script) {
     script.stack(3, &["", ""]);
 }
 
-#[test]
-fn a_launched_process_that_ends() {
+/// It was launched, holds 300 MiB at its end, and exits with code 0.
+fn server() -> Profile {
     let mut script = Script::launched("server --port 80");
     stacks(&mut script);
     script.memory(0, 0, MIB);
@@ -69,8 +69,13 @@ fn a_launched_process_that_ends() {
     script.free_last(0, 20_001);
     script.memory(0, 59_990, 311 * MIB);
     script.exit(0, 60_000, 0);
+    script.closed()
+}
+
+#[test]
+fn a_launched_process_that_ends() {
     assert_text(
-        &script.closed(),
+        &server(),
         "\
 Peak: 400.0 MB (381.5 MiB) in 302 blocks, at +12.5s (2026-01-02T03:04:17Z)
 server --port 80 (pid 4242), traced from its start, for 1 min 0 s

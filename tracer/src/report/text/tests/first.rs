@@ -22,20 +22,7 @@ fn screen_of(profile: &Profile) -> String {
 
 #[test]
 fn a_launched_process_has_its_answer_on_one_screen() {
-    let mut script = Script::launched("server --port 80");
-    stacks(&mut script);
-    script.memory(0, 0, MIB);
-    for n in 0..300 {
-        script.allocate(0, 1000 + n, 1, MIB);
-    }
-    script.allocate(0, 12_400, 2, 80 * MIB);
-    script.allocate(0, 12_450, 3, MIB + MIB / 2);
-    script.memory(0, 12_460, 390 * MIB);
-    script.free_last(0, 20_000);
-    script.free_last(0, 20_001);
-    script.memory(0, 59_990, 311 * MIB);
-    script.exit(0, 60_000, 0);
-    let text = screen_of(&script.closed());
+    let text = screen_of(&server());
     let expected = "\
 Peak: 400.0 MB (381.5 MiB) in 302 blocks, at +12.5s (2026-01-02T03:04:17Z)
 server --port 80 (pid 4242), traced from its start, for 1 min 0 s

@@ -1,6 +1,7 @@
 //! The kernel side, loaded: maps and tracepoint programs through aya, uprobe programs by our own system calls on the same
 //! object, relocated against aya's maps: aya 0.14 does not know all kinds of links.
 
+mod ahead;
 mod processes;
 mod readings;
 
@@ -9,6 +10,7 @@ use std::{
     ffi::CStr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
+    sync::Arc,
 };
 
 use aya::{
@@ -27,13 +29,14 @@ use highwater_common::{
 
 use crate::own_memory;
 
+use self::ahead::{Ahead, Unloaded};
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
     pins::Pins,
     ring::Ring,
     sizes::Sizes,
-    sys::{self, Purpose},
+    sys::{self, Attach, Purpose},
     tables::Tables,
 };
 
@@ -64,6 +67,11 @@ const TRACEPOINTS: [(&str, &str); 4] = [
 const UPDATE: &str = "hw_update";
 /// ... and that gives it numbers of program images.
 const IMAGE: &str = "hw_image";
+/// The program that sees addresses given out anew.
+const REMAP: &str = "hw_remap";
+/// Those that see the system calls that change address spaces begin and end.
+const CALL_BEGINS: &str = "hw_call_begins";
+const CALL_ENDS: &str = "hw_call_ends";
 
 /// The rings that the kernel side writes.
 pub struct Rings {
@@ -77,9 +85,11 @@ pub struct Rings {
 
 /// highwater's kernel side.
 pub struct Kernel {
+    /// First, so that it is over before the maps that it names are closed.
+    ahead: Ahead,
     ebpf: Ebpf,
     object: Object,
-    btf: OwnedFd,
+    btf: Arc<OwnedFd>,
     types: KernelTypes,
     programs: HashMap<(String, u32), OwnedFd>,
     pins: Option<Rc<Pins>>,
@@ -187,9 +197,10 @@ impl Kernel {
             take(&mut ebpf, "CODE_RANGES")?,
         );
         Ok(Self {
+            ahead: Ahead::default(),
             ebpf,
             object,
-            btf,
+            btf: Arc::new(btf),
             types,
             programs: HashMap::new(),
             pins: None,
@@ -255,14 +266,14 @@ impl Kernel {
     /// stays attached as long as `self`. Without it (a kernel without this tracepoint), stacks through such code may be
     /// wrong for the moment until the user side has heard of it.
     pub fn follow_remapping(&mut self) -> Result<(), ProbeError> {
-        self.link_tracepoint("hw_remap", c"vm_unmapped_area")
+        self.link_tracepoint(REMAP, c"vm_unmapped_area")
     }
 
     /// Starts to follow the system calls that change address spaces. It stays attached as long as `self`, and makes every
     /// system call on the machine a little slower.
     pub fn follow_mappings(&mut self) -> Result<(), ProbeError> {
-        self.link_tracepoint("hw_call_begins", c"sys_enter")?;
-        self.link_tracepoint("hw_call_ends", c"sys_exit")
+        self.link_tracepoint(CALL_BEGINS, c"sys_enter")?;
+        self.link_tracepoint(CALL_ENDS, c"sys_exit")
     }
 
     /// Ends what [`follow_mappings`](Self::follow_mappings) and [`follow_remapping`](Self::follow_remapping) began.
@@ -333,7 +344,43 @@ impl Kernel {
         Ok(self.programs[&key].as_fd())
     }
 
-    fn load_program(&self, name: &str, purpose: Purpose) -> Result<OwnedFd, ProbeError> {
+    /// Begins to load what a session is about to need, beside what else it starts: verifying is most of the time that an attach
+    /// takes. What cannot be loaded is tried again where it is used, and fails there.
+    pub fn load_ahead(&mut self, mappings: bool) {
+        // Kernels without session links take one of two other kinds, and a trial says which.
+        let sessions = self.types.functions.contains_key("bpf_session_is_return");
+        let probes = [
+            ("hw_session", Attach::Session),
+            ("hw_entry", Attach::MultiEntry),
+        ]
+        .map(|(name, attach)| (name, Purpose::Uprobe(attach.program_type())));
+        let calls = [REMAP, CALL_BEGINS, CALL_ENDS].map(|name| (name, Purpose::RawTracepoint));
+        for (programs, wanted) in [(&probes[..], sessions), (&calls[..], mappings)] {
+            let unloaded: Vec<Unloaded> = programs
+                .iter()
+                .filter(|_| wanted)
+                .filter_map(|(name, purpose)| self.unloaded(name, *purpose).ok())
+                .collect();
+            if !unloaded.is_empty() {
+                self.ahead.start(unloaded);
+            }
+        }
+    }
+
+    fn load_program(&mut self, name: &str, purpose: Purpose) -> Result<OwnedFd, ProbeError> {
+        if let Some(loaded) = self.ahead.take(name, purpose) {
+            return Ok(loaded);
+        }
+        let unloaded = self.unloaded(name, purpose)?;
+        sys::aside(|| unloaded.load()).map_err(|(source, log)| ProbeError::Verifier {
+            program: name.to_owned(),
+            source,
+            log,
+        })
+    }
+
+    /// A program as this kernel takes it.
+    fn unloaded(&self, name: &str, purpose: Purpose) -> Result<Unloaded, ProbeError> {
         let program = self
             .object
             .programs
@@ -348,12 +395,12 @@ impl Kernel {
         for instruction in &mut function.instructions {
             self.patch(instruction);
         }
-        let btf = self.btf.as_fd();
-        let load = || sys::load_program(name, &function, &program.license, btf, purpose);
-        sys::aside(load).map_err(|(source, log)| ProbeError::Verifier {
-            program: name.to_owned(),
-            source,
-            log,
+        Ok(Unloaded {
+            name: name.to_owned(),
+            function,
+            license: program.license.clone(),
+            btf: Arc::clone(&self.btf),
+            purpose,
         })
     }
 

@@ -152,7 +152,7 @@ pub(super) fn put_maps(outer: BorrowedFd<'_>, slots: &[u32], inner: &[OwnedFd]) 
 }
 
 /// What a program is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     /// Probes of this attach type (0: perf events).
     Uprobe(u32),

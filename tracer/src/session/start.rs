@@ -75,6 +75,7 @@ pub async fn record(
             (Kernel::load(&sizes)?, sizes)
         }
     };
+    kernel.load_ahead(options.mappings);
     let ring_bytes = ("ring_bytes".to_owned(), sizes.ring().to_string());
     opening.options.extend([ring_bytes]);
     // Kept until the end: the programs refer to its map. Without log statements enabled there is nothing to read.

@@ -23,16 +23,16 @@ use crate::record::{EndReason, Origin};
 pub enum Fact {
     /// A child of ours waits to call exec. Its probes are in: they are those of the program that it will become.
     Launched {
-        /// The child.
+        /// Image of the child.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
     },
     /// Probes were put into a process that was running.
     Attached {
-        /// The process.
+        /// Image of the process.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
         /// The traced process that made it.
         parent: Option<ProcessId>,
@@ -41,9 +41,9 @@ pub enum Fact {
     },
     /// A process made a child.
     Forked {
-        /// The process.
+        /// Image of the process.
         parent: ProcessId,
-        /// The child.
+        /// Image of the child.
         child: ProcessId,
         /// The child's pid.
         pid: u32,
@@ -52,9 +52,9 @@ pub enum Fact {
     },
     /// A process became another program.
     Executed {
-        /// What it was.
+        /// Image of the program before.
         image: ProcessId,
-        /// What it is.
+        /// Image of the program after.
         next: ProcessId,
         /// It has probes, which are taken to be the right ones, and so many nanoseconds had passed since the exec when they were
         /// in. `None`: it has none.
@@ -62,28 +62,28 @@ pub enum Fact {
     },
     /// Its probes are in.
     Linked {
-        /// The process.
+        /// Image of the process.
         image: ProcessId,
         /// Nanoseconds that it ran without them.
         missed_ns: u64,
     },
     /// No probes can be put in.
     Refused {
-        /// The process.
+        /// Image of the process.
         image: ProcessId,
     },
     /// An event of it came, of which nothing else is known but which process runs it.
     Active {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
         /// The pid of that process.
         pid: u32,
     },
     /// Tracing of it ended.
     Ended {
-        /// The process.
+        /// Image of the process.
         image: ProcessId,
-        /// How.
+        /// How it ended.
         reason: EndReason,
     },
 }
@@ -93,9 +93,9 @@ pub enum Fact {
 pub enum Action {
     /// Write down that it is traced from here on.
     Announce {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
         /// The one that it came from, if that is traced too.
         parent: Option<ProcessId>,
@@ -108,47 +108,47 @@ pub enum Action {
     },
     /// It was announced; that it began otherwise is to be written down.
     Correct {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
         /// The one that it came from, if that is traced too.
         parent: Option<ProcessId>,
-        /// When it began.
+        /// When its first event may be, nanoseconds of `CLOCK_MONOTONIC`.
         from: Nanos,
         /// How it came under trace.
         origin: Origin,
     },
     /// The child holds what its parent held when it was made.
     Inherit {
-        /// The parent.
+        /// Image of the parent.
         parent: ProcessId,
-        /// The child.
+        /// Image of the child.
         child: ProcessId,
         /// When it was made.
         at: Nanos,
     },
     /// What it allocates is not seen: its probes cannot be put in, or it ended before they were.
     Miss {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
         /// It ran in its parent's memory: what it allocated and freed there is missing of its parent.
         shared_memory: bool,
     },
     /// Write down that tracing of it ended.
     Close {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
         /// How it ended.
         reason: EndReason,
     },
     /// Give back everything that is kept for it.
     Release {
-        /// The image.
+        /// The image that this is about.
         image: ProcessId,
-        /// Its pid.
+        /// Pid of the process that runs it.
         pid: u32,
     },
 }

@@ -13,6 +13,7 @@
 //! They agree on words because [`name`] says what a frame is called, [`size`](crate::units::size) how a size reads, [`time`](crate::units::time) how a moment
 //! does, and [`memory`] how traced memory and the kernel's own count add up.
 
+mod allocating;
 pub mod answer;
 mod asked;
 pub mod budget;
@@ -24,6 +25,7 @@ pub mod fit;
 pub mod flamegraph;
 mod growth;
 pub mod html;
+mod javascript;
 pub mod joined;
 pub mod json;
 mod mark;

@@ -239,13 +239,14 @@ impl Profile {
                 .get(index)
                 .map_or(&[][..], Vec::as_slice);
             for (position, name) in functions.iter().enumerate() {
-                named.push(NamedFrame {
+                let frame = NamedFrame {
                     function: Some(&name.function),
                     file: name.file.as_deref(),
                     line: name.line,
                     inlined: position + 1 < functions.len(),
                     ..bare.clone()
-                });
+                };
+                named.push(frame.read_as_javascript());
             }
             if functions.is_empty() {
                 named.push(bare);

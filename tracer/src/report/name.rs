@@ -8,6 +8,7 @@
 //! | only the address | `0x7f0012345678` |
 //! | nothing: the recording refers to a location that it does not define | `(unknown frame)` |
 
+use super::javascript::{Function, JAVASCRIPT};
 use crate::record::{FrameKind, Module};
 use crate::words::printable;
 
@@ -32,10 +33,33 @@ pub struct NamedFrame<'a> {
     pub offset: Option<u64>,
     /// What kind of code it is.
     pub kind: FrameKind,
-    /// The runtime that it is a function of, where the recording names that.
+    /// The runtime that it is a function of, where the recording or its name tells that.
     pub runtime: Option<&'a str>,
     /// The line of source text, where that was recorded.
     pub source: Option<&'a str>,
+}
+
+impl<'a> NamedFrame<'a> {
+    /// The same with what a perf map's name says, if it is one of JavaScript's functions.
+    pub(super) fn read_as_javascript(self) -> Self {
+        let is_compiled = self.module.is_some_and(Module::is_anonymous);
+        let function = self.function.filter(|_| is_compiled);
+        match function.and_then(Function::of) {
+            Some(Function { name, file, line }) => Self {
+                function: Some(name),
+                file,
+                line,
+                runtime: Some(JAVASCRIPT),
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    /// Whether it is a function of a language that runs in an interpreter or a compiler of its own.
+    pub fn is_of_runtime(&self) -> bool {
+        self.kind.is_managed() || self.runtime == Some(JAVASCRIPT)
+    }
 }
 
 impl NamedFrame<'_> {

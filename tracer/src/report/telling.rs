@@ -3,14 +3,18 @@
 //! | role | which frames |
 //! |---|---|
 //! | own | everything else: the program's code and that of its libraries, with a name or without |
+//! | engine | V8 and Node, which run JavaScript: what was asked for, but not by whom |
 //! | nameless | code in no file that nothing has a name for: what a JIT compiler made, or where a file is not known any more |
-//! | plumbing | libc, the loader, the C++ and Rust libraries, allocators, an interpreter, Python's import machinery |
+//! | plumbing | libc, the loader, the C++ and Rust libraries, allocators and what is called like one (`xmalloc`), an interpreter, the machinery of Python's imports and Node's own JavaScript |
 //! | start-up | what runs a program or a thread before any code of its own |
 //!
 //! The holder is the innermost frame of the first of these roles that the stack has: a stripped program's own code is told as
-//! file and offset before any function of libc that has a name. In a stack with Python functions the innermost of
+//! file and offset before any function of libc that has a name. What a function that only allocates for others calls by
+//! itself, and has no name, is passed over with it. In a stack with functions of Python or JavaScript the innermost of
 //! these comes first, then the machine code that it called, then its callers.
 
+use super::allocating::allocates;
+use super::javascript::{self, JAVASCRIPT};
 use super::name::NamedFrame;
 use crate::record::{FrameKind, Module};
 
@@ -19,6 +23,8 @@ use crate::record::{FrameKind, Module};
 pub enum Role {
     /// Code of the program, or of a library that it chose.
     Own,
+    /// Code of V8 or Node, which runs functions of JavaScript.
+    Engine,
     /// Code that is in no file and has no name.
     Nameless,
     /// Code of the language, of libc, of an allocator or an interpreter: it is in the stacks of every program.
@@ -50,6 +56,14 @@ const LIBRARIES: [&str; 17] = [
 
 /// Source files of plumbing that is compiled into a program, by what their paths have in them.
 const SOURCES: [&str; 3] = ["/include/c++/", "/c++/v1/", "/library/alloc/src/"];
+
+/// Folders of what is installed for programs of Python and JavaScript, by what paths have in them.
+const PACKAGES: [&str; 4] = [
+    "/site-packages/",
+    "/dist-packages/",
+    "/lib/python3",
+    "/node_modules/",
+];
 
 /// Namespaces of plumbing: of C++ and Rust.
 const NAMESPACES: [&str; 7] = [
@@ -102,12 +116,22 @@ impl NamedFrame<'_> {
             }
             FrameKind::Native => {}
         }
+        if self.runtime == Some(JAVASCRIPT) {
+            return match self.file.is_some_and(|file| file.starts_with("node:")) {
+                true => Role::Plumbing,
+                false => Role::Own,
+            };
+        }
         if self.function.is_some_and(is_start_up) {
             return Role::StartUp;
+        }
+        if self.function.is_some_and(javascript::is_of_engine) {
+            return Role::Engine;
         }
         if self.module.is_some_and(is_plumbing_file)
             || self.file.is_some_and(is_plumbing_source)
             || self.function.is_some_and(is_plumbing_function)
+            || self.function.is_some_and(allocates)
         {
             return Role::Plumbing;
         }
@@ -119,14 +143,26 @@ impl NamedFrame<'_> {
         }
     }
 
+    /// Whether it is a function of a package or of the language's own library, which somebody else wrote.
+    pub fn is_of_package(&self) -> bool {
+        let is_of_package = |file: &str| {
+            file.starts_with("<frozen ") || PACKAGES.iter().any(|part| file.contains(part))
+        };
+        self.file.is_some_and(is_of_package)
+    }
+
     /// Whether it tells little of who asked for the memory: it would be in the stacks of any program.
     pub fn is_plumbing(&self) -> bool {
-        matches!(self.role(), Role::Plumbing | Role::StartUp)
+        matches!(self.role(), Role::Engine | Role::Plumbing | Role::StartUp)
     }
 }
 
+/// Functions that only allocate for others are looked for among so many innermost frames.
+const ALLOCATING_WITHIN: usize = 8;
+
 /// The frames that tell most of a stack, the most telling first, at most `lines`.
 pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&'f NamedFrame<'a>> {
+    let frames = callers_of_allocating(frames);
     let Some(best) = frames.iter().map(NamedFrame::role).min() else {
         return Vec::new();
     };
@@ -149,9 +185,28 @@ pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&
     telling
 }
 
+/// The frames beyond the outermost of those that only allocate for others, if all below it are without a name or plumbing, and
+/// the program's own come after it.
+fn callers_of_allocating<'a, 'f>(frames: &'f [NamedFrame<'a>]) -> &'f [NamedFrame<'a>] {
+    let innermost = &frames[..frames.len().min(ALLOCATING_WITHIN)];
+    let only_allocates = |frame: &NamedFrame<'_>| frame.function.is_some_and(allocates);
+    let is_passed_over = |frame: &NamedFrame<'_>| frame.function.is_none() || frame.is_plumbing();
+    match innermost.iter().rposition(only_allocates) {
+        Some(at)
+            if frames[..at].iter().all(is_passed_over)
+                && frames[at + 1..]
+                    .iter()
+                    .any(|frame| frame.role() == Role::Own) =>
+        {
+            &frames[at + 1..]
+        }
+        _ => frames,
+    }
+}
+
 /// Whether it is a function of a runtime, and the program's own.
 fn is_function_of_runtime(frame: &NamedFrame<'_>) -> bool {
-    frame.kind.is_managed() && frame.role() == Role::Own
+    frame.is_of_runtime() && frame.role() == Role::Own
 }
 
 fn is_start_up(function: &str) -> bool {
@@ -206,6 +261,14 @@ mod tests {
         NamedFrame {
             file: Some(file),
             kind: FrameKind::Managed(RuntimeIndex(0)),
+            ..named(function)
+        }
+    }
+
+    fn script<'a>(function: &'a str, file: &'a str) -> NamedFrame<'a> {
+        NamedFrame {
+            file: Some(file),
+            runtime: Some(JAVASCRIPT),
             ..named(function)
         }
     }
@@ -338,6 +401,55 @@ mod tests {
         };
         assert_eq!(labels(&[compiled.clone(), named("run")], 1), ["run"]);
         assert_eq!(labels(&[compiled, named("_start")], 1), ["[anon]+0x7f00"]);
+    }
+
+    #[test]
+    fn what_only_allocates_for_others_is_passed_over_with_what_it_calls() {
+        let sqlite = module("/usr/lib/libsqlite3.so.0");
+        let unnamed = |offset| NamedFrame {
+            module: Some(&sqlite),
+            offset: Some(offset),
+            ..NamedFrame::default()
+        };
+        let frames = [
+            unnamed(0xa_7504),
+            named("sqlite3Malloc"),
+            named("fetch_page"),
+            unnamed(0x1000),
+            named("main"),
+        ];
+        assert_eq!(
+            labels(&frames, 4),
+            ["fetch_page", "libsqlite3.so.0+0x1000", "main"]
+        );
+        // A name that is not one of those says more than what it calls by itself.
+        let other = [named("load"), named("xmalloc"), named("main")];
+        assert_eq!(labels(&other, 1), ["load"]);
+        assert_eq!(labels(&[named("xmalloc"), named("main")], 1), ["main"]);
+        assert_eq!(labels(&[named("xmalloc"), named("_start")], 1), ["xmalloc"]);
+    }
+
+    #[test]
+    fn a_function_of_javascript_comes_before_the_engine_that_runs_it() {
+        let frames = [
+            named("node::NodeArrayBufferAllocator::Allocate(unsigned long)"),
+            named("v8::internal::BackingStore::Allocate(unsigned long)"),
+            named("Builtins_TypedArrayConstructor"),
+            script("alloc", "node:buffer"),
+            script("load", "/srv/app.js"),
+            script("main", "/srv/app.js"),
+            named("Builtins_JSEntry"),
+            named("node::Start(int, char**)"),
+        ];
+        assert_eq!(labels(&frames, 4), ["load", "main"]);
+        let unnamed = [frames[0].clone(), frames[2].clone(), frames[7].clone()];
+        assert_eq!(
+            labels(&unnamed, 2),
+            [
+                "node::NodeArrayBufferAllocator::Allocate(unsigned long)",
+                "Builtins_TypedArrayConstructor"
+            ]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
         link::{Link, LinkKind},
         sideband::Mapped,
     },
+    record::MemorySample,
     symbol::{CodeMapping, PerfMapSource},
     target::{Target, cgroup::MemoryCgroup, memory::Sampler, named_file::NamedFiles},
 };
@@ -41,6 +42,8 @@ pub(super) struct Followed {
     pub(super) rss: Option<u64>,
     /// When its memory was written last, and what the moment of the peak was then; kept in folded recordings alone.
     pub(super) sampled: Option<(Instant, Nanos)>,
+    /// What was read near the peak and is not written yet; the same.
+    pub(super) high: Option<MemorySample>,
     pub(super) code: Epochs,
     pub(super) mappings: Vec<CodeMapping>,
     /// What the kernel side was last told of where its code is.
@@ -107,6 +110,7 @@ impl Followed {
             target,
             rss: None,
             sampled: None,
+            high: None,
             code: Epochs::default(),
             mappings: Vec::new(),
             unwound: Vec::new(),

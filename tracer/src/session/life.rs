@@ -213,8 +213,9 @@ impl Session {
         };
         let known = self.processes.remove(&tgid);
         let mut old = known.filter(|followed| followed.id == process);
-        if let Some(old) = &old {
+        if let Some(old) = &mut old {
             self.python.end(old);
+            self.write_high(old);
         }
         if self.images.is_announced(process) {
             self.book(lifecycle(at, process, Call::Executed { next }));
@@ -375,7 +376,10 @@ impl Session {
             // It may have ended sooner than what it mapped was heard of; the kernel told of that before.
             self.hear();
         }
-        let followed = known.and_then(|tgid| self.processes.remove(&tgid));
+        let mut followed = known.and_then(|tgid| self.processes.remove(&tgid));
+        if let Some(followed) = &mut followed {
+            self.write_high(followed);
+        }
         let oom_victim = followed
             .as_ref()
             .is_some_and(|followed| followed.oom_victim);
@@ -468,7 +472,8 @@ impl Session {
             return;
         }
         self.define_stacks(Some(image));
-        if let Some(followed) = self.processes.remove(&tgid) {
+        if let Some(mut followed) = self.processes.remove(&tgid) {
+            self.write_high(&mut followed);
             self.kernel.forget_process(tgid);
             self.python.end(&followed);
             self.end(followed.id, tgid, clock::monotonic(), EndReason::Vanished);
@@ -496,6 +501,7 @@ impl Session {
             return;
         };
         followed.unlink();
+        self.write_high(&mut followed);
         self.lose(LossKind::LetGo, Some(&followed.target), why.to_owned());
         self.python.end(&followed);
         self.end(followed.id, tgid, clock::monotonic(), EndReason::Detached);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     OVER_LIMIT, Session, clock,
+    follow::Followed,
     governor::{Seen, Verdict},
 };
 use crate::{
@@ -42,22 +43,49 @@ impl SampledHigh {
     }
 }
 
+impl Followed {
+    /// What the kernel says of its memory now; `None` if it has ended.
+    fn read_memory(&mut self) -> Option<MemorySample> {
+        let memory = self.sampler.as_mut()?.sample().ok()?;
+        let cgroup = self.cgroup.as_ref();
+        self.rss = memory.rss;
+        Some(MemorySample {
+            at: clock::monotonic(),
+            process: self.id,
+            rss: memory.rss,
+            anon: memory.anon,
+            file: memory.file,
+            shmem: memory.shmem,
+            swap: memory.swap,
+            cgroup_current: cgroup.and_then(MemoryCgroup::charge),
+            cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
+        })
+    }
+}
+
 impl Session {
     /// Samples every followed process if more is held than ever before, by a hundredth: so that what the kernel says of the
-    /// peak is from near it, however short a burst it was.
+    /// peak is from near it, however short a burst it was. A folded recording gets the last of these, with its next sample.
     pub(super) fn sample_new_high(&mut self) {
         let bytes = self.feed.live().peak_bytes();
         let highest = self.sampled_high.bytes;
         let began = Instant::now();
-        if bytes <= highest.saturating_add(highest / 100)
-            || began < self.sampled_high.due
-            || self.recording.is_folded()
-        {
+        if bytes <= highest.saturating_add(highest / 100) || began < self.sampled_high.due {
             return;
         }
         let all: Vec<u32> = self.processes.keys().copied().collect();
         for tgid in all {
-            self.sample(tgid);
+            match self.recording.is_folded() {
+                false => self.sample(tgid),
+                true => {
+                    let followed = self.processes.get_mut(&tgid);
+                    if let Some(followed) = followed
+                        && let Some(sample) = followed.read_memory()
+                    {
+                        followed.high = Some(sample);
+                    }
+                }
+            }
         }
         let pause = HIGHS_APART.max(began.elapsed() * SHARE_OF_TIME);
         let due = Instant::now() + pause;
@@ -146,31 +174,27 @@ impl Session {
         let Some(mut followed) = self.processes.remove(&tgid) else {
             return;
         };
+        self.write_high(&mut followed);
         if self.images.is_announced(followed.id)
-            && let Some(memory) = followed
-                .sampler
-                .as_mut()
-                .and_then(|sampler| sampler.sample().ok())
+            && let Some(sample) = followed.read_memory()
         {
-            let cgroup = followed.cgroup.as_ref();
-            followed.rss = memory.rss;
             self.write_pending();
-            self.write(&Entry::Memory(MemorySample {
-                at: clock::monotonic(),
-                process: followed.id,
-                rss: memory.rss,
-                anon: memory.anon,
-                file: memory.file,
-                shmem: memory.shmem,
-                swap: memory.swap,
-                cgroup_current: cgroup.and_then(MemoryCgroup::charge),
-                cgroup_limit: cgroup.and_then(MemoryCgroup::limit),
-            }));
+            self.write(&Entry::Memory(sample));
             if self.sideband.is_none() && followed.is_due_for_reading() {
                 self.read_code(&mut followed);
             }
         }
         self.processes.insert(tgid, followed);
+    }
+
+    /// Writes down what was read near the peak, before anything later is said of the process.
+    pub(super) fn write_high(&mut self, followed: &mut Followed) {
+        if let Some(sample) = followed.high.take()
+            && self.images.is_announced(followed.id)
+        {
+            self.write_pending();
+            self.write(&Entry::Memory(sample));
+        }
     }
 
     /// Resident memory of the target at the last sample, bytes.

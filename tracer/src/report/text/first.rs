@@ -7,6 +7,7 @@
 use std::io;
 
 use super::super::fit::fitted;
+use super::super::javascript::runs_javascript;
 use super::super::joined::{Together, together};
 use super::super::model::{Completion, Profile};
 use super::super::name::{NamedFrame, UNKNOWN_STACK};
@@ -44,6 +45,7 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     let below = {
         let mut page = page.onto(&mut rest);
         left(&mut page, profile)?;
+        unnamed_javascript(&mut page, profile)?;
         not_seen(&mut page, profile)?;
         page.lines
     };
@@ -199,6 +201,9 @@ struct Told {
     callers: Vec<String>,
     /// The outermost frame of the program's own, where callers are left out.
     root: Option<String>,
+    /// In its place where it is further out than what is shown: which of the callers is the innermost line that somebody wrote
+    /// for this program, in no package.
+    own_line: Option<usize>,
     is_cut: bool,
     style: Style,
 }
@@ -214,18 +219,25 @@ impl Told {
                 frame.label(),
                 frame.place(),
                 frame.source.map(|source| printable(source).into_owned()),
-                frame.kind.is_managed(),
+                frame.is_of_runtime(),
             ),
         };
-        let callers = telling.iter().skip(1);
+        let callers = telling.get(1..).unwrap_or_default();
         let root = frames.iter().rfind(|frame| frame.role() == Role::Own);
+        let is_own_line = |frame: &&NamedFrame<'_>| frame.is_of_runtime() && !frame.is_of_package();
+        let is_told = telling.first().is_some_and(is_own_line);
+        let own_line = callers.iter().position(is_own_line);
         Self {
             whose: whose(profile, one),
             label,
             place,
             source,
-            callers: callers.map(caller).collect(),
-            root: root.map(|frame| fitted(&frame.label(), CALLER)),
+            callers: callers.iter().map(caller).collect(),
+            root: root.map(|frame| match frame.is_of_runtime() {
+                true => caller(&frame),
+                false => fitted(&frame.label(), CALLER),
+            }),
+            own_line: own_line.filter(|_| !is_told),
             is_cut: profile.is_truncated(stack),
             style: if python {
                 Style::BoldPython
@@ -250,14 +262,19 @@ impl Told {
 
     /// The callers that fit in so many columns, how many more there are, and the outermost.
     fn callers(&self, room: usize) -> String {
-        let tail = |left: usize| match (left, &self.root) {
+        let count = self.callers.len();
+        let own_line = |left: usize| self.own_line.filter(|at| *at >= count - left);
+        let root = |left: usize| match own_line(left) {
+            Some(at) => self.callers.get(at),
+            None => self.root.as_ref(),
+        };
+        let tail = |left: usize| match (left, root(left)) {
             (0, _) if self.is_cut => " ← … (cut)".to_owned(),
             (0, _) => String::new(),
             (1, Some(root)) if !self.is_cut => format!(" ← {root}"),
             (left, Some(root)) if !self.is_cut => format!(" … {} more, {root}", left - 1),
             (left, _) => format!(" … {left} more (cut)"),
         };
-        let count = self.callers.len();
         let joined = |shown: usize| {
             let shown = self.callers[..shown].iter();
             let shown: String = shown.map(|caller| format!(" ← {caller}")).collect();
@@ -301,6 +318,23 @@ fn left(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         )
     };
     page.line(&[(Style::Plain, &text)])
+}
+
+/// What makes JavaScript's functions seen, where holders run some that have no name.
+fn unnamed_javascript(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    let (_, snapshot) = holder_of_moment(profile);
+    let is_unnamed = |holder: &Holder| {
+        let frames = profile.frames(holder.stack).unwrap_or_default();
+        let runs = |frame: &NamedFrame<'_>| frame.function.is_some_and(runs_javascript);
+        frames.iter().any(runs) && !frames.iter().any(NamedFrame::is_of_runtime)
+    };
+    let mut largest = snapshot.holders.iter().take(HOLDERS);
+    if !largest.any(is_unnamed) {
+        return Ok(());
+    }
+    let text = "To see functions of JavaScript, start node with --perf-basic-prof \
+                --interpreted-frames-native-stack";
+    page.prose(Style::Dim, (0, 2), text)
 }
 
 /// What was not seen, if that makes the answer wrong.

@@ -261,7 +261,7 @@ fn stack_lines(profile: &Profile, one: &Together, lines: usize, width: usize) ->
                     None => frame.label(),
                 },
                 source: frame.source.map(|source| printable(source).into_owned()),
-                python: frame.kind.is_managed(),
+                python: frame.is_of_runtime(),
             })
             .collect(),
     };

@@ -17,7 +17,7 @@ use crate::{
     probe::{
         ProbeError,
         kernel::Kernel,
-        link::{Link, LinkKind, Site},
+        link::{Link, LinkKind, Site, Whose},
         selftest::{self, Situation},
     },
     record::LossKind,
@@ -375,12 +375,13 @@ impl Session {
             target.pid
         };
         let thread = NonZeroU32::new(thread).unwrap_or(NonZeroU32::MIN);
+        let process = NonZeroU32::new(target.pid).unwrap_or(thread);
         Link::place(
             &mut self.kernel,
             kind,
             allocator.library(),
             &sites(allocator),
-            thread,
+            Whose::through(process, thread),
         )
     }
 

@@ -158,6 +158,24 @@ fn programs_that_are_started_in_other_ways_and_end_at_once_are_each_counted() {
 }
 
 #[test]
+fn a_child_that_is_followed_late_and_makes_no_call_is_told_of_once() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("family");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let child = victim.tell("fork 1").get("pid");
+    let child = u32::try_from(child).expect("it is a pid");
+    recorder.await_identities(child, 1);
+    victim.tell("end");
+    let report = recorder.interrupt();
+    victim.quit();
+    assert_eq!(report.quality("unfollowed_children"), 0);
+    let unseen = report.json()["quality"]["unseen"].to_string();
+    assert_eq!(unseen.matches(" ran for ").count(), 1, "{unseen}");
+}
+
+#[test]
 fn a_program_is_seen_however_many_it_was_before() {
     privileged!();
     let directory = scratch();

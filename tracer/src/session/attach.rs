@@ -357,6 +357,7 @@ impl Session {
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.keeps_library = true;
         followed.place = self.places.remember(kind, allocator);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);

@@ -69,7 +69,8 @@ fn take(thread: &mut Thread, sp: u64) -> Option<u8> {
     }
     if thread.nested > 0 {
         thread.nested -= 1;
-    } else {
+    } else if !thread.process.is_held() {
+        // (Where calls do not count yet, entries are not kept.)
         count(Counter::UnpairedReturns);
     }
     None

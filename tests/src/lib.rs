@@ -63,10 +63,15 @@ pub fn patience() -> Duration {
 /// How often a test does what it does again and again at other moments, where `usual` is how often a fast machine does it.
 pub fn rounds(usual: u32) -> u32 {
     if is_emulated() {
-        usual.div_ceil(5)
+        usual.div_ceil(10)
     } else {
         usual
     }
+}
+
+/// How many seconds something has to last that lasts `usual` seconds on a fast machine.
+pub fn seconds(usual: u32) -> u32 {
+    if is_emulated() { 5 * usual } else { usual }
 }
 
 /// Whether a processor is emulated here: whatever is done takes twenty times as long.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use highwater_tests::{
-    Recorder, Report, Victim, highwater, privileged, run, scratch, victim_program,
+    Recorder, Report, Victim, highwater, privileged, run, scratch, seconds, victim_program,
 };
 
 const MIB: u64 = 1 << 20;
@@ -195,7 +195,10 @@ fn a_static_child_is_counted_and_makes_a_verdict_uncertain() {
     let file = directory.path().join("recording.hwm");
     let program = victim_program("static").display().to_string();
     // It lives until its input ends, which is longer than a libc is waited for.
-    let report = record(&file, &["sh", "-c", &format!("sleep 3 | {program}")]);
+    let report = record(
+        &file,
+        &["sh", "-c", &format!("sleep {} | {program}", seconds(3))],
+    );
     assert!(!report.is_complete(), "{:#}", report.json()["quality"]);
     assert!(report.quality("unfollowed_children") > 0);
     check(&file, &["--max-peak", "1GB"]).assert_says(1, &["statically linked"]);

@@ -42,7 +42,7 @@ const SMOKE: [(&str, &[&str]); 2] = [
 ];
 
 /// What takes an emulated machine five minutes and more each; they run if they are named.
-const TOO_LONG: [&str; 1] = ["a_program_is_seen_however_many_it_was_before"];
+const TOO_LONG: [&str; 1] = ["samples_are_kept_though_a_million_blocks_were_seen_before"];
 
 /// Test executables that cannot run in the machines, or that another kernel has no part in; and why.
 const NOT_THERE: [(&str, &str); 10] = [

@@ -65,9 +65,17 @@ const NOT_THERE: [(&str, &str); 10] = [
 ];
 
 /// The same of single tests.
-const TESTS_NOT_THERE: [(&str, &str); 2] = [
+const TESTS_NOT_THERE: [(&str, &str); 4] = [
     (
         "a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused",
+        "needs gdb",
+    ),
+    (
+        "a_debugger_that_comes_and_goes_while_we_record_is_told_and_what_it_takes_out_too",
+        "needs gdb",
+    ),
+    (
+        "a_debugger_that_stays_longer_than_we_do_is_told_and_what_it_writes_back_is_healed",
         "needs gdb",
     ),
     (

@@ -1,20 +1,26 @@
 //! Recordings that hold totals in place of events, held against what the victim did.
 
 use highwater_tests::{
-    Outcome, Recorder, Report, Victim, alone, eventually, highwater, privileged, record_while, run,
-    scratch, seconds,
+    Outcome, Recorder, Report, Victim, alone, eventually, highwater, privileged, run, scratch,
+    seconds,
 };
 
 #[test]
 fn a_recording_that_grows_too_large_folds_and_its_totals_are_right_to_the_byte() {
     privileged!();
     let _alone = alone();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
     let mut victim = Victim::start("threads");
-    let options = ["--max-size", "1MiB"];
-    let (report, truth) = record_while(&mut victim, &options, &["go"]);
+    let recorder = Recorder::attach_with(victim.pid(), &file, &["--max-size", "1MiB"]);
+    let truth = victim.tell("go");
+    // It looks once a second whether it has to.
+    eventually("it folds", || {
+        Report::so_far(&file).is_some_and(|report| report.json()["folded"] == true)
+    });
+    let report = recorder.interrupt();
     victim.quit();
     report.assert_saw_all();
-    assert_eq!(report.json()["folded"], true, "it was large enough to fold");
     report.assert_totals(&truth);
     report.assert_end(&truth);
     report.peak().assert_adds_up();

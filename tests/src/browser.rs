@@ -20,7 +20,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{PATIENCE, scratch};
+use crate::{patience, scratch};
 
 /// Without what would make it ask Google's hosts for things. As root there is no sandbox for it, and it opens nothing but
 /// our own pages.
@@ -84,7 +84,7 @@ impl Key {
 
 /// A browser with one page; killed when this is dropped.
 ///
-/// Everything here panics if the page does not do it within [`PATIENCE`], or throws.
+/// Everything here panics if the page does not do it within [`patience`], or throws.
 #[derive(Debug)]
 pub struct Browser {
     child: Child,
@@ -178,7 +178,7 @@ impl Browser {
         self.connection.borrow_mut().events.clear();
         let went = self.call("Page.navigate", &json!({ "url": url }));
         assert_eq!(went["errorText"], Value::Null, "cannot open {url}");
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         let loaded = |event: &Value| event["method"] == "Page.loadEventFired";
         while !self.connection.borrow().events.iter().any(loaded) {
             let left = end.saturating_duration_since(Instant::now());
@@ -406,7 +406,7 @@ impl Browser {
         if let Err(error) = connection.commands.write_all(&message) {
             self.give_up(&format!("{method} could not be sent: {error}"));
         }
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match connection.messages.recv_timeout(left) {

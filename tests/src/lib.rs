@@ -4,7 +4,7 @@
 //! to it with a [`Recorder`], tells the victim what to do, and holds the [`Report`] of the recording against that truth.
 //!
 //! Nothing sleeps for luck. A victim says `READY` and then obeys one command a line; a recorder says
-//! `highwater: tracing …` once all its probes are in. Every wait has a limit ([`PATIENCE`]), and what was said up to then
+//! `highwater: tracing …` once all its probes are in. Every wait has a limit ([`patience`]), and what was said up to then
 //! is in the message of the panic. Everything that was started is killed when its value is dropped.
 //!
 //! Tests that need to load BPF programs begin with [`privileged!`]. What is made for a browser is opened in a [`Browser`].
@@ -13,6 +13,7 @@
 //! - `HIGHWATER`: the binary under test; otherwise the one that cargo built beside the test.
 //! - `HIGHWATER_VICTIMS`: a directory of built victims; otherwise they are built as tests ask for them.
 //! - `HIGHWATER_LINK`: `session`, `multi` or `perf`, to run every test on that kind of link.
+//! - `HIGHWATER_EMULATED`: the processor is emulated: waits may take longer, and what is done over and over is done less often.
 //! - `CI`: a privileged test that cannot run fails, instead of being skipped.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,28 @@ pub use sinks::{Sink, every_sink, unpacked};
 pub use victim::{Conversation, Truth, Victim};
 
 /// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub fn patience() -> Duration {
+    Duration::from_secs(if is_emulated() { 600 } else { 120 })
+}
+
+/// How often a test does what it does again and again at other moments, where `usual` is how often a fast machine does it.
+pub fn rounds(usual: u32) -> u32 {
+    if is_emulated() {
+        usual.div_ceil(10)
+    } else {
+        usual
+    }
+}
+
+/// How many seconds something has to last that lasts `usual` seconds on a fast machine.
+pub fn seconds(usual: u32) -> u32 {
+    if is_emulated() { 5 * usual } else { usual }
+}
+
+/// Whether a processor is emulated here: whatever is done takes twenty times as long.
+fn is_emulated() -> bool {
+    std::env::var_os("HIGHWATER_EMULATED").is_some()
+}
 
 /// Held by a test that keeps more than one processor busy, so that two of them do not starve each other.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -74,7 +96,7 @@ pub fn scratch() -> TempDir {
 /// Waits until something holds; panics if it never does.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience();
     while !holds() {
         assert!(Instant::now() < end, "it never came to be that {what}");
         sleep(Duration::from_millis(20));

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::PATIENCE;
+use crate::patience;
 
 /// How a program ended and what it said.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Running {
     /// The next line of its standard output.
     #[track_caller]
     pub fn stdout_line(&mut self) -> String {
-        match self.stdout.next(PATIENCE) {
+        match self.stdout.next(patience()) {
             Some(line) => line,
             None => self.give_up("its standard output ended"),
         }
@@ -116,7 +116,7 @@ impl Running {
     /// Waits for a line of its standard error that satisfies `wanted`; `None` if that ends without one.
     #[track_caller]
     pub fn find_in_stderr(&mut self, wanted: impl Fn(&str) -> bool) -> Option<String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.stderr.next(left) {
@@ -151,7 +151,7 @@ impl Running {
     #[track_caller]
     pub fn wait(mut self) -> Outcome {
         drop(self.child.stdin.take());
-        if !ends_within(&self.child, PATIENCE) {
+        if !ends_within(&self.child, patience()) {
             self.give_up("it did not end");
         }
         let status = self

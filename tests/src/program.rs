@@ -107,7 +107,13 @@ fn prebuilt(directory: &Path, name: &str) -> Result<PathBuf, String> {
 }
 
 /// Victims that are libraries, and so have no `main`.
-const LIBRARIES: &[&str] = &["interposer.so", "opened.so", "opened_other.so", "plt.so"];
+const LIBRARIES: &[&str] = &[
+    "interposer.so",
+    "one_function.so",
+    "opened.so",
+    "opened_other.so",
+    "plt.so",
+];
 
 /// The names of all victims, libraries among them.
 pub fn victim_names() -> Vec<String> {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use highwater_tests::{
     Recorder, Report, Victim, alone, eventually, link_kinds, mapped_text, privileged, record_while,
-    scratch, victim_program,
+    rounds, scratch, victim_program,
 };
 
 /// Something to compute, with a checksum that is the same in every run.
@@ -288,15 +288,15 @@ fn threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed() {
     privileged!();
     let _alone = alone();
     let mut victim = Victim::start_with("churn", &["4"]);
-    let mut rounds = 0;
-    for _ in 0..15 {
+    let mut done = 0;
+    for _ in 0..rounds(15) {
         let (report, truth) = record_while(&mut victim, &[], &["check"]);
         // Four threads that do nothing else may call faster than a busy machine lets us read.
         let lost = ["lost_events", "lost_allocations", "lost_frees"];
         let torn = ["missed_returns", "unpaired_returns", "unsafe_returns"];
         report.assert_saw_all_but(&[&lost[..], &torn[..]].concat());
-        assert!(truth.get("rounds") >= rounds, "the victim goes on");
-        rounds = truth.get("rounds");
+        assert!(truth.get("rounds") >= done, "the victim goes on");
+        done = truth.get("rounds");
     }
     victim.tell("stop");
     // With all threads at rest, the books are exact again.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use highwater_tests::{
     Exit, MemoryCgroup, Recorder, Report, Truth, Victim, alone, eventually, link_kinds,
-    mapped_text, privileged, scratch,
+    mapped_text, privileged, rounds, scratch,
 };
 
 /// Attaches to a victim that holds something, lets `end` be its end, and gives the report and the victim's last truth.
@@ -265,7 +265,7 @@ fn a_recorder_killed_at_any_instant_of_its_attach_leaves_no_trace_in_the_target(
     privileged!();
     let _alone = alone();
     for link in link_kinds() {
-        kill_recorders(&link, Killed::Attaching, 20);
+        kill_recorders(&link, Killed::Attaching, rounds(20));
     }
 }
 
@@ -274,7 +274,7 @@ fn a_recorder_killed_while_it_takes_its_probes_out_leaves_no_trace_in_the_target
     privileged!();
     let _alone = alone();
     for link in link_kinds() {
-        kill_recorders(&link, Killed::Leaving, 20);
+        kill_recorders(&link, Killed::Leaving, rounds(20));
     }
 }
 

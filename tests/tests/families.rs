@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use highwater_tests::{
-    Recorder, Report, Victim, highwater, privileged, run, scratch, victim_program,
+    Recorder, Report, Victim, highwater, privileged, run, scratch, seconds, victim_program,
 };
 
 const MIB: u64 = 1 << 20;
@@ -52,8 +52,7 @@ fn processes_whose_numbers_are_alike_are_all_followed() {
     let truth = victim.tell("hold 5");
     let report = recorder.interrupt();
     victim.quit();
-    // Linux 6.1 runs the programs of all processes' links at each return: no call is left for all but one of them.
-    report.assert_saw_all_but(&["unpaired_returns"]);
+    report.assert_saw_all();
     report.assert_end(&truth);
     report.assert_peak(&truth);
 }
@@ -159,6 +158,24 @@ fn programs_that_are_started_in_other_ways_and_end_at_once_are_each_counted() {
 }
 
 #[test]
+fn a_child_that_is_followed_late_and_makes_no_call_is_told_of_once() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("family");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let child = victim.tell("fork 1").get("pid");
+    let child = u32::try_from(child).expect("it is a pid");
+    recorder.await_identities(child, 1);
+    victim.tell("end");
+    let report = recorder.interrupt();
+    victim.quit();
+    assert_eq!(report.quality("unfollowed_children"), 0);
+    let unseen = report.json()["quality"]["unseen"].to_string();
+    assert_eq!(unseen.matches(" ran for ").count(), 1, "{unseen}");
+}
+
+#[test]
 fn a_program_is_seen_however_many_it_was_before() {
     privileged!();
     let directory = scratch();
@@ -178,7 +195,10 @@ fn a_static_child_is_counted_and_makes_a_verdict_uncertain() {
     let file = directory.path().join("recording.hwm");
     let program = victim_program("static").display().to_string();
     // It lives until its input ends, which is longer than a libc is waited for.
-    let report = record(&file, &["sh", "-c", &format!("sleep 3 | {program}")]);
+    let report = record(
+        &file,
+        &["sh", "-c", &format!("sleep {} | {program}", seconds(3))],
+    );
     assert!(!report.is_complete(), "{:#}", report.json()["quality"]);
     assert!(report.quality("unfollowed_children") > 0);
     check(&file, &["--max-peak", "1GB"]).assert_says(1, &["statically linked"]);

@@ -75,7 +75,9 @@ fn a_million_blocks_seen(file: &Path) -> (Victim, Recorder, u64) {
         if !recorder.has_said(TURNED) && !recorder.has_ended() {
             return (victim, recorder, pace);
         }
-        recorder.signal(libc::SIGINT);
+        if !recorder.has_ended() {
+            recorder.signal(libc::SIGINT);
+        }
         recorder.wait();
         std::fs::remove_file(file).expect("it was recorded");
         victim.quit();

@@ -1,6 +1,7 @@
 //! Marks that are too many, and marks of those who have no business here.
 
 use std::fs::{self, File, FileTimes};
+use std::io::Read as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use highwater_tests::{
-    NOBODY, Recorder, Report, Victim, alone, eventually, highwater, privileged, run, scratch,
+    NOBODY, Recorder, Report, Victim, alone, eventually, highwater, patience, privileged, run,
+    scratch,
 };
 
 /// Where a recorder listens for marks.
@@ -145,9 +147,14 @@ fn connections_that_say_nothing_are_few_and_end_by_themselves() {
             .stderr
             .contains("silent.hwm")
     });
-    drop(silent);
+    // All but the four that one may have at once are closed at once, those four after a second.
+    for mut connection in silent {
+        let limit = connection.set_read_timeout(Some(patience()));
+        limit.expect("it takes a limit");
+        // It ends, or breaks.
+        let _ = connection.read_to_end(&mut Vec::new());
+    }
     let report = recorder.interrupt();
-    // All but the four that one may have at once were closed at once, those four after a second.
     assert!(report.quality("refused_mark_connections") >= 40);
     victim.quit();
 }
@@ -159,6 +166,7 @@ fn the_socket_of_a_killed_recorder_is_swept_and_no_other_file() {
     let victim = Victim::start("steady");
     let recorder = Recorder::attach(victim.pid(), &directory.path().join("killed.hwm"));
     let dead = socket_of(&recorder);
+    eventually("its socket is there", || dead.exists());
     recorder.signal(libc::SIGKILL);
     recorder.wait();
     assert!(dead.exists());

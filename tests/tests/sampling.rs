@@ -2,7 +2,7 @@
 
 use highwater_tests::{
     Launched, Recorder, Report, Truth, Victim, c_libraries, highwater, privileged, record_while,
-    scratch, victim_program,
+    scratch, seconds, victim_program,
 };
 
 /// Records a victim of that seed.
@@ -181,7 +181,9 @@ fn a_heap_that_grows_in_a_programs_first_milliseconds_is_no_mapping() {
 #[test]
 fn programs_that_have_ended_take_no_room_from_later_ones() {
     privileged!();
-    let mut victim = Victim::start("children_in_turn");
+    // So long that its probes are in.
+    let wait = (250 * seconds(1)).to_string();
+    let mut victim = Victim::start_with("children_in_turn", &[&wait]);
     // Nearly two of three blocks are sampled: more than the table of blocks has places.
     let (report, truth) = record_while(&mut victim, &["--sample", "1KiB"], &["go 20"]);
     victim.quit();

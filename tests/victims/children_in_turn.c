@@ -1,9 +1,12 @@
-// `go N`: N children, one after another. Each waits for a quarter of a second, holds 100 000 blocks of 1000 bytes, and ends.
+// `children_in_turn MS`. `go N`: N children, one after another. Each waits for MS milliseconds, holds 100 000 blocks of 1000 bytes,
+// and ends.
 #include <sys/wait.h>
 
 #include "victim.h"
 
 enum { BLOCKS = 100000, SIZE = 1000 };
+
+static useconds_t wait_us;
 
 FRAME static void hold(void)
 {
@@ -19,7 +22,7 @@ static int obey(const char *command, uint64_t number)
     for (uint64_t i = 0; i < number; i++) {
         pid_t child = fork();
         if (child == 0) {
-            usleep(250000);
+            usleep(wait_us);
             hold();
             _exit(0);
         }
@@ -31,7 +34,10 @@ static int obey(const char *command, uint64_t number)
     return 1;
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    if (count != 2)
+        broken("how long does a child wait?");
+    wait_us = 1000 * (useconds_t)atoi(arguments[1]);
     serve(obey);
 }

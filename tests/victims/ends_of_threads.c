@@ -2,6 +2,7 @@
 // handler ends them while they are inside calloc. Destructors of their thread-local data free and allocate.
 //
 // The fault inside calloc is made as in jump_out_of_calloc.c.
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -127,6 +128,9 @@ int main(void)
 {
     struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, NULL);
+    // An arena for each thread, as many as never give theirs back: in a shared one another thread could be handed the block that
+    // calloc is to find.
+    mallopt(M_ARENA_MAX, 10000);
     pthread_key_create(&key, destroy);
     serve(obey);
 }

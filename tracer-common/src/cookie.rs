@@ -1,4 +1,21 @@
 //! Which allocator function a probe sits in, carried in the attach cookie.
+//!
+//! The cookie of a return by a perf link says whose calls the link is for, too: Linux before 6.12 runs the return programs of every perf
+//! link in whatever process the function returns.
+
+/// How far up in a cookie the process lies.
+const PROCESS_SHIFT: u32 = 32;
+
+/// The cookie for calls of one process only, by its number of the kernel's.
+pub const fn of_process(cookie: u64, tgid: u32) -> u64 {
+    cookie | (tgid as u64) << PROCESS_SHIFT
+}
+
+/// Whether a cookie is for calls of that process. A cookie that names none is for all that its link sees.
+pub const fn is_for(cookie: u64, tgid: u32) -> bool {
+    let process = (cookie >> PROCESS_SHIFT) as u32;
+    process == 0 || process == tgid
+}
 
 /// An allocator entry point. The value is the attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

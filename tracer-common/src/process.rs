@@ -38,6 +38,12 @@ pub struct TracedProcess {
 const _: () = assert!(size_of::<TracedProcess>() == 64);
 
 impl TracedProcess {
+    /// Whether its calls do not count yet: their entries are not kept.
+    #[inline(always)]
+    pub const fn is_held(&self) -> bool {
+        self.flags & (PROCESS_HELD | PROCESS_CALLS_HELD) != 0
+    }
+
     /// What was said of the program before an exec says nothing of the one after it: whose memory it has, where its code lies,
     /// and what it runs. Both `hw_exec` and `hw_update`, which may be in the midst of saying so, end it by this.
     #[inline(always)]

@@ -16,7 +16,7 @@ use highwater_common::{
     cookie::Function,
     counter::Counter,
     event::{EventKind, FLAG_IN_SIGNAL},
-    process::{PROCESS_CALLS_HELD, PROCESS_HELD, PROCESS_INHERITS},
+    process::PROCESS_INHERITS,
     sampling::Sampling,
 };
 
@@ -60,7 +60,7 @@ pub fn enter(ctx: &ProbeContext, skips: bool) -> Verdict {
     let Some(thread) = Thread::current(tgid, tid) else {
         return Verdict::NoReturn;
     };
-    if thread.process.flags & (PROCESS_HELD | PROCESS_CALLS_HELD) != 0 {
+    if thread.process.is_held() {
         return Verdict::NoReturn;
     }
     let sampling = sampling::now();

@@ -41,6 +41,8 @@ mod walk;
 use core::ffi::c_void;
 
 use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_attach_cookie,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
@@ -53,7 +55,7 @@ use aya_ebpf::{
 pub extern "C" fn hw_session(ctx: *mut c_void) -> u32 {
     let ctx = ProbeContext::new(ctx);
     if session::is_return() {
-        ret::leave(ctx.regs);
+        ret::leave(ctx.regs, ret::ANY_PROCESS);
         return 0;
     }
     match entry::enter(&ctx, true) {
@@ -72,7 +74,8 @@ pub fn hw_entry(ctx: ProbeContext) -> u32 {
 /// Return, where entry and return are two links.
 #[uretprobe]
 pub fn hw_return(ctx: RetProbeContext) -> u32 {
-    ret::leave(ctx.regs);
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    ret::leave(ctx.regs, cookie);
     0
 }
 

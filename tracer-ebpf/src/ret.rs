@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
 };
 use highwater_common::{
-    cookie::Function,
+    cookie::{self, Function},
     counter::Counter,
     event::{EventKind, SAMPLING_SHIFT},
     process::TracedProcess,
@@ -20,12 +20,18 @@ use crate::{
     walk,
 };
 
-/// Runs at the return of every followed call.
+/// The cookie of a link that runs in no process but its own.
+pub const ANY_PROCESS: u64 = 0;
+
+/// Runs at the return of every followed call. The program of another process's link has no call here.
 #[inline(always)]
-pub fn leave(regs: *mut pt_regs) {
+pub fn leave(regs: *mut pt_regs, cookie: u64) {
     count(Counter::Hits);
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+    if !cookie::is_for(cookie, tgid) {
+        return;
+    }
     let Some(thread) = Thread::current(tgid, tid) else {
         return;
     };
@@ -63,7 +69,8 @@ fn take(thread: &mut Thread, sp: u64) -> Option<u8> {
     }
     if thread.nested > 0 {
         thread.nested -= 1;
-    } else {
+    } else if !thread.process.is_held() {
+        // (Where calls do not count yet, entries are not kept.)
         count(Counter::UnpairedReturns);
     }
     None

@@ -42,15 +42,13 @@ const SMOKE: [(&str, &[&str]); 2] = [
 ];
 
 /// What takes an emulated machine five minutes and more each; they run if they are named.
-const TOO_LONG: [&str; 2] = [
-    "a_recorder_killed_at_any_instant_leaves_no_trace_in_the_target",
-    "threads_inside_malloc_at_attach_and_at_detach_are_left_unharmed",
-];
+const TOO_LONG: [&str; 1] = ["samples_are_kept_though_a_million_blocks_were_seen_before"];
 
 /// Test executables that cannot run in the machines, or that another kernel has no part in; and why.
-const NOT_THERE: [(&str, &str); 8] = [
+const NOT_THERE: [(&str, &str); 10] = [
     ("consumers", "needs other profilers"),
     ("dist", "needs a compiler"),
+    ("manual", "needs man, and no kernel has a part in that"),
     ("memray", "needs Python"),
     ("named_files", "needs Python"),
     ("page", "needs a browser"),
@@ -59,13 +57,25 @@ const NOT_THERE: [(&str, &str); 8] = [
         "recordings",
         "reads kept recordings, and no kernel has a part in that",
     ),
+    (
+        "small_answers",
+        "reads kept recordings, and no kernel has a part in that",
+    ),
     ("words", "needs a compiler and Python"),
 ];
 
 /// The same of single tests.
-const TESTS_NOT_THERE: [(&str, &str); 2] = [
+const TESTS_NOT_THERE: [(&str, &str); 4] = [
     (
         "a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused",
+        "needs gdb",
+    ),
+    (
+        "a_debugger_that_comes_and_goes_while_we_record_is_told_and_what_it_takes_out_too",
+        "needs gdb",
+    ),
+    (
+        "a_debugger_that_stays_longer_than_we_do_is_told_and_what_it_writes_back_is_healed",
         "needs gdb",
     ),
     (
@@ -87,8 +97,8 @@ struct Run {
     arguments: Vec<String>,
 }
 
-/// Runs the tests whose names contain one of `names` (all but [`TOO_LONG`], if there are none) on every kernel, or on the series asked
-/// for. Builds what is missing.
+/// Runs the tests whose names contain one of `names`, and the test executables that have one of these names (all but [`TOO_LONG`], if
+/// there are none), on every kernel, or on the series asked for. Builds what is missing.
 pub(crate) fn run(series: Option<&str>, names: &[&str]) -> Result<()> {
     let series = match series {
         None => SERIES.to_vec(),
@@ -104,19 +114,28 @@ pub(crate) fn run(series: Option<&str>, names: &[&str]) -> Result<()> {
         .iter()
         .map(|(name, _)| *name)
         .chain(TOO_LONG.into_iter().filter(|_| names.is_empty()));
-    let arguments: Vec<String> = names
+    let skipped: Vec<&str> = skipped.flat_map(|name| ["--skip", name]).collect();
+    // A test executable that is named runs whole.
+    let (executables, of_tests): (Vec<&str>, Vec<&str>) = names
         .iter()
-        .copied()
-        .chain(skipped.flat_map(|name| ["--skip", name]))
-        .map(ToOwned::to_owned)
-        .collect();
+        .partition(|name| tests.iter().any(|(it, _)| it == *name));
+    let arguments = |executable: &str| -> Option<Vec<String>> {
+        let is_whole = names.is_empty() || executables.contains(&executable);
+        let filters = if is_whole { &[][..] } else { &of_tests[..] };
+        (is_whole || !filters.is_empty()).then(|| {
+            let words = filters.iter().chain(&skipped);
+            words.map(|word| (*word).to_owned()).collect()
+        })
+    };
     say_what_is_left_out(names);
     let plan = tests
-        .into_iter()
-        .map(|(name, executable)| Run {
-            name,
-            executable,
-            arguments: arguments.clone(),
+        .iter()
+        .filter_map(|(name, executable)| {
+            Some(Run {
+                name: name.clone(),
+                executable: executable.clone(),
+                arguments: arguments(name)?,
+            })
         })
         .collect::<Vec<_>>();
     on_each(&series, &plan, LIMIT)
@@ -256,4 +275,34 @@ fn build_victims() -> Result<PathBuf> {
         "build_victims",
     ]))?;
     Ok(said.trim().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_here_is_there() {
+        let directory = crate::repository().join("tests/tests");
+        for (name, _) in NOT_THERE
+            .into_iter()
+            .chain(SMOKE.map(|(name, _)| (name, "")))
+        {
+            let file = directory.join(name).with_extension("rs");
+            assert!(
+                file.is_file() || directory.join(name).join("main.rs").is_file(),
+                "{name}"
+            );
+        }
+        let sources: String = fs::read_dir(directory)
+            .expect("the tests lie there")
+            .flatten()
+            .filter_map(|file| fs::read_to_string(file.path()).ok())
+            .collect();
+        let left_out = TESTS_NOT_THERE.iter().map(|(name, _)| name);
+        let named = SMOKE.iter().flat_map(|(_, names)| *names);
+        for name in left_out.chain(&TOO_LONG).chain(named) {
+            assert!(sources.contains(&format!("fn {name}()")), "{name}");
+        }
+    }
 }

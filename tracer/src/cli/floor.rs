@@ -11,7 +11,7 @@ use crate::{
     probe::{
         ProbeError, capability,
         kernel::Kernel,
-        link::{Link, LinkKind},
+        link::{Link, LinkKind, Whose},
         selftest::{self, Situation},
         sizes::Sizes,
     },
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         LinkKind::Session,
         allocator.library(),
         &sites,
-        pid,
+        Whose::of(pid),
     )?;
     // Registered before we say so: whoever reads the line may interrupt us at once.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -33,7 +33,7 @@ use thiserror::Error;
 use super::{
     ProbeError,
     kernel::{Kernel, Rings},
-    link::{Link, LinkKind, Site},
+    link::{Link, LinkKind, Site, Whose},
     selftest,
 };
 use crate::target::{
@@ -137,9 +137,9 @@ fn measure_in(
         ..TracedProcess::default()
     })?;
     kernel.set_code((target.pid, image), &[child.code], 0, false)?;
-    let _allocations = Link::place(kernel, kind, library, malloc, pid)?;
+    let _allocations = Link::place(kernel, kind, library, malloc, Whose::of(pid))?;
     let allocating = child.median(PROBED_PAIRS)?;
-    let _frees = Link::place(kernel, kind, library, free, pid)?;
+    let _frees = Link::place(kernel, kind, library, free, Whose::of(pid))?;
     let freeing = child.median(PROBED_PAIRS)?;
     Ok(HitCost {
         counted_ns: ((counted - bare) / 2.0).max(0.0),

@@ -15,6 +15,8 @@ use std::{
     str::FromStr,
 };
 
+use highwater_common::cookie;
+
 use super::{
     ProbeError,
     kernel::Kernel,
@@ -92,6 +94,26 @@ impl Site {
     }
 }
 
+/// Whose calls a link sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose {
+    process: NonZeroU32,
+    /// What a perf event is opened on: any live thread of it.
+    thread: NonZeroU32,
+}
+
+impl Whose {
+    /// Those of a process whose leader lives.
+    pub fn of(process: NonZeroU32) -> Self {
+        Self::through(process, process)
+    }
+
+    /// Those of a process, by one of its threads.
+    pub fn through(process: NonZeroU32, thread: NonZeroU32) -> Self {
+        Self { process, thread }
+    }
+}
+
 /// Programs by name, as a link needs them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Programs {
@@ -131,15 +153,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// Places probes on `sites` of a library in one process. `pid` is the process; for perf events, any live thread of it.
+    /// Places probes on `sites` of a library in one process.
     pub fn place(
         kernel: &mut Kernel,
         kind: LinkKind,
         library: Library<'_>,
         sites: &[Site],
-        pid: NonZeroU32,
+        whose: Whose,
     ) -> Result<Self, ProbeError> {
-        Self::place_programs(kernel, TRACER, kind, library, sites, pid)
+        Self::place_programs(kernel, TRACER, kind, library, sites, whose)
     }
 
     /// The same with programs that do nothing.
@@ -148,9 +170,9 @@ impl Link {
         kind: LinkKind,
         library: Library<'_>,
         sites: &[Site],
-        pid: NonZeroU32,
+        whose: Whose,
     ) -> Result<Self, ProbeError> {
-        Self::place_programs(kernel, EMPTY, kind, library, sites, pid)
+        Self::place_programs(kernel, EMPTY, kind, library, sites, whose)
     }
 
     /// Counts the calls of `sites` in one process, by cookie, and does nothing else: see [`Kernel::calls`]. The breakpoints are
@@ -177,10 +199,15 @@ impl Link {
         kind: LinkKind,
         library: Library<'_>,
         sites: &[Site],
-        pid: NonZeroU32,
+        whose: Whose,
     ) -> Result<Self, ProbeError> {
-        let (returning, others): (Vec<Site>, Vec<Site>) =
+        let (mut returning, others): (Vec<Site>, Vec<Site>) =
             sites.iter().partition(|site| site.returns);
+        if kind == LinkKind::Perf {
+            for site in &mut returning {
+                site.cookie = cookie::of_process(site.cookie, whose.process.get());
+            }
+        }
         let parts = match kind {
             // What needs no return goes apart: while a second session link stands on the same file, the kernel would
             // trap its returns too (see `session::company`).
@@ -203,7 +230,15 @@ impl Link {
             if sites.is_empty() {
                 continue;
             }
-            held.extend(hold(kernel, kind, program, attach, library, sites, pid)?);
+            held.extend(hold(
+                kernel,
+                kind,
+                program,
+                attach,
+                library,
+                sites,
+                whose.thread,
+            )?);
         }
         // And out the other way round.
         held.reverse();

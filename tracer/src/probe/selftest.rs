@@ -18,7 +18,7 @@ use std::{
 use super::{
     ProbeError,
     kernel::Kernel,
-    link::{Link, LinkKind, SELFTEST, Site},
+    link::{Link, LinkKind, SELFTEST, Site, Whose},
 };
 use crate::target::allocator::Library;
 
@@ -61,11 +61,12 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut child =
         TestChild::start(situation).map_err(|error| text(&ProbeError::SelfTest(error)))?;
-    let pid = match kind {
+    let thread = match kind {
         LinkKind::Perf if situation.leader_gone => child.worker_tid,
         _ => child.process.id(),
     };
-    let pid = NonZeroU32::new(pid).ok_or("the child has no pid")?;
+    let number = |of| NonZeroU32::new(of).ok_or("the child has no pid");
+    let whose = Whose::through(number(child.process.id())?, number(thread)?);
     let site = Site {
         offset: file_offset(probed as extern "C" fn(u64) -> u64 as usize as u64)
             .map_err(|error| text(&error))?,
@@ -79,7 +80,7 @@ pub fn works(kernel: &mut Kernel, kind: LinkKind, situation: Situation) -> Resul
     let name = Path::new("/proc/self/exe");
     let file = File::open(name).map_err(|error| text(&error))?;
     let library = Library { file: &file, name };
-    let link = Link::place_programs(kernel, SELFTEST, kind, library, &[site], pid)
+    let link = Link::place_programs(kernel, SELFTEST, kind, library, &[site], whose)
         .map_err(|error| text(&error))?;
     let expected = child.run().map_err(|error| text(&error))?;
     let after = kernel.selftest_hits();

@@ -17,7 +17,7 @@ use crate::{
     probe::{
         ProbeError,
         kernel::Kernel,
-        link::{Link, LinkKind, Site},
+        link::{Link, LinkKind, Site, Whose},
         selftest::{self, Situation},
     },
     record::LossKind,
@@ -357,6 +357,7 @@ impl Session {
         followed.link = Some(self.place(kind, allocator, &followed.target)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
+        followed.keeps_library = true;
         followed.place = self.places.remember(kind, allocator);
         followed.probed = allocator.in_memory.take().map(Probed::new);
         self.know_code(followed);
@@ -375,12 +376,13 @@ impl Session {
             target.pid
         };
         let thread = NonZeroU32::new(thread).unwrap_or(NonZeroU32::MIN);
+        let process = NonZeroU32::new(target.pid).unwrap_or(thread);
         Link::place(
             &mut self.kernel,
             kind,
             allocator.library(),
             &sites(allocator),
-            thread,
+            Whose::through(process, thread),
         )
     }
 

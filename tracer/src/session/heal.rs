@@ -13,7 +13,7 @@ use crate::{
     probe::{
         ProbeError,
         kernel::Kernel,
-        link::{Link, LinkKind, Site},
+        link::{Link, LinkKind, Site, Whose},
         sizes::Sizes,
     },
     target::{
@@ -184,7 +184,7 @@ fn take_out(kernel: &mut Kernel, left: &Leftover) -> Result<(), String> {
     }
     let thread = NonZeroU32::new(left.target.live_tid).unwrap_or(NonZeroU32::MIN);
     let mut put = |kind| -> Result<Link, ProbeError> {
-        Link::place_empty(kernel, kind, left.library(), &sites, thread)
+        Link::place_empty(kernel, kind, left.library(), &sites, Whose::of(thread))
     };
     let link = put(LinkKind::Multi).or_else(|_| put(LinkKind::Perf));
     link.map(drop).map_err(|error| error.to_string())

@@ -23,7 +23,7 @@ use crate::{
     event::{Nanos, ProcessId},
     probe::{
         ProbeError,
-        link::{Link, LinkKind, Site},
+        link::{Link, LinkKind, Site, Whose},
     },
     target::{
         allocator::{Allocator, Library},
@@ -133,7 +133,13 @@ impl Session {
             name: &place.name,
         };
         let pid = NonZeroU32::new(tgid).unwrap_or(NonZeroU32::MIN);
-        let link = Link::place(&mut self.kernel, place.kind, library, &place.sites, pid);
+        let link = Link::place(
+            &mut self.kernel,
+            place.kind,
+            library,
+            &place.sites,
+            Whose::of(pid),
+        );
         self.kernel.set_flags(tgid, next, flags)?;
         link.map(Some)
     }

@@ -80,6 +80,7 @@ fn run_plan() -> Result<()> {
             .env("HOME", "/root")
             // Here, nothing may be skipped.
             .env("CI", "true")
+            .env("HIGHWATER_EMULATED", "1")
             .env("HIGHWATER", format!("/{HIGHWATER}"))
             .env("HIGHWATER_VICTIMS", format!("/{VICTIMS}"))
             .status()

@@ -13,9 +13,9 @@ use super::{Run, cpio, init};
 use crate::command;
 
 /// Programs that tests run by name.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "true", "dmesg", "sh", "ls", "sleep", "cat", "bash", "dd", "mkdir", "tee", "touch", "unshare",
-    "mount", "ln", "grep",
+    "mount", "ln", "grep", "env",
 ];
 
 /// The users and groups that tests name.

@@ -32,12 +32,14 @@ pub(super) fn boot(
             .context("cannot run qemu-system-x86_64")?,
     );
     let lines = lines_of(&mut machine.0)?;
-    let end = Instant::now() + limit;
+    let start = Instant::now();
+    let end = start + limit;
     let mut said = Vec::new();
     let why = loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                writeln!(log, "{line}")?;
+                // When it came, in seconds: what takes long is seen from that.
+                writeln!(log, "{:7.1} {line}", start.elapsed().as_secs_f64())?;
                 if line.contains("Kernel panic - not syncing") {
                     break Some("the kernel panicked".to_owned());
                 }

@@ -26,6 +26,7 @@ mod growth;
 pub mod html;
 pub mod joined;
 pub mod json;
+pub mod makeup;
 mod mark;
 pub mod memory;
 mod model;

@@ -13,7 +13,7 @@ use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::model::Loss;
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, MemorySample, Module,
+    Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, Makeup, MemorySample, Module,
     ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, RuntimeIndex, Stack,
 };
 
@@ -93,6 +93,8 @@ pub struct ProcessProfile {
     pub end: Snapshot,
     /// What the kernel says of it: at its own attach and end, and at the peak of all processes together.
     pub memory: Moments,
+    /// What its memory was made of as it came under trace, if it ran already.
+    pub before: Option<Makeup>,
     /// What it said over the whole time, some hundreds of samples at most.
     pub samples: Vec<MemorySample>,
 }

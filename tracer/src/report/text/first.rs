@@ -14,7 +14,7 @@ use super::super::telling::{Role, most_telling};
 use super::books::FAR;
 use super::holders::{grown, holder_of_moment, whose};
 use super::page::{Page, Style};
-use super::{amount, ending, headline, held_in, kinds, subject, trust};
+use super::{amount, ending, headline, held_in, kinds, resident, subject, trust};
 use crate::live::{Holder, Snapshot};
 use crate::units::{size, time};
 use crate::words::printable;
@@ -39,6 +39,8 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     ending::write(page, profile)?;
     cut_short(page, profile)?;
     kernels_word(page, profile)?;
+    resident::kept(page, profile)?;
+    resident::before(page, profile)?;
     growing(page, profile)?;
     let mut rest = Vec::new();
     let below = {

@@ -14,6 +14,7 @@
 //! does, and [`memory`] how traced memory and the kernel's own count add up.
 
 pub mod answer;
+mod arenas;
 mod asked;
 pub mod budget;
 pub mod course;

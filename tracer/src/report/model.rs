@@ -1,6 +1,6 @@
 //! Everything a report needs of a recording.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::joined::Firsts;
 use super::mark::Mark;
@@ -74,6 +74,8 @@ pub struct Profile {
     pub(super) locations: Locations,
     /// Stacks that read like others.
     pub(super) alike: Firsts,
+    /// Stacks on which Python mapped memory for its small objects.
+    pub(super) arenas: HashSet<StackIndex>,
 }
 
 /// One process of a [`Profile`].

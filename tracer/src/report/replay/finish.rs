@@ -1,7 +1,8 @@
 //! The end of a replay: what was tracked becomes a [`Profile`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::arenas;
 use super::super::error::{ReplayError, folded};
 use super::super::growth;
 use super::super::joined::Joined;
@@ -153,7 +154,7 @@ impl Replay {
             average_bytes: totals.allocated_bytes.checked_div(totals.allocations),
         };
         let losses = losses(&account, processes.iter().map(|process| &process.process));
-        Ok(Profile {
+        let mut profile = Profile {
             losses,
             allocated,
             timeline,
@@ -181,7 +182,10 @@ impl Replay {
             ended: self.latest,
             locations: self.locations,
             alike: joined.alike(),
-        })
+            arenas: HashSet::new(),
+        };
+        profile.arenas = arenas::stacks(&profile);
+        Ok(profile)
     }
 }
 

@@ -297,6 +297,14 @@ fn amount(kind: Kind, count: u64) -> String {
     }
 }
 
+/// `22 arenas`
+fn in_arenas(count: u64) -> String {
+    match count {
+        1 => "1 arena".to_owned(),
+        count => format!("{} arenas", size::thousands(count)),
+    }
+}
+
 /// What a kind is called in a sentence.
 fn called(kind: Kind) -> &'static str {
     match kind {

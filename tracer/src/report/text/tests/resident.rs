@@ -146,3 +146,30 @@ fn what_was_held_before_attach_is_told_by_size_and_by_mapping() {
 fn script_start() -> u64 {
     Script::empty().closed().opening.started_ns
 }
+
+#[test]
+fn pythons_arenas_are_one_row_and_each_ones_trigger_stands_below() {
+    let mut script = Script::launched("python3 app.py");
+    for (stack, line) in [(1, 40), (2, 50), (3, 60)] {
+        let python = format!("py:load@app.py:{line}");
+        script.stack(
+            stack,
+            &["new_arena", &python, "eval:_PyEval_EvalFrameDefault"],
+        );
+        script.map(0, u64::from(stack), stack, MIB, true);
+    }
+    script.map(0, 4, 3, MIB, true);
+    script.stack(4, &["py:fill@app.py:9", "eval:_PyEval_EvalFrameDefault"]);
+    script.map(0, 5, 4, 8 * MIB, true);
+    let profile = script.closed();
+    let text = first_screen(&profile);
+    let rows = "    4.0 MiB   33.3 %  Python's small objects\n";
+    assert!(text.contains(rows), "{text}");
+    let advice = "4 arenas; who holds them was not seen: --python-allocators";
+    assert!(text.contains(advice), "{text}");
+    assert!(!text.contains("app.py:40"), "{text}");
+    let text = text_of(&profile, TextOptions::default());
+    for trigger in ["2.0 MiB mapped for load", "app.py:40", "app.py:50"] {
+        assert!(text.contains(trigger), "{text}");
+    }
+}

@@ -20,6 +20,7 @@ mod intake;
 mod launch;
 mod life;
 mod losses;
+mod makeup;
 mod mapped_code;
 pub mod marks;
 mod memory;
@@ -151,6 +152,7 @@ struct Session {
     sent: Sent,
     threads: threads::Threads,
     sampled_high: memory::SampledHigh,
+    makeups: makeup::Makeups,
     answering: so_far::Answering,
     named: marks::Named,
     processor_time: ProcessorTime,
@@ -202,6 +204,7 @@ impl Session {
                 _ = sampling.tick() => {
                     self.define_stacks(None);
                     self.sample_all();
+                    self.look_at_makeups();
                     self.look_at_probes();
                     self.sweep.go_on(&mut self.kernel);
                     self.examine_pythons();
@@ -280,6 +283,7 @@ impl Session {
             self.kernel.forget_process(tgid);
         }
         self.take_probes_out();
+        self.look_at_the_end(&running);
         self.sweep.finish(&mut self.kernel);
     }
 

@@ -95,6 +95,7 @@ impl Feed {
             | Entry::Names(_)
             | Entry::Stack(_)
             | Entry::Memory(_)
+            | Entry::Makeup(_)
             | Entry::ThreadName(_)
             | Entry::Mark(_)
             | Entry::Loss(_)

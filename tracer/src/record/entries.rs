@@ -47,6 +47,7 @@ const REMAINS: u8 = 16;
 const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 const LOSS: u8 = 130;
+const MAKEUP: u8 = 131;
 
 /// Appends the body of an entry and returns its kind; events have none and come back. A process is in the cgroup of this number.
 pub(super) fn put_body<'e>(
@@ -67,6 +68,7 @@ pub(super) fn put_body<'e>(
         Entry::Stack(stack) if stacks.put(to, stack) => TRIE_STACK,
         Entry::Stack(stack) => return Ok(Body::TooLarge(stack.frames.len())),
         Entry::Memory(sample) => put_memory(to, sample),
+        Entry::Makeup(makeup) => put_json(to, MAKEUP, makeup)?,
         Entry::ThreadName(name) => put_thread_name(to, name),
         Entry::Mark(mark) => put_mark(to, mark),
         Entry::Loss(loss) => put_json(to, LOSS, loss)?,
@@ -120,6 +122,7 @@ pub(super) fn read_body(
         STACK => Entry::Stack(stack(&mut fields)?),
         TRIE_STACK => Entry::Stack(defined.stacks.read(body, &mut fields.span)?),
         MEMORY => Entry::Memory(memory(&mut fields)?),
+        MAKEUP => Entry::Makeup(json(body)?),
         THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
         MARK => Entry::Mark(mark(&mut fields)?),
         LOSS => Entry::Loss(json(body)?),

@@ -24,6 +24,7 @@ mod fields;
 pub mod fold;
 mod format;
 mod loss;
+mod makeup;
 mod older;
 mod quality;
 pub mod reader;
@@ -36,6 +37,7 @@ pub use damage::Damage;
 pub use fold::FoldPart;
 pub use format::VERSION;
 pub use loss::{Loss, LossKind};
+pub use makeup::{ChunkSum, HeldBefore, HeldMapping, Makeup, Malloc, SizeClass};
 pub use quality::{Pause, ProcessLosses, PythonQuality, Quality};
 
 #[cfg(test)]
@@ -77,6 +79,8 @@ pub enum Entry {
     Events(Vec<Event>),
     /// What the kernel says of a process's memory.
     Memory(MemorySample),
+    /// What a process's memory was made of.
+    Makeup(Makeup),
     /// What a thread is called.
     ThreadName(ThreadName),
     /// Somebody gave this moment a name.

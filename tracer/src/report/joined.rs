@@ -163,16 +163,33 @@ pub struct Together {
     pub holder: Holder,
     /// In so many processes.
     pub processes: usize,
+    /// They are the arenas of Python's small objects, whatever their stacks.
+    pub are_arenas: bool,
 }
 
-/// Joins the holders of all processes that read alike, largest first.
+/// Joins the holders of all processes that read alike, largest first; and all of Python's arenas.
 pub fn together(profile: &Profile, holders: &[Holder]) -> Vec<Together> {
-    joined(&profile.alike, holders)
+    joined(&profile.alike, &profile.arenas, holders)
 }
 
-fn joined(alike: &Firsts, holders: &[Holder]) -> Vec<Together> {
-    let place = |holder: &Holder| -> (StackIndex, Option<Tid>, Kind) {
-        (first_in(alike, holder.stack), holder.thread, holder.kind)
+/// Of what [`together`] made one, the parts, largest first, each of stacks that read alike.
+pub(super) fn parts(profile: &Profile, one: &Together, holders: &[Holder]) -> Vec<Together> {
+    let is_part = |holder: &&Holder| {
+        one.are_arenas && is_arena(&profile.arenas, holder) && holder.thread == one.holder.thread
+    };
+    let parts: Vec<Holder> = holders.iter().filter(is_part).copied().collect();
+    joined(&profile.alike, &HashSet::new(), &parts)
+}
+
+fn is_arena(arenas: &HashSet<StackIndex>, holder: &Holder) -> bool {
+    holder.kind == Kind::Mapping && arenas.contains(&holder.stack)
+}
+
+fn joined(alike: &Firsts, arenas: &HashSet<StackIndex>, holders: &[Holder]) -> Vec<Together> {
+    let place = |holder: &Holder| -> (Option<StackIndex>, Option<Tid>, Kind) {
+        let stack = first_in(alike, holder.stack);
+        let stack = (!is_arena(arenas, holder)).then_some(stack);
+        (stack, holder.thread, holder.kind)
     };
     let mut processes: HashMap<_, HashSet<ProcessId>> = HashMap::new();
     for holder in holders {
@@ -186,6 +203,7 @@ fn joined(alike: &Firsts, holders: &[Holder]) -> Vec<Together> {
         .map(|holder| Together {
             holder,
             processes: processes[&place(&holder)].len(),
+            are_arenas: is_arena(arenas, &holder),
         })
         .collect()
 }
@@ -339,7 +357,7 @@ mod tests {
                     Holder::of(key, Amount { bytes, blocks })
                 })
                 .collect();
-            let joined = joined(&Firsts::default(), &holders);
+            let joined = joined(&Firsts::default(), &HashSet::new(), &holders);
             for stack in 0..4 {
                 let of = |holder: &&Holder| holder.stack == StackIndex(stack);
                 let before: Vec<&Holder> = holders.iter().filter(of).collect();

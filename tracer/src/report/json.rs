@@ -24,8 +24,7 @@ use super::name::NamedFrame;
 use crate::event::{ProcessId, StackIndex};
 use crate::live::{Kind, Snapshot};
 use crate::model::Loss;
-use crate::record::ProcessLosses;
-use crate::record::{FrameKind, PythonQuality};
+use crate::record::{FrameKind, HeldBefore, ProcessLosses, PythonQuality};
 use crate::units::time;
 use crate::words;
 
@@ -212,6 +211,8 @@ struct JsonProcessMemory<'a> {
     attach: JsonMemoryMoment<'a>,
     peak: JsonMemoryMoment<'a>,
     end: JsonMemoryMoment<'a>,
+    /// What it held as it came under trace, if it ran already and was looked at.
+    before: Option<&'a HeldBefore>,
 }
 
 #[derive(Serialize)]
@@ -222,10 +223,30 @@ struct JsonMemoryMoment<'a> {
     file: Option<u64>,
     shmem: Option<u64>,
     swap: Option<u64>,
+    /// What malloc made of it, where that was looked at.
+    malloc: Option<JsonMalloc>,
+    /// Resident stacks of threads.
+    thread_stacks: Option<u64>,
+    /// Not in RSS.
+    page_tables: Option<u64>,
     cgroup: JsonCgroup<'a>,
     live: u64,
     before_attach: Option<u64>,
     unexplained: Option<i64>,
+}
+
+/// What malloc made of the memory, bytes.
+#[derive(Serialize)]
+struct JsonMalloc {
+    arenas: u64,
+    unread_arenas: u64,
+    unread: u64,
+    /// Freed, and resident.
+    kept: u64,
+    /// Of that, what `malloc_trim` would give back.
+    trimmable: u64,
+    /// Freed, resident or not.
+    free: u64,
 }
 
 #[derive(Serialize)]

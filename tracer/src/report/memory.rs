@@ -7,8 +7,9 @@
 
 use std::collections::VecDeque;
 
+use super::makeup::Kept;
 use crate::event::Nanos;
-use crate::record::{MemorySample, Process};
+use crate::record::{Makeup, MemorySample, Process};
 
 /// Memory at three moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Moments {
     pub peak: Memory,
     /// When tracing ended: the last sample.
     pub end: Memory,
+    /// Some process holds what its parent held before attach.
+    pub(super) is_inherited: bool,
 }
 
 /// Memory at one moment, bytes. `None`: not known, which is not zero.
@@ -42,6 +45,12 @@ pub struct Memory {
     pub cgroup_current: Option<u64>,
     /// Its limit; `None` also where there is none.
     pub cgroup_limit: Option<u64>,
+    /// What malloc made of it; of several processes, of those of which it is known.
+    pub malloc: Option<Kept>,
+    /// What of the stacks of threads is resident; likewise.
+    pub thread_stacks: Option<u64>,
+    /// Page tables, which are not in RSS; likewise.
+    pub page_tables: Option<u64>,
     /// Traced bytes live.
     pub live: u64,
     /// Held since before attach.
@@ -55,6 +64,7 @@ impl Memory {
     pub(super) fn of_process(
         process: &Process,
         sample: Option<&MemorySample>,
+        looked: Option<&Makeup>,
         live: u64,
         before_attach: Option<u64>,
     ) -> Self {
@@ -82,7 +92,11 @@ impl Memory {
                 ..Self::default()
             }
         });
+        let malloc = looked.and_then(|makeup| makeup.malloc.as_ref());
         Self {
+            malloc: malloc.map(Kept::of),
+            thread_stacks: looked.and_then(|makeup| makeup.thread_stacks),
+            page_tables: looked.and_then(|makeup| makeup.page_tables),
             cgroup: process.cgroup.as_ref().map(|cgroup| cgroup.path.clone()),
             live,
             before_attach,
@@ -98,6 +112,10 @@ impl Memory {
             fields
                 .reduce(|sum, part| Some(sum?.saturating_add(part?)))
                 .flatten()
+        };
+        let known = |field: fn(&Self) -> Option<u64>| -> Option<u64> {
+            let fields = parts.iter().filter_map(|part| field(part));
+            fields.reduce(u64::saturating_add)
         };
         let cgroup = parts.first().and_then(|first| first.cgroup.clone());
         let one_cgroup = cgroup.is_some() && parts.iter().all(|part| part.cgroup == cgroup);
@@ -116,6 +134,12 @@ impl Memory {
             cgroup: cgroup.filter(|_| one_cgroup),
             cgroup_current: latest.and_then(|part| part.cgroup_current),
             cgroup_limit: latest.and_then(|part| part.cgroup_limit),
+            malloc: parts
+                .iter()
+                .filter_map(|part| part.malloc)
+                .reduce(Kept::plus),
+            thread_stacks: known(|part| part.thread_stacks),
+            page_tables: known(|part| part.page_tables),
             live,
             before_attach,
             unexplained: None,

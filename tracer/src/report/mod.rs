@@ -15,6 +15,7 @@
 
 mod allocating;
 pub mod answer;
+mod arenas;
 mod asked;
 pub mod budget;
 pub mod course;
@@ -28,6 +29,7 @@ pub mod html;
 mod javascript;
 pub mod joined;
 pub mod json;
+pub mod makeup;
 mod mark;
 pub mod memory;
 mod model;

@@ -1,6 +1,6 @@
 //! Everything a report needs of a recording.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::joined::Firsts;
 use super::mark::Mark;
@@ -13,7 +13,7 @@ use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
 use crate::model::Loss;
 use crate::record::reader::ReadError;
 use crate::record::{
-    Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, MemorySample, Module,
+    Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, Makeup, MemorySample, Module,
     ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, RuntimeIndex, Stack,
 };
 
@@ -74,6 +74,8 @@ pub struct Profile {
     pub(super) locations: Locations,
     /// Stacks that read like others.
     pub(super) alike: Firsts,
+    /// Stacks on which Python mapped memory for its small objects.
+    pub(super) arenas: HashSet<StackIndex>,
 }
 
 /// One process of a [`Profile`].
@@ -93,6 +95,8 @@ pub struct ProcessProfile {
     pub end: Snapshot,
     /// What the kernel says of it: at its own attach and end, and at the peak of all processes together.
     pub memory: Moments,
+    /// What its memory was made of as it came under trace, if it ran already.
+    pub before: Option<Makeup>,
     /// What it said over the whole time, some hundreds of samples at most.
     pub samples: Vec<MemorySample>,
 }

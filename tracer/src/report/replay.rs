@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::asked::Asked;
 use super::error::ReplayError;
+use super::makeup::{Levels, Makeups};
 use super::mark::Mark;
 use super::memory::Samples;
 use super::model::{Completion, Locations, Profile};
@@ -103,6 +104,7 @@ impl Profile {
 struct Tracked {
     process: Process,
     samples: Samples,
+    makeups: Makeups,
     /// Memory held before attach, where it is not what the first sample says.
     inherited: Option<u64>,
     ended: Option<ProcessEnd>,
@@ -127,6 +129,7 @@ struct Replay {
     losses: Vec<record::Loss>,
     closing: Option<Closing>,
     latest: Nanos,
+    levels: Levels,
     asked: Asked,
     statistics: Option<Statistics>,
     marks: Vec<Mark>,
@@ -151,6 +154,7 @@ impl Replay {
             opening,
             feed: Feed::new(if apart { live.by_thread() } else { live }),
             filters_threads: !question.threads.is_empty(),
+            levels: Levels::default(),
             folded: false,
             mappings: false,
             sampling: None,
@@ -197,9 +201,18 @@ impl Replay {
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
             Entry::Memory(sample) => {
                 self.latest = self.latest.max(sample.at);
+                self.levels.push(sample.at, self.feed.live().live_bytes());
                 let peak_at = self.feed.live().peak_at();
                 if let Some(tracked) = self.tracked(sample.process) {
                     tracked.samples.push(sample, peak_at);
+                }
+            }
+            Entry::Makeup(makeup) => {
+                let live = self.feed.live();
+                let (peak_at, live) = (live.peak_at(), live.live_bytes());
+                let look = self.levels.look(makeup, live);
+                if let Some(tracked) = self.tracked(look.makeup.process) {
+                    tracked.makeups.push(look, peak_at);
                 }
             }
             Entry::ThreadName(name) => {
@@ -291,6 +304,7 @@ impl Replay {
         self.tracked.push(Tracked {
             process,
             samples: Samples::default(),
+            makeups: Makeups::default(),
             inherited,
             ended: None,
             oom_at: None,

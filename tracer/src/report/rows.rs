@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::arenas;
 use super::joined::{Together, together};
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK};
@@ -152,6 +153,7 @@ impl Rows {
         let frames = profile.frames(one.holder.stack).unwrap_or_default();
         let telling = most_telling(&frames, 1 + CALLERS);
         let mut row = match telling.first() {
+            _ if one.are_arenas => Row::new(arenas::LABEL.to_owned()),
             None => Row::new(UNKNOWN_STACK.to_owned()),
             Some(frame) => {
                 let mut row = Row::new(frame.label());

@@ -11,8 +11,8 @@ use crate::event::{Address, Call, Event, Function, Nanos, ProcessId, StackIndex,
 use crate::record::reader::ReadError;
 use crate::record::{
     Cgroup, Closing, EndReason, Entry, Frame, FrameIndex, FrameKind, FrameNames, FunctionName,
-    MemorySample, Module, ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, Runtime,
-    RuntimeIndex, Stack,
+    Makeup, Malloc, MemorySample, Module, ModuleIndex, Opening, Origin, Process, ProcessEnd,
+    Quality, Runtime, RuntimeIndex, Stack,
 };
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -265,6 +265,19 @@ impl Script {
             swap: Some(0),
             cgroup_current: charge,
             cgroup_limit: limit,
+        }));
+    }
+
+    /// What its memory was made of, as its RSS was so much.
+    pub(super) fn makeup(&mut self, process: u32, ms: u64, rss: u64, malloc: Malloc) {
+        self.entries.push(Entry::Makeup(Makeup {
+            at_ns: at(ms).0,
+            process: ProcessId(process),
+            rss: Some(rss),
+            malloc: Some(malloc),
+            thread_stacks: Some(MIB),
+            page_tables: Some(MIB / 2),
+            before: None,
         }));
     }
 

@@ -270,6 +270,9 @@ impl Session {
         };
         self.follow(now, fact);
         self.sample(pid);
+        if forked.is_none() {
+            self.look_at_attach(pid);
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::{
     governor::{Governor, ProcessorTime},
     heal,
     intake::Sent,
-    launch, marks, memory,
+    launch, makeup, marks, memory,
     places::Places,
     preflight, python, quality,
     recording::{self, Recording},
@@ -130,6 +130,10 @@ pub async fn record(
             what: "start the threads that build unwind tables",
             source,
         })?;
+    let makeups = makeup::Makeups::start().map_err(|source| SessionError::Start {
+        what: "start the thread that looks at what memory is made of",
+        source,
+    })?;
     let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
     let drain = Drain::start(rings, sender).map_err(|source| SessionError::Start {
         what: "start the draining thread",
@@ -179,6 +183,7 @@ pub async fn record(
         sent: Sent::default(),
         threads: threads::Threads::default(),
         sampled_high: memory::SampledHigh::none(),
+        makeups,
         answering: so_far::Answering::default(),
         named: marks::Named::default(),
         processor_time: ProcessorTime::default(),

@@ -32,6 +32,8 @@ pub(super) struct Stat {
     pub(super) start_ticks: u64,
     /// Where its stack began: with randomised addresses another one after each exec. 0 where we may not know.
     pub(super) stack_start: u64,
+    /// Where the memory below its program break began. 0 where we may not know.
+    pub(super) break_start: u64,
 }
 
 impl Stat {
@@ -63,12 +65,14 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let flags = fields.nth(4)?.parse().ok()?;
     let start_ticks = fields.nth(12)?.parse().ok()?;
     let stack_start = fields.nth(5).and_then(|field| field.parse().ok());
+    let break_start = fields.nth(18).and_then(|field| field.parse().ok());
     Some(Stat {
         state,
         parent,
         flags,
         start_ticks,
         stack_start: stack_start.unwrap_or(0),
+        break_start: break_start.unwrap_or(0),
     })
 }
 
@@ -104,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    const STAT: &[u8] = b"4242 (a) R (b c)) S 17 4242 4242 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 3133440 447 1 94 95 140 0\n";
+    const STAT: &[u8] = b"4242 (a) R (b c)) S 17 4242 4242 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 3133440 447 1 94 95 140 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 201 202 203 0\n";
 
     #[test]
     fn a_name_full_of_parentheses_does_not_shift_the_fields() {
@@ -117,6 +121,7 @@ mod tests {
                 flags: 4_194_560,
                 start_ticks: 987_654,
                 stack_start: 140,
+                break_start: 203,
             }
         );
         assert!(!stat.is_kernel_thread());

@@ -239,6 +239,34 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 kind,
                 why
             })),
+        (any::<[u64; 4]>(), process(), any::<String>()).prop_map(|(numbers, process, name)| {
+            let [at_ns, kept, chunks, bytes] = numbers;
+            let used = ChunkSum { chunks, bytes };
+            Entry::Makeup(Makeup {
+                at_ns,
+                process,
+                rss: Some(bytes),
+                malloc: Some(Malloc {
+                    kept,
+                    used,
+                    ..Malloc::default()
+                }),
+                thread_stacks: None,
+                page_tables: Some(kept),
+                before: Some(HeldBefore {
+                    sizes: vec![SizeClass {
+                        least: 32,
+                        chunks,
+                        bytes,
+                    }],
+                    mapped: used,
+                    mappings: vec![HeldMapping {
+                        name,
+                        ..HeldMapping::default()
+                    }],
+                }),
+            })
+        }),
         Just(Entry::Fold(FoldPart::End)),
         (any::<u64>(), any::<String>())
             .prop_map(|(ended_ns, reason)| Entry::Closing(Closing { ended_ns, reason })),

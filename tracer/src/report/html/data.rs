@@ -308,17 +308,23 @@ fn books(profile: &Profile) -> Option<(bool, String)> {
     let peak = &profile.memory.peak;
     let resident = peak.rss?.saturating_add(peak.swap.unwrap_or(0));
     let (before, unexplained) = (peak.before_attach?, peak.unexplained?);
+    let kept = profile.memory.explained(peak).kept;
+    let kept = kept.and_then(|kept| u64::try_from(kept).ok());
+    let kept = kept.filter(|kept| *kept > 0);
+    let of_it = kept.map(|kept| format!(", of it {} freed and kept by malloc", size::short(kept)));
     let sign = if unexplained < 0 { "-" } else { "" };
     let text = format!(
-        "At the peak the kernel counted {} resident and swapped: {} traced, {} held before attach, {sign}{} unexplained.",
+        "At the peak the kernel counted {} resident and swapped: {} traced, {} held before attach, {sign}{} unexplained{}.",
         size::short(resident),
         size::short(peak.live),
         size::short(before),
-        size::short(unexplained.unsigned_abs())
+        size::short(unexplained.unsigned_abs()),
+        of_it.unwrap_or_default()
     );
     // Code, thread stacks and what the allocator keeps are some MiB, and a part of what is held.
     let much = (resident / 4).max(SMALL);
-    let is_much = u64::try_from(unexplained).is_ok_and(|bytes| bytes > much);
+    let is_much = u64::try_from(unexplained)
+        .is_ok_and(|bytes| bytes.saturating_sub(kept.unwrap_or(0)) > much);
     Some(match is_much {
         true => (true, format!("This does not add up. {text}")),
         false => (false, text),

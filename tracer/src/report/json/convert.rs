@@ -1,7 +1,7 @@
 //! From a profile to the members of its JSON.
 
 use super::{
-    JsonAnswer, JsonCgroup, JsonExit, JsonHolder, JsonKinds, JsonLoss, JsonMemory,
+    JsonAnswer, JsonCgroup, JsonExit, JsonHolder, JsonKinds, JsonLoss, JsonMalloc, JsonMemory,
     JsonMemoryMoment, JsonMoment, JsonPause, JsonProcess, JsonProcessMemory, JsonQuality,
     JsonTotals, StackTable,
 };
@@ -164,6 +164,16 @@ impl<'a> JsonMemory<'a> {
             file: memory.file,
             shmem: memory.shmem,
             swap: memory.swap,
+            malloc: memory.malloc.map(|malloc| JsonMalloc {
+                arenas: malloc.arenas,
+                unread_arenas: malloc.unread_arenas,
+                unread: malloc.unread,
+                kept: malloc.bytes,
+                trimmable: malloc.trimmable,
+                free: malloc.free,
+            }),
+            thread_stacks: memory.thread_stacks,
+            page_tables: memory.page_tables,
             cgroup: JsonCgroup {
                 path: memory.cgroup.as_deref(),
                 current: memory.cgroup_current,
@@ -173,14 +183,22 @@ impl<'a> JsonMemory<'a> {
             before_attach: memory.before_attach,
             unexplained: memory.unexplained,
         };
-        let Moments { attach, peak, end } = &profile.memory;
+        let Moments {
+            attach, peak, end, ..
+        } = &profile.memory;
         let processes = profile.processes.iter().map(|process| {
-            let Moments { attach, peak, end } = &process.memory;
+            let Moments {
+                attach, peak, end, ..
+            } = &process.memory;
             JsonProcessMemory {
                 process: process.process.id,
                 attach: of(attach),
                 peak: of(peak),
                 end: of(end),
+                before: process
+                    .before
+                    .as_ref()
+                    .and_then(|makeup| makeup.before.as_ref()),
             }
         });
         Self {

@@ -1,7 +1,8 @@
 //! The end of a replay: what was tracked becomes a [`Profile`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::super::arenas;
 use super::super::error::{ReplayError, folded};
 use super::super::growth;
 use super::super::joined::Joined;
@@ -50,11 +51,19 @@ impl Replay {
         joined.snapshot(&mut end);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
         let mut nearest = Vec::with_capacity(self.tracked.len());
+        let mut looked = Vec::with_capacity(self.tracked.len());
         let mut held = Vec::with_capacity(self.tracked.len());
+        let (level_at_peak, level_at_end) = (peak.bytes, end.bytes);
         for tracked in &mut self.tracked {
             held.push(tracked.held_at_attach());
             nearest.push(tracked.samples.nearest(peak.at).cloned());
-            let mut process = tracked.profile(self.feed.live());
+            // Of a folded recording it is not known how much was live as a look was taken.
+            let look = tracked.makeups.nearest(peak.at).filter(|_| !self.folded);
+            let look = look.zip(tracked.samples.nearest(peak.at));
+            let look = look.filter(|(look, sample)| look.fits(sample, level_at_peak));
+            looked.push(look.map(|(look, _)| look.clone()));
+            let level = (!self.folded).then_some(level_at_end);
+            let mut process = tracked.profile(self.feed.live(), level);
             joined.snapshot(&mut process.peak);
             joined.snapshot(&mut process.end);
             processes.push(process);
@@ -88,8 +97,13 @@ impl Replay {
             let process = &mut processes[index];
             let live = live_at_peak.get(&process.process.id).copied().unwrap_or(0);
             let before = freed[&index].map(|freed| held[index].saturating_sub(freed));
-            process.memory.peak =
-                Memory::of_process(&process.process, nearest[index].as_ref(), live, before);
+            process.memory.peak = Memory::of_process(
+                &process.process,
+                nearest[index].as_ref(),
+                looked[index].as_ref().map(|look| &look.makeup),
+                live,
+                before,
+            );
         }
 
         let whole = |indexes: &[usize], moment: fn(&Moments) -> &Memory, live, freed: u64| {
@@ -102,7 +116,13 @@ impl Replay {
             let before = (!indexes.is_empty()).then(|| held.saturating_sub(freed));
             Memory::sum(&parts.collect::<Vec<_>>(), live, before)
         };
+        let inherits = |index: &usize| {
+            let seen_from_its_start = at_attach.contains(index);
+            !seen_from_its_start && held[*index] > 0
+        };
+        let is_inherited = (0..held.len()).any(|index| inherits(&index));
         let memory = Moments {
+            is_inherited,
             attach: whole(&at_attach, |moments| &moments.attach, 0, 0),
             peak: whole(
                 &at_peak,
@@ -134,7 +154,7 @@ impl Replay {
             average_bytes: totals.allocated_bytes.checked_div(totals.allocations),
         };
         let losses = losses(&account, processes.iter().map(|process| &process.process));
-        Ok(Profile {
+        let mut profile = Profile {
             losses,
             allocated,
             timeline,
@@ -162,7 +182,10 @@ impl Replay {
             ended: self.latest,
             locations: self.locations,
             alike: joined.alike(),
-        })
+            arenas: HashSet::new(),
+        };
+        profile.arenas = arenas::stacks(&profile);
+        Ok(profile)
     }
 }
 
@@ -178,12 +201,20 @@ impl Tracked {
         })
     }
 
-    fn profile(&self, live: &LiveSet) -> ProcessProfile {
+    /// `level`: how much of all that was traced is live at the end, if that is to be compared.
+    fn profile(&self, live: &LiveSet, level: Option<u64>) -> ProcessProfile {
         let scope = Scope::Process(self.process.id);
         let peak = live.snapshot(scope, Moment::Peak);
         let end = live.snapshot(scope, Moment::End);
         let held = self.held_at_attach();
         let left = held.saturating_sub(end.freed_baseline_bytes);
+        let last = self.makeups.last.as_ref().zip(self.samples.last.as_ref());
+        let last = last.filter(|(look, sample)| {
+            let own_level = level.unwrap_or_else(|| look.level());
+            look.fits(sample, own_level)
+        });
+        let first = self.makeups.first.as_ref().zip(self.samples.first.as_ref());
+        let first = first.filter(|(look, sample)| look.fits(sample, look.level()));
         let killed = matches!(
             self.ended,
             Some(ProcessEnd {
@@ -200,10 +231,19 @@ impl Tracked {
             ended,
             oom_at: self.oom_at,
             totals: live.process_totals(self.process.id).unwrap_or_default(),
+            before: self
+                .makeups
+                .first
+                .as_ref()
+                .map(|look| &look.makeup)
+                .filter(|first| first.before.is_some())
+                .cloned(),
             memory: Moments {
+                is_inherited: self.inherited.is_some_and(|held| held > 0),
                 attach: Memory::of_process(
                     &self.process,
                     self.samples.first.as_ref(),
+                    first.map(|(look, _)| &look.makeup),
                     0,
                     Some(held),
                 ),
@@ -211,6 +251,7 @@ impl Tracked {
                 end: Memory::of_process(
                     &self.process,
                     self.samples.last.as_ref(),
+                    last.map(|(look, _)| &look.makeup),
                     traced(&end),
                     Some(left),
                 ),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::super::makeup::Explained;
 use super::super::memory::Memory;
 use super::super::model::Profile;
 use super::page::{Page, Style};
@@ -69,6 +70,7 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         "unexplained",
         &table.row(|memory| memory.unexplained.map(i128::from)),
     )?;
+    explained(page, profile, &table)?;
     let swapped = moments
         .iter()
         .any(|memory| memory.swap.is_some_and(|swap| swap > 0));
@@ -85,6 +87,14 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             Style::Plain,
             "  of it in swap",
             &table.row(|memory| memory.swap.map(i128::from)),
+        )?;
+    }
+    if moments.iter().any(|memory| memory.page_tables.is_some()) {
+        table.line(
+            page,
+            Style::Plain,
+            "page tables, apart",
+            &table.row(|memory| memory.page_tables.map(i128::from)),
         )?;
     }
     if moments.iter().any(|memory| memory.cgroup_current.is_some()) {
@@ -106,6 +116,29 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     notes(page, profile)
 }
 
+/// What the unexplained is made of, where that was looked at.
+fn explained(page: &mut Page<'_>, profile: &Profile, table: &Table<'_>) -> io::Result<()> {
+    let looked = |memory: &&Memory| memory.malloc.is_some() || memory.thread_stacks.is_some();
+    if !table.moments.iter().any(looked) {
+        return Ok(());
+    }
+    let parts: [(&str, fn(&Explained) -> Option<i64>); 5] = [
+        ("  kept by malloc", |parts| parts.kept),
+        ("  thread stacks", |parts| parts.thread_stacks),
+        ("  mapped files", |parts| parts.file),
+        ("  shared memory", |parts| parts.shmem),
+        ("  the rest", |parts| parts.rest),
+    ];
+    for (label, part) in parts {
+        let cells = table.row(|memory| {
+            let explained = profile.memory.explained(memory);
+            part(&explained).map(i128::from)
+        });
+        table.line(page, Style::Dim, label, &cells)?;
+    }
+    Ok(())
+}
+
 fn notes(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let peak = &profile.memory.peak;
     if let (Some(charge), Some(limit)) = (peak.cgroup_current, peak.cgroup_limit) {
@@ -117,7 +150,11 @@ fn notes(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         page.prose(Style::Plain, (2, 2), &text)?;
     }
     if let Some(unexplained) = peak.unexplained.filter(|rest| *rest != 0) {
+        let is_made_up = peak.malloc.is_some() && profile.memory.explained(peak).kept.is_some();
         let text = match unexplained {
+            0.. if is_made_up => {
+                "Kept by malloc: freed, and not given back to the kernel. The rest: malloc's own headers and rounding, and what nobody asked for in a way that is traced."
+            }
             0.. => {
                 "Unexplained: the allocator's own overhead, thread stacks, code and mapped files."
             }

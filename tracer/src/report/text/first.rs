@@ -6,6 +6,7 @@
 
 use std::io;
 
+use super::super::arenas;
 use super::super::fit::fitted;
 use super::super::javascript::runs_javascript;
 use super::super::joined::{Together, together};
@@ -15,7 +16,7 @@ use super::super::telling::{Role, most_telling};
 use super::books::FAR;
 use super::holders::{grown, holder_of_moment, whose};
 use super::page::{Page, Style};
-use super::{amount, ending, headline, held_in, kinds, subject, trust};
+use super::{amount, ending, headline, held_in, in_arenas, kinds, resident, subject, trust};
 use crate::live::{Holder, Snapshot};
 use crate::units::{size, time};
 use crate::words::printable;
@@ -40,6 +41,8 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     ending::write(page, profile)?;
     cut_short(page, profile)?;
     kernels_word(page, profile)?;
+    resident::kept(page, profile)?;
+    resident::before(page, profile)?;
     growing(page, profile)?;
     let mut rest = Vec::new();
     let below = {
@@ -182,7 +185,12 @@ fn two_lines(page: &mut Page<'_>, profile: &Profile, one: &Together, whole: u64)
         (told.style, &first),
         (Style::Dim, source.as_deref().unwrap_or_default()),
     ])?;
-    let mut second = format!("{}{}", " ".repeat(indent), amount(kind, blocks));
+    let mut second = " ".repeat(indent);
+    if one.are_arenas {
+        second += &format!("{}; {}", in_arenas(blocks), arenas::ADVICE);
+        return page.line(&[(Style::Dim, &second)]);
+    }
+    second += &amount(kind, blocks);
     second += &told.callers(page.width.saturating_sub(second.chars().count()));
     page.line(&[(Style::Dim, &second)])
 }
@@ -210,6 +218,18 @@ struct Told {
 
 impl Told {
     fn of(profile: &Profile, one: &Together) -> Self {
+        if one.are_arenas {
+            return Self {
+                whose: whose(profile, one),
+                label: arenas::LABEL.to_owned(),
+                place: None,
+                source: None,
+                callers: Vec::new(),
+                root: None,
+                is_cut: false,
+                style: Style::BoldPython,
+            };
+        }
         let stack = one.holder.stack;
         let frames = profile.frames(stack).unwrap_or_default();
         let telling = most_telling(&frames, usize::MAX);

@@ -4,21 +4,24 @@ use std::borrow::Cow;
 use std::io;
 
 use super::super::answer::{Answer, Unit};
+use super::super::arenas;
 use super::super::fit::fitted;
-use super::super::joined::{Together, together};
+use super::super::joined::{Together, parts, together};
 use super::super::model::{ProcessProfile, Profile};
 use super::super::name::UNKNOWN_STACK;
 use super::super::question::{Question, When};
 use super::super::rows::callers;
 use super::super::telling::most_telling;
 use super::page::{Page, Style};
-use super::{amount, held_in};
+use super::{amount, held_in, in_arenas};
 use crate::live::{Holder, Snapshot};
 use crate::units::{size, time};
 use crate::words::printable;
 
 /// Lines for one stack at the peak.
 const STACK_LINES: usize = 4;
+/// Arenas of Python for which it is said what they were mapped for.
+const TRIGGERS: usize = 10;
 /// Holders named of what was live at the end.
 const END_TOP: usize = 3;
 /// Holders named of those that grow.
@@ -167,7 +170,10 @@ fn list(
         .collect();
     let counts: Vec<String> = shown
         .iter()
-        .map(|one| amount(one.holder.kind, one.holder.blocks))
+        .map(|one| match one.are_arenas {
+            true => in_arenas(one.holder.blocks),
+            false => amount(one.holder.kind, one.holder.blocks),
+        })
         .collect();
     let widest = |texts: &[String]| {
         texts
@@ -180,13 +186,12 @@ fn list(
     for ((one, size), count) in shown.iter().zip(&sizes).zip(&counts) {
         let share = size::percent(one.holder.bytes, whole);
         let front = format!("  {size:>size_width$}  {share:>7}  {count:>count_width$}  ");
-        let mut stack = stack_lines(
-            profile,
-            one,
-            lines,
-            page.width.saturating_sub(front.chars().count()),
-        )
-        .into_iter();
+        let width = page.width.saturating_sub(front.chars().count());
+        let stack = match one.are_arenas {
+            true => arena_lines(profile, one, listed, lines, width),
+            false => stack_lines(profile, one, lines, width),
+        };
+        let mut stack = stack.into_iter();
         let first = stack.next().unwrap_or_default();
         let style = if first.python {
             Style::BoldPython
@@ -278,6 +283,41 @@ fn stack_lines(profile: &Profile, one: &Together, lines: usize, width: usize) ->
         first.text = whose(profile, one) + &first.text;
     }
     stack
+}
+
+/// Python's arenas, and below, what each was mapped for, which says little of who holds it.
+fn arena_lines(
+    profile: &Profile,
+    one: &Together,
+    listed: &Listed<'_>,
+    lines: usize,
+    width: usize,
+) -> Vec<Line> {
+    let plain = |text: String| Line {
+        text,
+        ..Line::default()
+    };
+    let label = whose(profile, one) + arenas::LABEL;
+    if lines == 1 {
+        return vec![plain(format!("{label}; {}", arenas::ADVICE))];
+    }
+    let mut all = vec![plain(label), plain(arenas::ADVICE.to_owned())];
+    let triggers = parts(profile, one, listed.holders);
+    for trigger in triggers.iter().take(TRIGGERS) {
+        let size = listed.unit.short(trigger.holder.bytes);
+        let first = stack_lines(profile, trigger, 1, width).into_iter().next();
+        let mut line = first.unwrap_or_default();
+        line.text = format!("{size} mapped for {}", line.text);
+        all.push(line);
+    }
+    let more = triggers.len().saturating_sub(TRIGGERS);
+    if more > 0 {
+        all.push(plain(format!(
+            "and for {} others",
+            size::thousands(more as u64)
+        )));
+    }
+    all
 }
 
 /// `[4243] ` where there are several processes, `[8 processes] ` where more than one of them is meant.

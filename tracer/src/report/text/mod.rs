@@ -6,6 +6,7 @@ mod ending;
 mod first;
 mod holders;
 mod page;
+mod resident;
 mod statistics;
 mod table;
 mod tree;
@@ -89,6 +90,7 @@ fn write_all(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<(
         page.prose(Style::Warning, (0, 0), &text)?;
     }
     books::write(page, profile)?;
+    resident::all_before(page, profile)?;
     holders::at_the_peak(page, profile, top)?;
     holders::at_the_end(page, profile, top)?;
     holders::that_grow(page, profile)?;
@@ -292,6 +294,14 @@ fn amount(kind: Kind, count: u64) -> String {
     match count {
         1 => format!("1 {one}"),
         count => format!("{} {many}", size::thousands(count)),
+    }
+}
+
+/// `22 arenas`
+fn in_arenas(count: u64) -> String {
+    match count {
+        1 => "1 arena".to_owned(),
+        count => format!("{} arenas", size::thousands(count)),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::record::reader::ReadError;
 use crate::record::{Entry, FrameIndex, Pause, PythonQuality, Quality};
 
 mod first;
+mod resident;
 mod trust;
 
 /// All there is to tell.

@@ -226,6 +226,7 @@ impl Told {
                 source: None,
                 callers: Vec::new(),
                 root: None,
+                own_line: None,
                 is_cut: false,
                 style: Style::BoldPython,
             };

@@ -67,7 +67,8 @@ pub fn record_stacks(name: &str, arguments: &[&str], command: &str) -> (Report, 
     assert_eq!(
         report.json()["quality"]["ended_by"],
         "interrupted",
-        "the victim was let go"
+        "the victim was let go: {}",
+        report.json()["quality"]["unseen"]
     );
     (report, ToldStacks::read(&path), truth)
 }

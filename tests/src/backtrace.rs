@@ -67,7 +67,8 @@ pub fn record_stacks(name: &str, arguments: &[&str], command: &str) -> (Report, 
     assert_eq!(
         report.json()["quality"]["ended_by"],
         "interrupted",
-        "the victim was let go"
+        "the victim was let go: {}",
+        report.json()["quality"]["unseen"]
     );
     (report, ToldStacks::read(&path), truth)
 }
@@ -75,7 +76,7 @@ pub fn record_stacks(name: &str, arguments: &[&str], command: &str) -> (Report, 
 impl ToldStacks {
     /// Reads what a victim wrote.
     #[track_caller]
-    fn read(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         let text =
             fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut told = Self {

@@ -1,4 +1,6 @@
 //! Marks that are too many, and marks of those who have no business here.
+//!
+//! One test runs at a time: a recorder that begins sweeps the socket that another has left.
 
 use std::fs::{self, File, FileTimes};
 use std::io::Read as _;
@@ -70,6 +72,7 @@ fn a_process_that_floods_is_cut_short_to_the_mark_and_takes_none_from_others() {
 #[test]
 fn only_root_and_the_users_of_the_target_may_mark() {
     privileged!();
+    let _alone = alone();
     let directory = scratch();
     let by_nobody = |name: &str| run(highwater().args(["mark", name]).uid(NOBODY).gid(NOBODY));
     let file = directory.path().join("of_root.hwm");
@@ -108,6 +111,7 @@ fn while_nobody_holds(socket: PathBuf, connections: usize, meanwhile: impl FnOnc
 #[test]
 fn connections_of_others_neither_end_the_listening_nor_stay_open() {
     privileged!();
+    let _alone = alone();
     const CONNECTIONS: usize = 900;
     let directory = scratch();
     let file = directory.path().join("held.hwm");
@@ -135,6 +139,7 @@ fn connections_of_others_neither_end_the_listening_nor_stay_open() {
 #[test]
 fn connections_that_say_nothing_are_few_and_end_by_themselves() {
     privileged!();
+    let _alone = alone();
     let directory = scratch();
     let victim = Victim::start("steady");
     let recorder = Recorder::attach(victim.pid(), &directory.path().join("silent.hwm"));
@@ -162,6 +167,7 @@ fn connections_that_say_nothing_are_few_and_end_by_themselves() {
 #[test]
 fn the_socket_of_a_killed_recorder_is_swept_and_no_other_file() {
     privileged!();
+    let _alone = alone();
     let directory = scratch();
     let victim = Victim::start("steady");
     let recorder = Recorder::attach(victim.pid(), &directory.path().join("killed.hwm"));

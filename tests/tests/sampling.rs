@@ -182,7 +182,7 @@ fn a_heap_that_grows_in_a_programs_first_milliseconds_is_no_mapping() {
 fn programs_that_have_ended_take_no_room_from_later_ones() {
     privileged!();
     // So long that its probes are in.
-    let wait = (250 * seconds(1)).to_string();
+    let wait = (600 * seconds(1)).to_string();
     let mut victim = Victim::start_with("children_in_turn", &[&wait]);
     // Nearly two of three blocks are sampled: more than the table of blocks has places.
     let (report, truth) = record_while(&mut victim, &["--sample", "1KiB"], &["go 20"]);

@@ -115,3 +115,16 @@ impl Function {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_that_names_a_process_is_for_no_other() {
+        let cookie = of_process(Function::Calloc as u64, 4_194_303);
+        assert!(is_for(cookie, 4_194_303));
+        assert!(!is_for(cookie, 4_194_302));
+        assert!(is_for(Function::Calloc as u64, 1));
+    }
+}

@@ -7,6 +7,7 @@ use std::env;
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::ptr;
@@ -43,6 +44,14 @@ const MOUNTS: [(&str, &str); 9] = [
     ("cgroup2", "/sys/fs/cgroup"),
 ];
 
+/// What udev would link to in `/dev`.
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
 /// Whether this process is to behave as the first of a machine.
 pub(crate) fn is_asked_for() -> bool {
     std::process::id() == 1 && env::var_os(ASKED).is_some()
@@ -64,6 +73,9 @@ pub(crate) fn run() -> ExitCode {
 fn run_plan() -> Result<()> {
     for (kind, place) in MOUNTS {
         mount(kind, place).with_context(|| format!("cannot mount {kind} on {place}"))?;
+    }
+    for (to, link) in LINKS {
+        symlink(to, link).with_context(|| format!("cannot make {link}"))?;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     println!("{MARK} kernel {} {}", release.trim(), link_kind()?);

@@ -1,6 +1,6 @@
 //! The end of a replay: what was tracked becomes a [`Profile`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::super::arenas;
 use super::super::error::{ReplayError, folded};
@@ -182,7 +182,7 @@ impl Replay {
             ended: self.latest,
             locations: self.locations,
             alike: joined.alike(),
-            arenas: HashSet::new(),
+            arenas: HashMap::new(),
         };
         profile.arenas = arenas::stacks(&profile);
         Ok(profile)

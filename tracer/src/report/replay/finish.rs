@@ -214,7 +214,7 @@ impl Tracked {
             look.fits(sample, own_level)
         });
         let first = self.makeups.first.as_ref().zip(self.samples.first.as_ref());
-        let first = first.filter(|(look, sample)| look.fits(sample, look.level()));
+        let first = first.filter(|(look, sample)| look.fits_first(sample));
         let killed = matches!(
             self.ended,
             Some(ProcessEnd {

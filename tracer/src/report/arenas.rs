@@ -1,7 +1,7 @@
 //! pymalloc's arenas: Python gets memory for its small objects in large pieces, and a stack that a piece was mapped on tells only
 //! whose object happened to be the first that no longer fitted. So they are one holder.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::model::Profile;
 use super::name::NamedFrame;
@@ -36,32 +36,41 @@ const FUNCTIONS: [&str; 13] = [
     "PyMem_Realloc",
 ];
 
-/// The stacks that arenas were mapped on.
-pub(super) fn stacks(profile: &Profile) -> HashSet<StackIndex> {
+/// The stacks that arenas were mapped on, and how long each arena is, bytes.
+pub(super) fn stacks(profile: &Profile) -> HashMap<StackIndex, u64> {
     let mappings = profile.allocated.iter();
     let mappings = mappings.filter(|holder| holder.kind == Kind::Mapping);
     mappings
-        .filter(|holder| {
-            let is_whole = |size: &u64| holder.blocks.checked_mul(*size) == Some(holder.bytes);
-            holder.blocks > 0 && SIZES.iter().any(is_whole)
-        })
-        .map(|holder| holder.stack)
-        .filter(|stack| {
-            let frames = profile.frames(*stack);
-            frames.is_some_and(|frames| maps_arena(&frames))
+        .filter_map(|holder| {
+            let size = size(holder.bytes, holder.blocks)?;
+            let frames = profile.frames(holder.stack)?;
+            maps_arena(&frames).then_some((holder.stack, size))
         })
         .collect()
+}
+
+/// How long each of so many mappings is, if all may be arenas. (What is live of them says less: neighbours are one mapping.)
+fn size(bytes: u64, mappings: u64) -> Option<u64> {
+    let is_each = |size: &u64| mappings > 0 && mappings.checked_mul(*size) == Some(bytes);
+    SIZES.into_iter().find(is_each)
 }
 
 /// Whether the innermost frame outside of libc is the interpreter's allocator.
 fn maps_arena(frames: &[NamedFrame<'_>]) -> bool {
     let first = frames.iter().find(|frame| !is_of_libc(frame));
-    let Some(first) = first.filter(|first| is_of_interpreter(first, frames)) else {
+    // Where the interpreter's own frames are left out, a Python function stands right before the system call.
+    if first.is_some_and(|first| first.kind.is_managed()) {
+        return true;
+    }
+    let Some(first) = first else {
         return false;
     };
+    let is_python = || frames.iter().any(|frame| frame.kind.is_managed());
+    let is_interpreter = is_of_interpreter(first, frames);
     match first.function {
-        Some(function) => FUNCTIONS.contains(&function),
-        None => true,
+        // The interpreter may be a part of the program.
+        Some(function) => FUNCTIONS.contains(&function) && (is_interpreter || is_python()),
+        None => is_interpreter,
     }
 }
 
@@ -92,7 +101,7 @@ fn is_of_interpreter(frame: &NamedFrame<'_>, frames: &[NamedFrame<'_>]) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Module;
+    use crate::record::{Module, RuntimeIndex};
 
     fn frame<'a>(module: &'a Module, function: Option<&'a str>) -> NamedFrame<'a> {
         NamedFrame {
@@ -130,6 +139,21 @@ mod tests {
             frame(&numpy, None),
             frame(&python, None)
         ]));
+        let line = NamedFrame {
+            kind: FrameKind::Managed(RuntimeIndex(0)),
+            ..NamedFrame::default()
+        };
+        assert!(maps_arena(&[mmap.clone(), line.clone()]));
+        assert!(maps_arena(&[line]));
         assert!(!maps_arena(&[mmap]));
+    }
+
+    #[test]
+    fn arenas_are_all_of_one_length() {
+        assert_eq!(size(18 << 20, 18), Some(1 << 20));
+        assert_eq!(size(3 << 18, 3), Some(1 << 18));
+        assert_eq!(size(18 << 20, 13), None);
+        assert_eq!(size(8 << 20, 1), None);
+        assert_eq!(size(0, 0), None);
     }
 }

@@ -163,8 +163,8 @@ pub struct Together {
     pub holder: Holder,
     /// In so many processes.
     pub processes: usize,
-    /// They are the arenas of Python's small objects, whatever their stacks.
-    pub are_arenas: bool,
+    /// It is so many arenas of Python's small objects, whatever their stacks; 0: something else.
+    pub arenas: u64,
 }
 
 /// Joins the holders of all processes that read alike, largest first; and all of Python's arenas.
@@ -175,17 +175,20 @@ pub fn together(profile: &Profile, holders: &[Holder]) -> Vec<Together> {
 /// Of what [`together`] made one, the parts, largest first, each of stacks that read alike.
 pub(super) fn parts(profile: &Profile, one: &Together, holders: &[Holder]) -> Vec<Together> {
     let is_part = |holder: &&Holder| {
-        one.are_arenas && is_arena(&profile.arenas, holder) && holder.thread == one.holder.thread
+        one.arenas > 0 && is_arena(&profile.arenas, holder) && holder.thread == one.holder.thread
     };
     let parts: Vec<Holder> = holders.iter().filter(is_part).copied().collect();
-    joined(&profile.alike, &HashSet::new(), &parts)
+    joined(&profile.alike, &Arenas::new(), &parts)
 }
 
-fn is_arena(arenas: &HashSet<StackIndex>, holder: &Holder) -> bool {
-    holder.kind == Kind::Mapping && arenas.contains(&holder.stack)
+/// Stacks on which arenas were mapped, and how long each is.
+type Arenas = HashMap<StackIndex, u64>;
+
+fn is_arena(arenas: &Arenas, holder: &Holder) -> bool {
+    holder.kind == Kind::Mapping && arenas.contains_key(&holder.stack)
 }
 
-fn joined(alike: &Firsts, arenas: &HashSet<StackIndex>, holders: &[Holder]) -> Vec<Together> {
+fn joined(alike: &Firsts, arenas: &Arenas, holders: &[Holder]) -> Vec<Together> {
     let place = |holder: &Holder| -> (Option<StackIndex>, Option<Tid>, Kind) {
         let stack = first_in(alike, holder.stack);
         let stack = (!is_arena(arenas, holder)).then_some(stack);
@@ -203,7 +206,10 @@ fn joined(alike: &Firsts, arenas: &HashSet<StackIndex>, holders: &[Holder]) -> V
         .map(|holder| Together {
             holder,
             processes: processes[&place(&holder)].len(),
-            are_arenas: is_arena(arenas, &holder),
+            arenas: match arenas.get(&holder.stack) {
+                Some(size) if is_arena(arenas, &holder) => holder.blocks.max(holder.bytes / size),
+                _ => 0,
+            },
         })
         .collect()
 }
@@ -357,7 +363,7 @@ mod tests {
                     Holder::of(key, Amount { bytes, blocks })
                 })
                 .collect();
-            let joined = joined(&Firsts::default(), &HashSet::new(), &holders);
+            let joined = joined(&Firsts::default(), &Arenas::new(), &holders);
             for stack in 0..4 {
                 let of = |holder: &&Holder| holder.stack == StackIndex(stack);
                 let before: Vec<&Holder> = holders.iter().filter(of).collect();

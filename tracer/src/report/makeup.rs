@@ -37,14 +37,23 @@ impl Look {
 
     /// Whether it stands for this sample, as so much of all was live.
     pub(super) fn fits(&self, sample: &MemorySample, level: u64) -> bool {
+        let may_differ = LEVEL.max(sample.rss.unwrap_or(0) / ALIKE_PART);
+        let is_level = |then: &u64| then.abs_diff(level) <= may_differ;
+        self.is_alike(sample) && self.levels.iter().all(is_level)
+    }
+
+    /// Whether it stands for the sample that was taken as the process came under trace. Nothing of it had been traced by then: what
+    /// came before the look was over is not asked.
+    pub(super) fn fits_first(&self, sample: &MemorySample) -> bool {
+        self.makeup.at_ns >= sample.at.0 && self.is_alike(sample)
+    }
+
+    fn is_alike(&self, sample: &MemorySample) -> bool {
         let (Some(then), Some(rss)) = (self.makeup.rss, sample.rss) else {
             return false;
         };
-        let may_differ = LEVEL.max(rss / ALIKE_PART);
-        let is_level = |then: &u64| then.abs_diff(level) <= may_differ;
         self.makeup.at_ns.abs_diff(sample.at.0) <= NEAR
             && then.abs_diff(rss) <= ALIKE.max(rss / ALIKE_PART)
-            && self.levels.iter().all(is_level)
     }
 }
 
@@ -186,10 +195,10 @@ impl Moments {
         let thread_stacks = since(|memory| memory.thread_stacks);
         let file = since(|memory| memory.file);
         let shmem = since(|memory| memory.shmem);
-        let known = [kept, thread_stacks, file, shmem].into_iter().flatten();
+        let mut known = [kept, thread_stacks, file, shmem].into_iter().flatten();
         let rest = moment
             .unexplained
-            .and_then(|whole| known.fold(Some(whole), |rest, part| rest?.checked_sub(part)));
+            .and_then(|whole| known.try_fold(whole, |rest: i64, part| rest.checked_sub(part)));
         Explained {
             kept,
             thread_stacks,

@@ -1,6 +1,6 @@
 //! Everything a report needs of a recording.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::joined::Firsts;
 use super::mark::Mark;
@@ -74,8 +74,8 @@ pub struct Profile {
     pub(super) locations: Locations,
     /// Stacks that read like others.
     pub(super) alike: Firsts,
-    /// Stacks on which Python mapped memory for its small objects.
-    pub(super) arenas: HashSet<StackIndex>,
+    /// Stacks on which Python mapped memory for its small objects, and how long each piece is, bytes.
+    pub(super) arenas: HashMap<StackIndex, u64>,
 }
 
 /// One process of a [`Profile`].

@@ -153,7 +153,7 @@ impl Rows {
         let frames = profile.frames(one.holder.stack).unwrap_or_default();
         let telling = most_telling(&frames, 1 + CALLERS);
         let mut row = match telling.first() {
-            _ if one.are_arenas => Row::new(arenas::LABEL.to_owned()),
+            _ if one.arenas > 0 => Row::new(arenas::LABEL.to_owned()),
             None => Row::new(UNKNOWN_STACK.to_owned()),
             Some(frame) => {
                 let mut row = Row::new(frame.label());

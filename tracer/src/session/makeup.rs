@@ -2,7 +2,8 @@
 //! at the end.
 //!
 //! That takes longer than a sample of `status`, so a thread of low priority does it. While the processes are traced it takes at most
-//! [`SHARE_OF_TIME`] of the time; at the end each process has [`AT_THE_END`], and all together [`ALL_AT_THE_END`].
+//! [`SHARE_OF_TIME`] of the time; at the end each process has [`AT_THE_END`] of processor time, and all together are done
+//! [`WITHIN`] that time.
 
 use std::{
     thread,
@@ -24,13 +25,14 @@ use crate::{
     },
 };
 
-/// How long a process is looked at as it comes under trace, at most.
+/// How long a process is looked at as it comes under trace, at most; of processor time, as the others.
 const AT_ATTACH: Duration = Duration::from_secs(1);
 /// ... and while it is traced.
 const MEANWHILE: Duration = Duration::from_millis(50);
-/// ... and at the end, each and all together.
+/// ... and at the end.
 const AT_THE_END: Duration = Duration::from_millis(50);
-const ALL_AT_THE_END: Duration = Duration::from_millis(200);
+/// After so long at the end, no other process is looked at.
+const WITHIN: Duration = Duration::from_millis(500);
 
 /// They are looked at at most this often,
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -150,17 +152,19 @@ impl Session {
     pub(super) fn look_at_the_end(&mut self, running: &[u32]) {
         self.makeups.due = Instant::now() + MOST_INTERVAL;
         self.look_at_makeups();
-        let until = Clock::now() + ALL_AT_THE_END;
+        let until = Clock::now() + WITHIN;
         for tgid in running {
-            let limit = until.saturating_duration_since(Clock::now());
-            let Some(followed) = self.processes.get(tgid).filter(|_| !limit.is_zero()) else {
+            if Clock::now() >= until {
+                break;
+            }
+            let Some(followed) = self.processes.get(tgid) else {
                 continue;
             };
             let seen = look(&Asked {
                 process: followed.id,
                 target: followed.target.clone(),
                 depth: Depth::Shallow,
-                limit: limit.min(AT_THE_END),
+                limit: AT_THE_END,
             });
             if let Some(makeup) = seen {
                 self.write_makeup(makeup);

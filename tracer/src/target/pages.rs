@@ -12,12 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::malloc;
 
 /// Entries of the page table that are read at once.
 const ENTRIES: u64 = 512;
 /// Bits of an entry (<https://docs.kernel.org/admin-guide/mm/pagemap.html>).
 const PRESENT: u64 = 1 << 63;
+
+/// The clock is looked at once in so many readings: to ask for a thread's processor time is a system call.
+const READINGS: u32 = 16;
+/// By how much longer than its processor time a reading may take: where others keep the processors busy, it mostly waits.
+const WAITS: u32 = 8;
 
 /// The memory of a process that runs on, read for so long.
 #[derive(Debug)]
@@ -28,11 +35,16 @@ pub struct Pages {
     /// Number of the first page whose entry is in `entries`.
     first: u64,
     entries: Vec<u64>,
-    until: Instant,
+    /// Of this thread's processor time.
+    until: Duration,
+    latest: Instant,
+    readings: u32,
+    is_spent: bool,
 }
 
 impl Pages {
-    /// Opens it; `proc_dir` is [`super::Target::proc_dir`].
+    /// Opens it; `proc_dir` is [`super::Target::proc_dir`]. Reading ends when the thread that calls has taken so much processor
+    /// time.
     ///
     /// # Errors
     ///
@@ -41,16 +53,29 @@ impl Pages {
         Ok(Self {
             memory: File::open(proc_dir.join("mem"))?,
             map: File::open(proc_dir.join("pagemap"))?,
-            page: page_size(),
+            page: rustix::param::page_size() as u64,
             first: 0,
             entries: Vec::new(),
-            until: Instant::now() + limit,
+            until: processor_time() + limit,
+            latest: Instant::now() + limit * WAITS,
+            readings: 0,
+            is_spent: false,
         })
     }
 
     /// Size of a page, bytes.
     pub fn page(&self) -> u64 {
         self.page
+    }
+
+    /// Whether something more may be read.
+    fn may_read(&mut self) -> bool {
+        self.readings += 1;
+        if self.readings >= READINGS {
+            self.readings = 0;
+            self.is_spent |= processor_time() >= self.until || Instant::now() >= self.latest;
+        }
+        !self.is_spent
     }
 
     fn is_present(&mut self, page: u64) -> bool {
@@ -81,7 +106,7 @@ impl malloc::Memory for Pages {
     fn read(&mut self, at: u64, buffer: &mut [u8]) -> usize {
         let end = at.saturating_add(buffer.len() as u64);
         let mut readable = at;
-        while readable < end && !self.is_spent() && self.is_present(readable / self.page) {
+        while readable < end && self.may_read() && self.is_present(readable / self.page) {
             readable = (readable / self.page + 1)
                 .saturating_mul(self.page)
                 .min(end);
@@ -96,7 +121,7 @@ impl malloc::Memory for Pages {
     fn resident(&mut self, range: Range<u64>) -> u64 {
         let (mut page, end) = (range.start / self.page, range.end / self.page);
         let mut resident = 0;
-        while page < end && !self.is_spent() {
+        while page < end && self.may_read() {
             if !self.is_present(page) && self.entries.is_empty() {
                 // Nothing can be there.
                 break;
@@ -114,10 +139,12 @@ impl malloc::Memory for Pages {
     }
 
     fn is_spent(&self) -> bool {
-        Instant::now() >= self.until
+        self.is_spent
     }
 }
 
-fn page_size() -> u64 {
-    rustix::param::page_size() as u64
+/// Processor time of the thread that calls.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The end of a replay: what was tracked becomes a [`Profile`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::super::arenas;
 use super::super::error::{ReplayError, folded};
@@ -182,7 +182,7 @@ impl Replay {
             ended: self.latest,
             locations: self.locations,
             alike: joined.alike(),
-            arenas: HashSet::new(),
+            arenas: HashMap::new(),
         };
         profile.arenas = arenas::stacks(&profile);
         Ok(profile)
@@ -214,7 +214,7 @@ impl Tracked {
             look.fits(sample, own_level)
         });
         let first = self.makeups.first.as_ref().zip(self.samples.first.as_ref());
-        let first = first.filter(|(look, sample)| look.fits(sample, look.level()));
+        let first = first.filter(|(look, sample)| look.fits_first(sample));
         let killed = matches!(
             self.ended,
             Some(ProcessEnd {

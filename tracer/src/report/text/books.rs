@@ -116,20 +116,27 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     notes(page, profile)
 }
 
+/// One of the parts, bytes.
+type Part = fn(&Explained) -> Option<i64>;
+
 /// What the unexplained is made of, where that was looked at.
 fn explained(page: &mut Page<'_>, profile: &Profile, table: &Table<'_>) -> io::Result<()> {
     let looked = |memory: &&Memory| memory.malloc.is_some() || memory.thread_stacks.is_some();
     if !table.moments.iter().any(looked) {
         return Ok(());
     }
-    let parts: [(&str, fn(&Explained) -> Option<i64>); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("  kept by malloc", |parts| parts.kept),
         ("  thread stacks", |parts| parts.thread_stacks),
         ("  mapped files", |parts| parts.file),
         ("  shared memory", |parts| parts.shmem),
         ("  the rest", |parts| parts.rest),
     ];
-    for (label, part) in parts {
+    let known = |part: Part| {
+        let mut moments = table.moments.iter();
+        moments.any(|memory| part(&profile.memory.explained(memory)).is_some())
+    };
+    for (label, part) in parts.into_iter().filter(|(_, part)| known(*part)) {
         let cells = table.row(|memory| {
             let explained = profile.memory.explained(memory);
             part(&explained).map(i128::from)

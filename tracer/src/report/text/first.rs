@@ -186,8 +186,8 @@ fn two_lines(page: &mut Page<'_>, profile: &Profile, one: &Together, whole: u64)
         (Style::Dim, source.as_deref().unwrap_or_default()),
     ])?;
     let mut second = " ".repeat(indent);
-    if one.are_arenas {
-        second += &format!("{}; {}", in_arenas(blocks), arenas::ADVICE);
+    if one.arenas > 0 {
+        second += &format!("{}; {}", in_arenas(one.arenas), arenas::ADVICE);
         return page.line(&[(Style::Dim, &second)]);
     }
     second += &amount(kind, blocks);
@@ -218,7 +218,7 @@ struct Told {
 
 impl Told {
     fn of(profile: &Profile, one: &Together) -> Self {
-        if one.are_arenas {
+        if one.arenas > 0 {
             return Self {
                 whose: whose(profile, one),
                 label: arenas::LABEL.to_owned(),

@@ -170,8 +170,8 @@ fn list(
         .collect();
     let counts: Vec<String> = shown
         .iter()
-        .map(|one| match one.are_arenas {
-            true => in_arenas(one.holder.blocks),
+        .map(|one| match one.arenas > 0 {
+            true => in_arenas(one.arenas),
             false => amount(one.holder.kind, one.holder.blocks),
         })
         .collect();
@@ -187,7 +187,7 @@ fn list(
         let share = size::percent(one.holder.bytes, whole);
         let front = format!("  {size:>size_width$}  {share:>7}  {count:>count_width$}  ");
         let width = page.width.saturating_sub(front.chars().count());
-        let stack = match one.are_arenas {
+        let stack = match one.arenas > 0 {
             true => arena_lines(profile, one, listed, lines, width),
             false => stack_lines(profile, one, lines, width),
         };

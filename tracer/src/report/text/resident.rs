@@ -149,6 +149,9 @@ pub(super) fn before(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if sum.kept.bytes >= LEAST {
         text += &format!("; {} freed and kept", size::short(sum.kept.bytes));
     }
+    if sum.kept.unread > 0 {
+        text += &format!("; {} could not be read", size::short(sum.kept.unread));
+    }
     page.prose(Style::Plain, (0, 2), &text)
 }
 

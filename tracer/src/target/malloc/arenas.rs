@@ -97,7 +97,11 @@ fn are_bins(words: &[u64], at: u64) -> bool {
         let own = at.wrapping_add(16 * number as u64).wrapping_sub(16);
         match pair {
             [first, last] if *first == own && *last == own => empty += 1,
-            [first, last] if first % 16 == 0 && last % 16 == 0 && *first > 0 && *last > 0 => {}
+            [first, last]
+                if first.is_multiple_of(16)
+                    && last.is_multiple_of(16)
+                    && *first > 0
+                    && *last > 0 => {}
             _ => return false,
         }
     }
@@ -193,7 +197,7 @@ impl Arena {
         let mut at = self.top & !(HEAP - 1);
         while regions.len() < MOST_HEAPS {
             let [arena, previous, size] = words::<3>(memory, at)?;
-            if arena != self.state || size > HEAP || size % 4096 != 0 {
+            if arena != self.state || size > HEAP || !size.is_multiple_of(4096) {
                 return None;
             }
             let start = match at == first {
@@ -206,7 +210,7 @@ impl Arena {
                 return Some(regions);
             }
             at = previous;
-            if at % HEAP != 0 {
+            if !at.is_multiple_of(HEAP) {
                 return None;
             }
         }

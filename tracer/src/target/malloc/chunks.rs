@@ -122,7 +122,10 @@ impl<'m, M: Memory> Walk<'m, M> {
                         // here and the next chunk.
                         let (_, second) = self.header(at)?;
                         let behind = at + HEADER;
-                        if second & !FLAGS == HEADER && behind % self.page == 0 && behind < end {
+                        if second & !FLAGS == HEADER
+                            && behind.is_multiple_of(self.page)
+                            && behind < end
+                        {
                             let chunks = self.chunks.clone();
                             *resume = Some(Resume { at: behind, chunks });
                         }
@@ -132,7 +135,7 @@ impl<'m, M: Memory> Walk<'m, M> {
                 }
             }
             let wrong = MAPPED | if self.is_main { NOT_MAIN } else { 0 };
-            if head & wrong != 0 || size < LEAST || size % 16 != 0 || size > end - at {
+            if head & wrong != 0 || size < LEAST || !size.is_multiple_of(16) || size > end - at {
                 return Err(Failure::Open);
             }
             pending = Some(Chunk { at, size });
@@ -152,7 +155,7 @@ impl<'m, M: Memory> Walk<'m, M> {
             match self.header(at) {
                 Ok((_, head)) => {
                     let size = head & !FLAGS;
-                    let fits = size >= LEAST && size % 16 == 0 && size <= end - at;
+                    let fits = size >= LEAST && size.is_multiple_of(16) && size <= end - at;
                     if fits && head & FLAGS == PREVIOUS_IN_USE {
                         return Ok(at);
                     }
@@ -206,8 +209,9 @@ impl<'m, M: Memory> Walk<'m, M> {
             let mut at = *first;
             // No list has more chunks than there are.
             for _ in 0..self.chunks.used.chunks {
-                let may_be =
-                    |at: u64| at % 16 == 0 && regions.iter().any(|range| range.contains(&at));
+                let may_be = |at: u64| {
+                    at.is_multiple_of(16) && regions.iter().any(|range| range.contains(&at))
+                };
                 if !may_be(at) {
                     break;
                 }
@@ -237,7 +241,7 @@ pub(super) fn mapped(memory: &mut impl Memory, mapping: Range<u64>, to: &mut Chu
         }
         let [before, head] = header.map(u64::from_le_bytes);
         let size = head & !FLAGS;
-        let fits = size > 0 && size % 4096 == 0 && size <= mapping.end - at;
+        let fits = size > 0 && size.is_multiple_of(4096) && size <= mapping.end - at;
         if before != 0 || head & FLAGS != MAPPED || !fits {
             break;
         }

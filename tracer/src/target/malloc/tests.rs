@@ -99,7 +99,7 @@ impl Memory for Image {
 
 fn places(heap: u64) -> Places {
     Places {
-        data: vec![DATA..DATA + 0x2000],
+        data: std::iter::once(DATA..DATA + 0x2000).collect(),
         below_break: Some(BREAK..BREAK + heap),
         page: PAGE,
     }

@@ -39,6 +39,7 @@ fn what_malloc_keeps_is_told_and_whether_it_could_be_given_back() {
         ),
     ] {
         let text = first_screen(&kept(malloc(236 * MIB, trimmable * MIB)));
+        let text = text.replace("\n  ", " ");
         let line = "236.0 MiB freed and kept by malloc in 16 arenas at the end";
         assert!(text.contains(line) && text.contains(back), "{text}");
     }
@@ -47,7 +48,7 @@ fn what_malloc_keeps_is_told_and_whether_it_could_be_given_back() {
         unread: 5 * MIB,
         ..malloc(90 * MIB, 0)
     };
-    let text = first_screen(&kept(unread));
+    let text = first_screen(&kept(unread)).replace("\n  ", " ");
     assert!(text.contains("at least 90.0 MiB freed"), "{text}");
     assert!(
         text.contains("; 5.0 MiB in 2 of them could not be read"),

@@ -119,6 +119,7 @@ impl Session {
         while let Ok(Seen { makeup, took }) = self.makeups.seen.try_recv() {
             self.makeups.under_way = self.makeups.under_way.saturating_sub(1);
             self.makeups.took += took;
+            log::debug!("a look at what memory is made of took {took:?}");
             if let Some(makeup) = makeup {
                 self.write_makeup(makeup);
             }

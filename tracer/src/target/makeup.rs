@@ -120,9 +120,12 @@ pub fn look(target: &Target, depth: Depth, limit: Duration) -> Result<Makeup, Ta
             .sort_by_key(|other| std::cmp::Reverse(other.bytes));
         makeup.others.truncate(LISTED);
     }
-    let count = stacks.len() as u32;
+    let stack_count = stacks.len();
+    let count = stack_count as u32;
     let bytes = stacks.drain(..).map(|stack| pages.resident(stack)).sum();
-    makeup.stacks = (!pages.is_spent()).then_some(Stacks { bytes, count });
+    // Where threads run on at each look and look like no other, their stacks are missing.
+    let is_whole = !pages.is_spent() && stack_count >= target.threads().len();
+    makeup.stacks = is_whole.then_some(Stacks { bytes, count });
     makeup.heaps = heaps;
     Ok(makeup)
 }

@@ -19,8 +19,8 @@ const LEAST: u64 = 32;
 const BLOCK: usize = 16 << 10;
 /// ... and where they are large.
 const FEW: usize = 32;
-/// Chunks this far from each other are small.
-const NEAR: u64 = 1 << 10;
+/// Chunks this far from each other are small: a block costs about as much as four headers one by one.
+const NEAR: u64 = 4 << 10;
 /// Places that are tried as the first chunk behind memory that somebody else took.
 const MOST_TRIES: usize = 4096;
 

@@ -30,7 +30,7 @@ const AT_ATTACH: Duration = Duration::from_secs(1);
 /// ... and while it is traced.
 const MEANWHILE: Duration = Duration::from_millis(50);
 /// ... and at the end.
-const AT_THE_END: Duration = Duration::from_millis(50);
+const AT_THE_END: Duration = Duration::from_millis(100);
 /// After so long at the end, no other process is looked at.
 const WITHIN: Duration = Duration::from_millis(500);
 
@@ -149,10 +149,19 @@ impl Session {
         }
     }
 
-    /// The probes are out: a last look.
+    /// The probes are out: a last look, once those under way are over, which may be what was held before attach.
     pub(super) fn look_at_the_end(&mut self, running: &[u32]) {
-        self.makeups.due = Instant::now() + MOST_INTERVAL;
-        self.look_at_makeups();
+        let patience = Clock::now() + AT_ATTACH;
+        while self.makeups.under_way > 0 {
+            let left = patience.saturating_duration_since(Clock::now());
+            let Ok(Seen { makeup, .. }) = self.makeups.seen.recv_timeout(left) else {
+                break;
+            };
+            self.makeups.under_way -= 1;
+            if let Some(makeup) = makeup {
+                self.write_makeup(makeup);
+            }
+        }
         let until = Clock::now() + WITHIN;
         for tgid in running {
             if Clock::now() >= until {

@@ -6,8 +6,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`arenas`] | where chains begin and end: the state of the main arena, told by its empty bins in libc's data; the ring of arenas; heaps of threads, which begin at a multiple of 64 MiB |
-//! | [`chunks`] | from one chunk to the next, and what they come to |
+//! | `arenas` | where chains begin and end: the state of the main arena, told by its empty bins in libc's data; the ring of arenas; heaps of threads, which begin at a multiple of 64 MiB |
+//! | `chunks` | from one chunk to the next, and what they come to |
 //! | [`pages`](super::pages) | reading what is resident, and nothing else: no page is brought in, no thread is stopped |
 //!
 //! The first two are pure. The process goes on meanwhile, and may be hostile: each chain is walked within a number of steps and

@@ -2,18 +2,30 @@
 //! the peak by adding up each copy from scratch. The rules of each call are written down once more, as plainly as they
 //! can be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::process::Block as RealBlock;
 use super::{Amount, Holder, Kind, Kinds, Moment, Scope, Snapshot, Totals};
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
 
 const PAGE: u64 = 4096;
 
+/// Who asked for something, and how often that one had forked by then.
+type Origin = (ProcessId, u32);
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Block {
     size: u64,
     stack: StackIndex,
+    origin: Origin,
+}
+
+/// What is the same wherever in a family it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    Block(Address, u64, Origin),
+    Page(u64, StackIndex, [bool; 5], Origin),
 }
 
 /// The old block of a resize under way, or what its chunk header took away of the baseline.
@@ -24,9 +36,9 @@ enum Old {
 }
 
 /// What a page of the address space was asked for as, and by whom.
-type Page = (StackIndex, Traits);
+type Page = (StackIndex, Traits, Origin);
 
-fn kind((_, traits): Page) -> Option<Kind> {
+fn kind((_, traits, _): Page) -> Option<Kind> {
     let Traits {
         committed,
         file,
@@ -66,8 +78,11 @@ fn counted<'a>(pages: impl IntoIterator<Item = &'a Page>) -> u64 {
     pages.count() as u64 * PAGE
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Process {
+    id: ProcessId,
+    /// How often it forked.
+    forks: u32,
     pages: BTreeMap<u64, Page>,
     retired: BTreeMap<Tid, Retired>,
     blocks: BTreeMap<Address, Block>,
@@ -82,7 +97,53 @@ struct Process {
     detached: Option<Nanos>,
 }
 
+type Sums = BTreeMap<(StackIndex, Kind), (i128, u64)>;
+
 impl Process {
+    fn new(id: ProcessId) -> Self {
+        Self {
+            id,
+            forks: 0,
+            pages: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            resizes: BTreeMap::new(),
+            baseline: None,
+            inherited: false,
+            freed_baseline: 0,
+            begun: false,
+            totals: Totals::default(),
+            ended: false,
+            detached: None,
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        (self.id, self.forks)
+    }
+
+    /// Each thing that it holds, of which kind that is, and its bytes.
+    fn things(&self) -> impl Iterator<Item = (Thing, Kind, u64)> {
+        let blocks = self.blocks.iter().map(|(&address, block)| {
+            let thing = Thing::Block(address, block.size, block.origin);
+            (thing, Kind::Heap, block.size)
+        });
+        let pages = self.pages.iter().filter_map(|(&number, &page)| {
+            let (stack, traits, origin) = page;
+            let Traits {
+                committed,
+                file,
+                shared,
+                stack: of_thread,
+                by_allocator,
+            } = traits;
+            let traits = [committed, file, shared, of_thread, by_allocator];
+            let thing = Thing::Page(number, stack, traits, origin);
+            Some((thing, kind(page)?, PAGE))
+        });
+        blocks.chain(pages)
+    }
+
     fn own_baseline(&self) -> i128 {
         match (self.inherited, self.baseline) {
             (false, Some(bytes)) => bytes.into(),
@@ -98,36 +159,14 @@ impl Process {
         }
     }
 
-    fn live_bytes(&self, level: Kinds) -> i128 {
-        let sums = self.sums().into_iter();
-        let of_level = sums.filter(|((_, kind), _)| level.contains(*kind));
-        of_level.map(|(_, (bytes, _))| bytes).sum()
-    }
-
     /// What each stack holds of each kind. Pages that follow each other and are alike are one range.
-    fn sums(&self) -> BTreeMap<(StackIndex, Kind), (i128, u64)> {
-        let mut sums: BTreeMap<(StackIndex, Kind), (i128, u64)> = BTreeMap::new();
-        for block in self.blocks.values() {
-            let (bytes, blocks) = sums.entry((block.stack, Kind::Heap)).or_default();
-            *bytes += i128::from(block.size);
-            *blocks += 1;
-        }
-        for (number, page) in &self.pages {
-            let Some(kind) = kind(*page) else { continue };
-            let (bytes, ranges) = sums.entry((page.0, kind)).or_default();
-            *bytes += i128::from(PAGE);
-            if number
-                .checked_sub(1)
-                .and_then(|before| self.pages.get(&before))
-                != Some(page)
-            {
-                *ranges += 1;
-            }
-        }
-        sums
+    fn sums(&self) -> Sums {
+        let alike = |one: Page, other: Page| (one.0, one.1) == (other.0, other.1);
+        sums(self.blocks.values(), &self.pages, alike)
     }
 
-    fn put(&mut self, number: u64, page: Page) {
+    fn put(&mut self, number: u64, (stack, traits): (StackIndex, Traits)) {
+        let page = (stack, traits, self.origin());
         let old = self.pages.insert(number, page);
         self.totals.unmapped_bytes += counted(&old);
         self.totals.mapped_bytes += counted([&page]);
@@ -237,9 +276,9 @@ impl Process {
                 self.remove_pages(pages(range));
                 for (index, page) in (0..).zip(pages(range)) {
                     if index >= old.count {
-                        let traits = old.grows_as.map_or(new.1, |(_, traits)| traits);
+                        let traits = old.grows_as.map_or(new.1, |(_, traits, _)| traits);
                         self.put(page, (stack, traits));
-                    } else if let Some((_, traits)) = old.pages.get(&(old.first + index)) {
+                    } else if let Some((_, traits, _)) = old.pages.get(&(old.first + index)) {
                         self.put(page, (stack, *traits));
                     }
                 }
@@ -261,6 +300,7 @@ impl Process {
                 committed,
                 stack,
             } => {
+                let origin = self.origin();
                 for number in pages(range) {
                     if let Some(page) = self.pages.get_mut(&number) {
                         let was = kind(*page);
@@ -268,8 +308,8 @@ impl Process {
                             committed,
                             ..page.1
                         };
-                        if kind((stack, traits)) != was {
-                            *page = (stack, traits);
+                        if kind((stack, traits, origin)) != was {
+                            *page = (stack, traits, origin);
                         }
                     }
                 }
@@ -313,7 +353,12 @@ impl Process {
         }
     }
 
-    fn add(&mut self, address: Address, block: Block) {
+    fn add(&mut self, address: Address, size: u64, stack: StackIndex) {
+        let block = Block {
+            size: RealBlock::kept(size),
+            stack,
+            origin: self.origin(),
+        };
         self.totals.allocations += 1;
         self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(block.size);
         if self.blocks.insert(address, block).is_some() {
@@ -322,22 +367,137 @@ impl Process {
     }
 }
 
+fn sums<'a>(
+    blocks: impl Iterator<Item = &'a Block>,
+    pages: &BTreeMap<u64, Page>,
+    alike: impl Fn(Page, Page) -> bool,
+) -> Sums {
+    let mut sums = Sums::new();
+    for block in blocks {
+        let (bytes, blocks) = sums.entry((block.stack, Kind::Heap)).or_default();
+        *bytes += i128::from(block.size);
+        *blocks += 1;
+    }
+    for (number, page) in pages {
+        let Some(kind) = kind(*page) else { continue };
+        let (bytes, ranges) = sums.entry((page.0, kind)).or_default();
+        *bytes += i128::from(PAGE);
+        let before = number.checked_sub(1).and_then(|before| pages.get(&before));
+        if !before.is_some_and(|before| alike(*before, *page)) {
+            *ranges += 1;
+        }
+    }
+    sums
+}
+
 /// Everything at one moment.
-type State = BTreeMap<ProcessId, Process>;
+#[derive(Clone, Debug, Default)]
+struct State {
+    processes: BTreeMap<ProcessId, Process>,
+    /// Of each thing that is held, for whom it counts in the books of all.
+    answers: BTreeMap<Thing, ProcessId>,
+    /// Whom each process forked, in order.
+    children: BTreeMap<ProcessId, Vec<ProcessId>>,
+}
+
+impl State {
+    /// Parents before their children, elder children before younger ones.
+    fn in_order(&self) -> Vec<ProcessId> {
+        fn add(state: &State, id: ProcessId, order: &mut Vec<ProcessId>) {
+            order.push(id);
+            for child in state.children.get(&id).into_iter().flatten() {
+                add(state, *child, order);
+            }
+        }
+        let forked: BTreeSet<&ProcessId> = self.children.values().flatten().collect();
+        let roots = self.processes.keys().filter(|id| !forked.contains(id));
+        let mut order = Vec::new();
+        roots.for_each(|root| add(self, *root, &mut order));
+        order
+    }
+
+    /// Each thing counts for the one for whom it did, if that one holds it still, or else for the first that holds it.
+    fn settle(&mut self) {
+        let mut answers: BTreeMap<Thing, ProcessId> = BTreeMap::new();
+        for id in self.in_order() {
+            for (thing, ..) in self.processes[&id].things() {
+                let is_first = !answers.contains_key(&thing);
+                if is_first || self.answers.get(&thing) == Some(&id) {
+                    answers.insert(thing, id);
+                }
+            }
+        }
+        self.answers = answers;
+    }
+
+    /// What each stack of a process holds that counts for it, by these answers. Pages that came at different times are no one range.
+    fn joint(&self, id: ProcessId, answers: &BTreeMap<Thing, ProcessId>) -> Sums {
+        let process = &self.processes[&id];
+        let things = process.things();
+        let mine: BTreeSet<Thing> = things
+            .map(|(thing, ..)| thing)
+            .filter(|thing| answers.get(thing) == Some(&id))
+            .collect();
+        let blocks = process.blocks.iter().filter(|&(&address, block)| {
+            mine.contains(&Thing::Block(address, block.size, block.origin))
+        });
+        let numbers: BTreeSet<u64> = mine
+            .iter()
+            .filter_map(|thing| match thing {
+                Thing::Page(number, ..) => Some(*number),
+                Thing::Block(..) => None,
+            })
+            .collect();
+        let pages = process.pages.iter();
+        let pages = pages.filter(|(number, _)| numbers.contains(number));
+        let pages: BTreeMap<u64, Page> = pages.map(|(number, page)| (*number, *page)).collect();
+        sums(blocks.map(|(_, block)| block), &pages, |one, other| {
+            one == other
+        })
+    }
+
+    /// What each stack of a process holds in these books.
+    fn sums(&self, scope: Scope, id: ProcessId) -> Sums {
+        match scope {
+            Scope::All => self.joint(id, &self.answers),
+            Scope::Process(_) => self.processes[&id].sums(),
+        }
+    }
+
+    /// What a process inherited, or what of all others answer for.
+    fn inherited(&self, scope: Scope) -> u64 {
+        let of = |process: &Process| -> u128 {
+            let things = process.things();
+            let things = things.filter(|(_, kind, _)| kind.makes_the_peak());
+            let counted = things.filter(|(thing, ..)| match (scope, thing) {
+                (Scope::All, _) => self.answers.get(thing) != Some(&process.id),
+                (_, Thing::Block(.., (by, _)) | Thing::Page(.., (by, _))) => *by != process.id,
+            });
+            counted.map(|(_, _, bytes)| u128::from(bytes)).sum()
+        };
+        let bytes: u128 = match scope {
+            Scope::All => self.processes.values().map(of).sum(),
+            Scope::Process(id) => of(&self.processes[&id]),
+        };
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
 
 fn level(state: &State, scope: Scope, kinds: Kinds) -> i128 {
+    let live = |id: ProcessId| -> i128 {
+        let sums = state.sums(scope, id).into_iter();
+        let of_level = sums.filter(|((_, kind), _)| kinds.contains(*kind));
+        of_level.map(|(_, (bytes, _))| bytes).sum()
+    };
     // The baseline counts as the heap does.
     let baseline = i128::from(kinds.contains(Kind::Heap));
     match scope {
         Scope::All => {
-            let each = state.values();
-            each.map(|process| process.live_bytes(kinds) - baseline * process.freed_for_all())
+            let each = state.processes.values();
+            each.map(|process| live(process.id) - baseline * process.freed_for_all())
                 .sum()
         }
-        Scope::Process(id) => {
-            let process = &state[&id];
-            process.live_bytes(kinds) - baseline * i128::from(process.freed_baseline)
-        }
+        Scope::Process(id) => live(id) - baseline * i128::from(state.processes[&id].freed_baseline),
     }
 }
 
@@ -348,7 +508,7 @@ fn saturate(bytes: i128) -> u64 {
 fn view(state: &State, scope: Scope, kinds: Kinds, at: Nanos) -> Snapshot {
     let mut sums: BTreeMap<(ProcessId, StackIndex, Kind), (i128, u64)> = BTreeMap::new();
     let mut freed_baseline = 0;
-    for (&id, process) in state {
+    for (&id, process) in &state.processes {
         match scope {
             Scope::All => freed_baseline += process.freed_for_all(),
             Scope::Process(only) if only == id => {
@@ -356,7 +516,7 @@ fn view(state: &State, scope: Scope, kinds: Kinds, at: Nanos) -> Snapshot {
             }
             Scope::Process(_) => continue,
         }
-        for ((stack, kind), sum) in process.sums() {
+        for ((stack, kind), sum) in state.sums(scope, id) {
             sums.insert((id, stack, kind), sum);
         }
     }
@@ -397,6 +557,7 @@ fn view(state: &State, scope: Scope, kinds: Kinds, at: Nanos) -> Snapshot {
             }
         }),
         freed_baseline_bytes: saturate(freed_baseline),
+        inherited_bytes: state.inherited(scope),
         holders,
     }
 }
@@ -427,13 +588,14 @@ impl Naive {
     }
 
     fn meet(&mut self, id: ProcessId, at: Nanos) -> &mut Process {
-        let known = self.state.contains_key(&id);
-        self.state.entry(id).or_default();
+        let processes = &mut self.state.processes;
+        let known = processes.contains_key(&id);
+        processes.entry(id).or_insert_with(|| Process::new(id));
         if !known {
             self.rose(Scope::All, at);
             self.rose(Scope::Process(id), at);
         }
-        self.state.entry(id).or_default()
+        self.state.processes.get_mut(&id).expect("it is there")
     }
 
     pub(super) fn open(&mut self, id: ProcessId, at: Nanos, baseline_bytes: u64) {
@@ -449,6 +611,7 @@ impl Naive {
         let state = self.state.clone();
         let Some(process) = self
             .state
+            .processes
             .get_mut(&id)
             .filter(|process| !process.ended && process.detached.is_none())
         else {
@@ -458,11 +621,12 @@ impl Naive {
         process.ended = true;
         process.blocks.clear();
         process.pages.clear();
+        self.state.settle();
         self.now = self.now.max(at);
     }
 
     pub(super) fn detach(&mut self, id: ProcessId, at: Nanos) {
-        let process = self.state.get_mut(&id);
+        let process = self.state.processes.get_mut(&id);
         if let Some(process) =
             process.filter(|process| !process.ended && process.detached.is_none())
         {
@@ -486,7 +650,7 @@ impl Naive {
                 stack,
                 ..
             } => {
-                process.add(address, Block { size, stack });
+                process.add(address, size, stack);
                 rises = vec![Scope::All, Scope::Process(id)];
             }
             Call::Failed { .. } => process.totals.failed_allocations += 1,
@@ -517,7 +681,7 @@ impl Naive {
                     Some((_, old)) => process.count_free(old),
                     None => process.totals.unpaired_resizes += 1,
                 }
-                process.add(address, Block { size, stack });
+                process.add(address, size, stack);
                 rises = vec![Scope::All, Scope::Process(id)];
             }
             Call::ResizeFailed { address, slot, .. } => {
@@ -561,14 +725,31 @@ impl Naive {
                 }
             }
             Call::Mapping(mapping) => {
-                let before = process.sums();
+                let before = self.state.clone();
+                let process = self.state.processes.get_mut(&id).expect("it is there");
                 process.map(event.thread, mapping);
-                let after = process.sums();
-                let gains = after
-                    .iter()
-                    .any(|(key, sum)| *sum > before.get(key).copied().unwrap_or_default());
-                if gains {
-                    rises = vec![Scope::All, Scope::Process(id)];
+                self.state.settle();
+                let gains = |before: &Sums, after: &Sums| {
+                    after
+                        .iter()
+                        .any(|(key, sum)| *sum > before.get(key).copied().unwrap_or_default())
+                };
+                if gains(
+                    &before.processes[&id].sums(),
+                    &self.state.processes[&id].sums(),
+                ) {
+                    rises.push(Scope::Process(id));
+                }
+                // What others hold too went over to them before.
+                let mut answers = before.answers.clone();
+                for (thing, answers) in &mut answers {
+                    if let Some(now) = self.state.answers.get(thing) {
+                        *answers = *now;
+                    }
+                }
+                let after = self.state.joint(id, &self.state.answers);
+                if gains(&before.joint(id, &answers), &after) {
+                    rises.push(Scope::All);
                 }
             }
             Call::Forked { child } => {
@@ -578,6 +759,7 @@ impl Naive {
                     let mut left = parent.baseline.unwrap_or(0) - parent.freed_baseline;
                     process.blocks = parent.blocks;
                     process.pages = parent.pages;
+                    let forked = (parent.id, child);
                     for (address, old) in parent.resizes.into_values() {
                         match old {
                             Old::Block(block) => {
@@ -590,12 +772,17 @@ impl Naive {
                     process.baseline = Some(left);
                     process.inherited = true;
                     rises = vec![Scope::All, Scope::Process(child)];
+                    let parent = self.state.processes.get_mut(&forked.0);
+                    parent.expect("it is there").forks += 1;
+                    let children = self.state.children.entry(forked.0).or_default();
+                    children.push(forked.1);
                 }
             }
             Call::Executed { .. } | Call::Exited { .. } => self.close(id, at),
             Call::OomVictim | Call::Sampling { .. } => {}
         }
         self.now = self.now.max(at);
+        self.state.settle();
         for scope in rises {
             self.rose(scope, at);
         }
@@ -603,7 +790,7 @@ impl Naive {
 
     pub(super) fn snapshot(&self, scope: Scope, moment: Moment) -> Snapshot {
         if let Scope::Process(id) = scope
-            && !self.state.contains_key(&id)
+            && !self.state.processes.contains_key(&id)
         {
             return Snapshot::default();
         }
@@ -619,7 +806,9 @@ impl Naive {
             Moment::End => {
                 let mut ends = self.ends.iter().rev();
                 let end = match scope {
-                    Scope::All if self.state.values().any(|process| !process.ended) => None,
+                    Scope::All if self.state.processes.values().any(|process| !process.ended) => {
+                        None
+                    }
                     Scope::All => ends.next(),
                     Scope::Process(id) => ends.find(|(ended, _, _)| *ended == id),
                 };
@@ -627,7 +816,7 @@ impl Naive {
                     Some((_, at, state)) => view(state, scope, self.kinds, *at),
                     None => {
                         let detached = match scope {
-                            Scope::Process(id) => self.state[&id].detached,
+                            Scope::Process(id) => self.state.processes[&id].detached,
                             Scope::All => None,
                         };
                         view(&self.state, scope, self.kinds, detached.unwrap_or(self.now))
@@ -643,6 +832,6 @@ impl Naive {
     }
 
     pub(super) fn totals(&self, id: ProcessId) -> Option<Totals> {
-        self.state.get(&id).map(|process| process.totals)
+        self.state.processes.get(&id).map(|process| process.totals)
     }
 }

@@ -17,6 +17,11 @@ use super::totals::Totals;
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, StackIndex, Tid};
 
+mod shares;
+
+pub(super) use shares::Share;
+use shares::area_of;
+
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
@@ -64,24 +69,6 @@ impl Area {
             ..
         } = self.traits;
         !file && !shared && !by_allocator
-    }
-}
-
-/// What a range carries where a family may hold it together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) area: Area,
-    /// The stretch in which it came.
-    pub(super) stretch: Stretch,
-    /// The process answers for it.
-    pub(super) answers: bool,
-}
-
-impl Share {
-    /// Whether another process of the family has this same memory at the same address.
-    fn is_same(self, other: Self) -> bool {
-        let of = |share: Self| (share.stretch, share.area.asker, share.area.traits);
-        of(self) == of(other)
     }
 }
 
@@ -140,13 +127,6 @@ fn counted_of(pieces: &[Piece<Share>]) -> u64 {
     counted(&areas.collect::<Vec<_>>())
 }
 
-fn area_of(piece: &Piece<Share>) -> Piece<Area> {
-    Piece {
-        span: piece.span,
-        value: piece.value.area,
-    }
-}
-
 /// What ranges came and went.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -169,61 +149,6 @@ pub(super) struct Mappings {
 }
 
 impl Mappings {
-    /// The process forks. What its child starts with: it answers for nothing. What is retired in other threads is as good as gone.
-    pub(super) fn fork(&mut self) -> Self {
-        let stretch = self.stretch;
-        let shares = self.shares.get_or_insert_with(|| {
-            let mut shares = Ranges::default();
-            for Piece { span, value } in self.ranges.iter() {
-                if value.kind().is_some() {
-                    let value = Share {
-                        area: value,
-                        stretch,
-                        answers: true,
-                    };
-                    shares.insert(Piece { span, value }, &mut Vec::new());
-                }
-            }
-            shares
-        });
-        let mut of_child = shares.clone();
-        for share in of_child.values_mut() {
-            share.answers = false;
-        }
-        Self {
-            ranges: self.ranges.clone(),
-            shares: Some(of_child),
-            stretch,
-            retired: BTreeMap::new(),
-        }
-    }
-
-    /// The process enters a stretch.
-    pub(super) fn enter(&mut self, stretch: Stretch) {
-        self.stretch = stretch;
-    }
-
-    /// As [`fork`](Self::fork) made them, but for a process that has no family: it answers for all of it.
-    pub(super) fn stand_alone(&mut self) {
-        self.shares = None;
-    }
-
-    /// Whether a family may hold some of it together.
-    pub(super) fn has_shares(&self) -> bool {
-        self.shares.is_some()
-    }
-
-    /// All ranges that the process answers for.
-    pub(super) fn answered(&self) -> Vec<Piece<Area>> {
-        match &self.shares {
-            None => self.ranges.iter().collect(),
-            Some(shares) => {
-                let answered = shares.iter().filter(|piece| piece.value.answers);
-                answered.map(|piece| area_of(&piece)).collect()
-            }
-        }
-    }
-
     /// Says anew when each range came.
     pub(super) fn born(&mut self, born: impl Fn(u16) -> u16) {
         for area in self.ranges.values_mut() {
@@ -231,112 +156,6 @@ impl Mappings {
         }
         for share in self.shares.iter_mut().flat_map(Ranges::values_mut) {
             share.area.born = born(share.area.born);
-        }
-    }
-
-    /// What a call takes from the process of what it answers for and came before a stretch.
-    pub(super) fn gives_up(&self, mapping: Mapping, before: Stretch) -> Vec<Piece<Share>> {
-        let (taken, committed) = match mapping {
-            Mapping::Mapped { range, .. }
-            | Mapping::UnmapBegan { range }
-            | Mapping::RemapBegan { range }
-            | Mapping::Remapped { range, .. } => (span(range), None),
-            Mapping::BreakMoved { old, new, .. } => {
-                let (old, new) = (whole_pages(old), whole_pages(new));
-                (Span::between(old.min(new), old.max(new)), None)
-            }
-            Mapping::Protected {
-                range, committed, ..
-            } => (span(range), Some(committed)),
-            Mapping::UnmapFailed | Mapping::RemapFailed | Mapping::Discarded { .. } => {
-                return vec![];
-            }
-        };
-        let Some((shares, taken)) = self.shares.as_ref().zip(taken) else {
-            return vec![];
-        };
-        let mut pieces: Vec<Piece<Share>> = shares
-            .within(taken)
-            .filter(|piece| piece.value.answers && piece.value.stretch < before)
-            .collect();
-        if let Some(committed) = committed {
-            pieces.retain(|piece| piece.value.area.changes_with(committed));
-        }
-        pieces
-    }
-
-    /// Everything that it answers for and came before a stretch.
-    pub(super) fn gives_all_up(&self, before: Stretch) -> Vec<Piece<Share>> {
-        let shares = self.shares.iter().flat_map(Ranges::iter);
-        shares
-            .filter(|piece| piece.value.answers && piece.value.stretch < before)
-            .collect()
-    }
-
-    /// What a call that ends so puts back.
-    pub(super) fn puts_back(&self, thread: Tid, mapping: Mapping) -> Vec<Piece<Share>> {
-        let ends = match mapping {
-            Mapping::UnmapFailed => By::Unmap,
-            Mapping::RemapFailed
-            | Mapping::Remapped {
-                keeps_old: true, ..
-            } => By::Remap,
-            _ => return vec![],
-        };
-        let retired = self.retired.get(&thread);
-        let retired = retired.filter(|retired| retired.by == ends);
-        let pieces = retired.into_iter().flat_map(|retired| &retired.pieces);
-        pieces.copied().collect()
-    }
-
-    /// The process is to answer, or not to, for what of the retired pieces lies in a range once it is put back.
-    pub(super) fn will_answer(&mut self, thread: Tid, of: Span, answers: bool) {
-        let Some(retired) = self.retired.get_mut(&thread) else {
-            return;
-        };
-        let whole = std::mem::take(&mut retired.pieces);
-        for piece in whole {
-            retired.pieces.extend(piece.without(of));
-            if let Some(mut piece) = piece.part(of) {
-                piece.value.answers = answers;
-                retired.pieces.push(piece);
-            }
-        }
-    }
-
-    /// None of its family lives any more: what may be put back, the process answers for.
-    pub(super) fn will_answer_for_all(&mut self) {
-        for piece in self.retired.values_mut().flat_map(|of| &mut of.pieces) {
-            piece.value.answers = true;
-        }
-    }
-
-    /// Which parts of a piece of another process it holds too.
-    pub(super) fn same(&self, piece: Piece<Share>) -> Vec<Span> {
-        let shares = self.shares.iter();
-        let within = shares.flat_map(|shares| shares.within(piece.span));
-        let same = within.filter(|other| other.value.is_same(piece.value));
-        same.map(|other| other.span).collect()
-    }
-
-    /// The process is to answer, or not to, for what lies in a range; of what it comes to answer for, since this era.
-    pub(super) fn set_answers(
-        &mut self,
-        of: Span,
-        answers: bool,
-        era: u16,
-        changes: &mut Vec<Change<Share>>,
-    ) {
-        let Some(shares) = &mut self.shares else {
-            return;
-        };
-        let pieces: Vec<_> = shares.within(of).collect();
-        for Piece { span, mut value } in pieces {
-            value.answers = answers;
-            if answers {
-                value.area.born = era;
-            }
-            shares.insert(Piece { span, value }, changes);
         }
     }
 

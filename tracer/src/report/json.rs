@@ -50,6 +50,7 @@ pub fn write(
         .iter()
         .map(|process| JsonProcessPeak {
             process: process.process.id,
+            inherited_bytes: process.peak.inherited_bytes,
             peak: moment(&process.peak),
         })
         .collect();
@@ -224,6 +225,8 @@ struct JsonMemoryMoment<'a> {
     swap: Option<u64>,
     cgroup: JsonCgroup<'a>,
     live: u64,
+    /// Of several processes: what each holds that counts for another one.
+    inherited: u64,
     before_attach: Option<u64>,
     unexplained: Option<i64>,
 }
@@ -308,6 +311,8 @@ struct JsonHolder {
 #[derive(Serialize)]
 struct JsonProcessPeak {
     process: ProcessId,
+    /// Of `bytes`, what it had from its parent as it was forked.
+    inherited_bytes: u64,
     #[serde(flatten)]
     peak: JsonMoment,
 }

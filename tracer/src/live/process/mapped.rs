@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Process;
 use crate::event::{Mapping, Nanos, Tid};
 use crate::live::books::{Books, Shift};
+use crate::live::kind::Kind;
 use crate::live::mappings::{Area, Changes, Share};
 use crate::live::ranges::{Change, Span};
 
@@ -77,7 +78,7 @@ impl Process {
         let first = self.kin.first;
         let inherited = changes.iter().filter(|change| {
             let kind = change.value.area.kind();
-            change.value.stretch < first && kind.is_some_and(|kind| kind.makes_the_peak())
+            change.value.stretch < first && kind.is_some_and(Kind::makes_the_peak)
         });
         let inherited: i128 = inherited.map(|change| change.bytes).sum();
         if inherited != 0 {

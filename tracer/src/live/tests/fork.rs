@@ -151,7 +151,7 @@ fn a_process_that_is_let_go_of_holds_what_it_held() {
 #[test]
 fn when_a_family_has_forked_too_often_a_child_counts_as_a_stranger() {
     let mut story = Story::new().allocated(A, 100);
-    let last = super::super::families::Stretch::LAST;
+    let last = families::Stretch::LAST;
     story.live.processes[0].enter(last);
     let story = story.allocated(B, 10).forked(CHILD);
     assert_eq!(story.held(), (220, 4));

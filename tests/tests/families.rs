@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use highwater_tests::{
-    Recorder, Report, Victim, highwater, privileged, run, scratch, seconds, victim_program,
+    Recorder, Report, Victim, eventually, highwater, privileged, run, scratch, seconds,
+    victim_program,
 };
 
 const MIB: u64 = 1 << 20;
@@ -78,6 +79,52 @@ fn what_three_processes_hold_as_we_detach_is_live_at_the_end() {
     assert!(unexplained.unsigned_abs() < 12 * MIB, "{unexplained}");
     check(&file, &["--max-live-at-end", "8MB"]).assert_says(3, &[]);
     check(&file, &["--max-live-at-end", "16MB"]).assert_says(0, &[]);
+}
+
+#[test]
+fn what_a_master_loaded_before_it_forked_counts_once_and_is_told_as_inherited() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("family");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let loaded = victim.tell("hold 20").get("live_bytes");
+    victim.tell("fork 4");
+    eventually("the workers are traced", || {
+        Report::so_far(&file).is_some_and(|report| report.processes().len() == 5)
+    });
+    let added = victim.tell("hold 5").get("live_bytes");
+    victim.tell("end");
+    let report = recorder.interrupt();
+    victim.quit();
+    let (peak, end) = (report.peak(), report.end());
+    assert_eq!((peak.bytes, peak.blocks), (loaded + added, 45));
+    peak.assert_adds_up();
+    // The master holds what it loaded, and its own part.
+    assert_eq!(end.bytes, loaded + added / 5);
+    let memory = &report.json()["memory"]["peak"];
+    assert_eq!(memory["inherited"], 4 * loaded);
+    // What is in each one's RSS, and counts once, is not unexplained.
+    let unexplained = memory["unexplained"].as_i64().expect("it is known");
+    assert!(unexplained.unsigned_abs() < 16 * MIB, "{unexplained}");
+    let peaks = report.json()["process_peaks"].as_array().expect("peaks");
+    let of_each = peaks.iter().map(|peak| {
+        let of = |name: &str| peak[name].as_u64().expect("bytes");
+        (of("bytes"), of("inherited_bytes"))
+    });
+    let own = loaded + added / 5;
+    let of_workers = [(own, loaded); 4];
+    assert_eq!(
+        of_each.collect::<Vec<_>>(),
+        [&[(own, 0)], &of_workers[..]].concat()
+    );
+    for (more, says) in [
+        (None, "(76.3 MiB of it inherited, counted once)"),
+        (Some("-v"), "inherited 19.1 MiB  ["),
+    ] {
+        let text = run(highwater().arg("report").arg(&file).args(more)).stdout;
+        assert!(text.contains(says), "{says} is not in\n{text}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Recordings of every version that there was stay readable, and say what they said.
 //!
-//! `tests/recordings` holds them, each beside the report that the highwater which made it gave of it. Those whose names end in what they
+//! `tests/recordings` holds them, each beside the report that the highwater which made it gave of it; but what several processes of a
+//! family hold together counted for each of them then. Those whose names end in what they
 //! are of (`version-3-family.hwm`) have the twelve largest holders in their reports, the others all.
 
 use std::collections::BTreeMap;

@@ -27,6 +27,15 @@ impl Held {
         }
     }
 
+    /// Of each amount the lesser.
+    pub(super) fn least(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.min(other.bytes),
+            blocks: self.blocks.min(other.blocks),
+            variance: self.variance.min(other.variance),
+        }
+    }
+
     /// Both together.
     pub(super) fn joined(self, other: Self) -> Self {
         Self {
@@ -195,6 +204,11 @@ impl Books {
         self.now.freed_baseline += u128::from(baseline);
     }
 
+    /// Nothing comes or goes, but what makes up the level is told apart otherwise from here on: a fall by nothing.
+    pub(super) fn leave_peak(&mut self) {
+        self.retire(Held::default(), 0);
+    }
+
     /// What the baseline counts to the level: it is as much a part of it as blocks are.
     fn of_baseline(&self, bytes: u64) -> u128 {
         if self.level.contains(Kind::Heap) {
@@ -223,5 +237,59 @@ impl Books {
         self.clock.rise(self.of_baseline(bytes), at);
         self.at_peak.save(&self.clock, self.now);
         self.now.freed_baseline -= u128::from(bytes);
+    }
+}
+
+/// An amount beside the books, now and at the peak of their clock, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tracked {
+    now: u128,
+    at_peak: AtPeak<u128>,
+}
+
+impl Tracked {
+    /// It comes into being now.
+    pub(super) fn new(clock: &PeakClock) -> Self {
+        Self {
+            now: 0,
+            at_peak: AtPeak::new(clock),
+        }
+    }
+
+    /// As it was folded.
+    pub(super) fn restored(clock: &PeakClock, [now, at_peak]: [u128; 2]) -> Self {
+        let bounded = |bytes: u128| bytes.min(u128::MAX >> 4);
+        let mut tracked = Self::new(clock);
+        tracked.now = bounded(now);
+        tracked.at_peak.restore(clock, bounded(at_peak));
+        tracked
+    }
+
+    pub(super) fn now(&self) -> u128 {
+        self.now
+    }
+
+    pub(super) fn at_peak(&self, clock: &PeakClock) -> u128 {
+        self.at_peak.get(clock, self.now)
+    }
+
+    /// So much more, once the clock has moved.
+    pub(super) fn more(&mut self, clock: &PeakClock, bytes: u128) {
+        self.at_peak.save(clock, self.now);
+        self.now += bytes;
+    }
+
+    /// So much less, once the clock has moved. A fold need not tell the truth: below nothing there is nothing.
+    pub(super) fn less(&mut self, clock: &PeakClock, bytes: u128) {
+        self.at_peak.save(clock, self.now);
+        self.now = self.now.saturating_sub(bytes);
+    }
+
+    /// So many more, or less if that is below zero.
+    pub(super) fn shift(&mut self, clock: &PeakClock, bytes: i128) {
+        match bytes {
+            0.. => self.more(clock, bytes.unsigned_abs()),
+            _ => self.less(clock, bytes.unsigned_abs()),
+        }
     }
 }

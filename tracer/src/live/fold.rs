@@ -2,7 +2,8 @@
 //!
 //! A recording that has grown too large keeps this instead of its events. [`LiveSet::unfold`] makes a live set of it again, which
 //! answers as the one that was folded did; only single blocks are not known to it any more, so what is handed back later
-//! is not found. Threads are not told apart in it.
+//! is not found. Threads are not told apart in it. Nor is it known any more what the processes of a family hold together: if the one that
+//! answers for it ends later, it is gone for all, whoever else holds it.
 //!
 //! Why the answers are the same: each figure at a peak was either saved when the value changed after that peak, or is the value itself
 //! ([`crate::peak`]). Folding takes the figure, whichever it is; unfolding puts it back as one that was saved at the clock's
@@ -13,7 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::books::{Balance, Books, Held};
+use super::books::{Balance, Books, Held, Tracked};
+use super::families::Families;
 use super::holdings::Holding;
 use super::lifetimes::{Asker, Era, Eras, Life, Scene};
 use super::process::{BaselineSource, Process};
@@ -57,6 +59,24 @@ pub struct FoldedProcess {
     is_sampled: bool,
     /// Who holds something in it, or did.
     pub holdings: Vec<FoldedHolding>,
+    /// Beside these, in the books of its family. A recording has it [behind](Self::family) the rest, where older readers pass over it.
+    #[serde(skip)]
+    shared: Shared,
+}
+
+/// What a process holds together with others, at its last moment and at the peak, bytes: what it inherited, and what another one answers for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Shared {
+    inherited: [u128; 2],
+    elsewhere: [u128; 2],
+}
+
+/// What is said of a process that holds something together with others. Of one of which nothing is said, nothing was inherited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedFamily {
+    shared: Shared,
+    /// Of the holdings by their number, what the process answers for; of all others it is what they hold.
+    joint: Vec<(u32, Held)>,
 }
 
 /// A stack with what of one kind it held.
@@ -69,6 +89,9 @@ pub struct FoldedHolding {
     at_peak_of_all: Held,
     allocated: Amount,
     lives: Vec<Life>,
+    /// What of `now` the process answers for, where that is not all.
+    #[serde(skip)]
+    joint: Option<Held>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +200,7 @@ impl LiveSet {
             processes: Vec::new(),
             movements: Vec::new(),
             index_of: hashbrown::HashMap::default(),
+            families: Families::default(),
             open: 0,
             now: Nanos(head.now),
             last_end: LastEnd {
@@ -238,10 +262,40 @@ impl Fold {
     }
 }
 
+impl FoldedProcess {
+    /// What is said of it beside the rest, if it has a family.
+    pub fn family(&self) -> Option<FoldedFamily> {
+        let joint = self.holdings.iter().zip(0..);
+        let joint = joint.filter_map(|(holding, number)| Some((number, holding.joint?)));
+        let joint: Vec<_> = joint.collect();
+        let is_plain = joint.is_empty() && self.shared == Shared::default();
+        (!is_plain).then_some(FoldedFamily {
+            shared: self.shared,
+            joint,
+        })
+    }
+
+    /// As [`family`](Self::family) told.
+    pub fn set_family(&mut self, family: FoldedFamily) {
+        self.shared = family.shared;
+        for (number, joint) in family.joint {
+            if let Some(holding) = self.holdings.get_mut(number as usize) {
+                holding.joint = Some(joint);
+            }
+        }
+    }
+}
+
 impl FoldedHolding {
+    fn joint(&self) -> Held {
+        self.joint.unwrap_or(self.now).bounded()
+    }
+
     /// Holds what another holds, too.
     fn take(&mut self, other: Self) {
+        let joint = self.joint().joined(other.joint());
         self.now = self.now.joined(other.now);
+        self.joint = (joint != self.now).then_some(joint);
         self.at_own_peak = self.at_own_peak.joined(other.at_own_peak);
         self.at_peak_of_all = self.at_peak_of_all.joined(other.at_peak_of_all);
         self.allocated.bytes = self.allocated.bytes.saturating_add(other.allocated.bytes);
@@ -284,6 +338,7 @@ impl FoldedProcess {
                 at_peak_of_all: Held::default(),
                 allocated: holding.allocated,
                 lives,
+                joint: (holding.joint != holding.now).then_some(holding.joint),
             });
         }
         let at_peaks = process.at_own_peak().zip(process.at_peak_of_all(all));
@@ -303,6 +358,16 @@ impl FoldedProcess {
             baseline_source,
             is_sampled: process.is_sampled(),
             holdings,
+            shared: Shared {
+                inherited: [
+                    process.kin.inherited.now(),
+                    process.kin.inherited.at_peak(&process.books.clock),
+                ],
+                elsewhere: [
+                    process.kin.elsewhere.now(),
+                    process.kin.elsewhere.at_peak(&all.clock),
+                ],
+            },
         }
     }
 
@@ -318,6 +383,7 @@ impl FoldedProcess {
             };
             let mut holding = Holding::new(asker, folded.kind, &books, all);
             holding.now = folded.now.bounded();
+            holding.joint = folded.joint();
             holding.allocated = folded.allocated;
             holding
                 .at_own_peak
@@ -343,7 +409,14 @@ impl FoldedProcess {
                 }
             }
         }
-        let mut process = Process::restored(self.id, books, sampling, scene, holdings);
+        let Shared {
+            inherited,
+            elsewhere,
+        } = self.shared;
+        let inherited = Tracked::restored(&books.clock, inherited);
+        let mut process = Process::restored(self.id, (books, all), sampling, scene, holdings);
+        process.kin.inherited = inherited;
+        process.kin.elsewhere = Tracked::restored(&all.clock, elsewhere);
         process.begun = self.begun;
         process.ended = self.ended.map(Nanos);
         process.released = process.ended.is_some();

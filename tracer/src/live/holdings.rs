@@ -18,6 +18,8 @@ pub(super) struct Holding {
     pub(super) thread: Option<Tid>,
     pub(super) kind: Kind,
     pub(super) now: Held,
+    /// What of it the process answers for, and so counts for it in the books of all.
+    pub(super) joint: Held,
     /// All that it ever asked for.
     pub(super) allocated: Amount,
     pub(super) at_own_peak: AtPeak<Held>,
@@ -31,6 +33,7 @@ impl Holding {
             thread: asker.thread,
             kind,
             now: Held::default(),
+            joint: Held::default(),
             allocated: Amount::default(),
             at_own_peak: AtPeak::new(&own.clock),
             at_peak_of_all: AtPeak::new(&all.clock),
@@ -40,7 +43,7 @@ impl Holding {
     /// Keeps what is held now, if a peak needs it, before it changes.
     pub(super) fn save(&mut self, own: &Books, all: &Books) {
         self.at_own_peak.save(&own.clock, self.now);
-        self.at_peak_of_all.save(&all.clock, self.now);
+        self.at_peak_of_all.save(&all.clock, self.joint);
     }
 }
 
@@ -111,7 +114,7 @@ impl Holdings {
         }
     }
 
-    /// As [`copy`](Self::copy) made them, they come into being now.
+    /// As [`copy`](Self::copy) made them, they come into being now, and another process answers for what they hold.
     pub(super) fn begin(&mut self, own: &Books, all: &Books) {
         for holding in &mut self.list {
             let now = holding.now;

@@ -9,12 +9,18 @@
 
 use std::collections::BTreeMap;
 
+use super::families::Stretch;
 use super::kind::Kind;
 use super::lifetimes::{Asker, Scene};
 use super::ranges::{Change, Piece, Ranges, Span};
 use super::totals::Totals;
 use crate::event::mapping::{Mapping, Range, Traits};
 use crate::event::{Address, StackIndex, Tid};
+
+mod shares;
+
+pub(super) use shares::Share;
+use shares::area_of;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -47,6 +53,11 @@ impl Area {
             () if stack => Some(Kind::ThreadStack),
             () => Some(Kind::Mapping),
         }
+    }
+
+    /// Whether it becomes another kind by being committed, or by being so no more.
+    fn changes_with(self, committed: bool) -> bool {
+        self.can_be_committed() && self.traits.committed != committed
     }
 
     /// Whether its kind depends on whether it is committed.
@@ -85,7 +96,7 @@ struct Retired {
     by: By,
     start: u64,
     length: u64,
-    pieces: Vec<Piece<Area>>,
+    pieces: Vec<Piece<Share>>,
     /// What `mremap` gives a range more of: what lies at the end of the old one.
     grows_as: Option<Area>,
 }
@@ -93,7 +104,7 @@ struct Retired {
 impl Retired {
     /// Bytes of it that were not the allocator's own.
     fn handed_back(&self) -> u64 {
-        counted(&self.pieces)
+        counted_of(&self.pieces)
     }
 
     /// Bytes of it that nobody saw mapped.
@@ -111,32 +122,84 @@ fn counted(pieces: &[Piece<Area>]) -> u64 {
     pieces.map(|piece| piece.span.length()).sum()
 }
 
+fn counted_of(pieces: &[Piece<Share>]) -> u64 {
+    let areas = pieces.iter().map(area_of);
+    counted(&areas.collect::<Vec<_>>())
+}
+
+/// What ranges came and went.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// In the process.
+    pub(super) own: Vec<Change<Area>>,
+    /// The same, as its family sees it; nothing of a process without one.
+    pub(super) shares: Vec<Change<Share>>,
+}
+
 /// The ranges of one process.
 #[derive(Debug, Default)]
 pub(super) struct Mappings {
     ranges: Ranges<Area>,
+    /// The same addresses, but for what is of no kind, once the process has had a family.
+    shares: Option<Ranges<Share>>,
+    /// The stretch that the process is in.
+    stretch: Stretch,
     /// The last call of each thread, if it retired something. As many as there are threads.
     retired: BTreeMap<Tid, Retired>,
 }
 
 impl Mappings {
-    /// What a forked child starts with. What is retired in other threads is as good as gone.
-    pub(super) fn copy(&self) -> Self {
-        Self {
-            ranges: self.ranges.clone(),
-            retired: BTreeMap::new(),
-        }
-    }
-
-    /// All ranges.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Piece<Area>> {
-        self.ranges.iter()
-    }
-
     /// Says anew when each range came.
     pub(super) fn born(&mut self, born: impl Fn(u16) -> u16) {
         for area in self.ranges.values_mut() {
             area.born = born(area.born);
+        }
+        for share in self.shares.iter_mut().flat_map(Ranges::values_mut) {
+            share.area.born = born(share.area.born);
+        }
+    }
+
+    /// Lets a piece that came now replace what lies there, and says what that was.
+    fn insert(&mut self, piece: Piece<Area>, changes: &mut Changes) -> Vec<Piece<Area>> {
+        let Piece { span, value } = piece;
+        if let Some(shares) = &mut self.shares {
+            match value.kind() {
+                None => drop(shares.take(span, &mut changes.shares)),
+                Some(_) => {
+                    let value = Share {
+                        area: value,
+                        stretch: self.stretch,
+                        answers: true,
+                    };
+                    shares.insert(Piece { span, value }, &mut changes.shares);
+                }
+            }
+        }
+        self.ranges.insert(piece, &mut changes.own)
+    }
+
+    /// Takes out what lies in `span`, and says what that was.
+    fn take(&mut self, span: Span, changes: &mut Changes) -> Vec<Piece<Share>> {
+        let taken = self.ranges.take(span, &mut changes.own);
+        let stretch = self.stretch;
+        let as_share = |Piece { span, value }| Piece {
+            span,
+            value: Share {
+                area: value,
+                stretch,
+                answers: true,
+            },
+        };
+        match &mut self.shares {
+            None => taken.into_iter().map(as_share).collect(),
+            Some(shares) => {
+                let mut pieces = shares.take(span, &mut changes.shares);
+                let others = taken
+                    .into_iter()
+                    .filter(|piece| piece.value.kind().is_none());
+                pieces.extend(others.map(as_share));
+                pieces
+            }
         }
     }
 
@@ -147,7 +210,7 @@ impl Mappings {
         mapping: Mapping,
         scene: Scene,
         totals: &mut Totals,
-        changes: &mut Vec<Change<Area>>,
+        changes: &mut Changes,
     ) {
         let area = |stack: StackIndex, traits: Traits| Area {
             asker: scene.asker(stack, thread),
@@ -224,8 +287,8 @@ impl Mappings {
                     let traits = private(by_allocator);
                     self.put(grown, area(stack, traits), totals, changes);
                 } else if let Some(shrunk) = Span::between(new, old) {
-                    let gone = self.ranges.take(shrunk, changes);
-                    totals.unmapped_bytes(counted(&gone));
+                    let gone = self.take(shrunk, changes);
+                    totals.unmapped_bytes(counted_of(&gone));
                 }
             }
             Mapping::Protected {
@@ -239,14 +302,8 @@ impl Mappings {
         }
     }
 
-    fn put(
-        &mut self,
-        span: Span,
-        value: Area,
-        totals: &mut Totals,
-        changes: &mut Vec<Change<Area>>,
-    ) {
-        let replaced = self.ranges.insert(Piece { span, value }, changes);
+    fn put(&mut self, span: Span, value: Area, totals: &mut Totals, changes: &mut Changes) {
+        let replaced = self.insert(Piece { span, value }, changes);
         totals.unmapped_bytes(counted(&replaced));
         if !value.traits.by_allocator {
             totals.mapped_bytes(span.length());
@@ -258,12 +315,12 @@ impl Mappings {
         by: By,
         range: Range,
         totals: &mut Totals,
-        changes: &mut Vec<Change<Area>>,
+        changes: &mut Changes,
     ) -> Option<Retired> {
         let span = span(range)?;
         let grows_as = self.ranges.at(span.end - 1);
-        let pieces = self.ranges.take(span, changes);
-        totals.unmapped_bytes(counted(&pieces));
+        let pieces = self.take(span, changes);
+        totals.unmapped_bytes(counted_of(&pieces));
         Some(Retired {
             by,
             start: span.start,
@@ -279,13 +336,27 @@ impl Mappings {
         retired: &Retired,
         era: u16,
         totals: &mut Totals,
-        changes: &mut Vec<Change<Area>>,
+        changes: &mut Changes,
     ) {
         for piece in &retired.pieces {
             let mut piece = *piece;
-            piece.value.born = era;
-            let filled = self.ranges.fill(piece, changes);
-            if !piece.value.traits.by_allocator {
+            piece.value.area.born = era;
+            if piece.value.area.kind().is_some()
+                && let Some(shares) = &mut self.shares
+            {
+                // The allocator's ranges are not among them.
+                let mut free = vec![piece];
+                for there in self.ranges.within(piece.span) {
+                    let rest = free.iter().flat_map(|free| free.without(there.span));
+                    free = rest.collect();
+                }
+                for piece in free {
+                    shares.insert(piece, &mut changes.shares);
+                }
+            }
+            let area = area_of(&piece);
+            let filled = self.ranges.fill(area, &mut changes.own);
+            if !area.value.traits.by_allocator {
                 totals.not_unmapped_bytes(filled);
             }
         }
@@ -301,7 +372,7 @@ impl Mappings {
         keeps_old: bool,
         new: Area,
         totals: &mut Totals,
-        changes: &mut Vec<Change<Area>>,
+        changes: &mut Changes,
     ) {
         let Some(retired) = retired else {
             if let Some(span) = span(range) {
@@ -313,8 +384,8 @@ impl Mappings {
             self.reinstate(&retired, new.born, totals, changes);
         }
         let Some(span) = span(range) else { return };
-        let replaced = self.ranges.take(span, changes);
-        totals.unmapped_bytes(counted(&replaced));
+        let replaced = self.take(span, changes);
+        totals.unmapped_bytes(counted_of(&replaced));
         let as_of = |old: Area| Area {
             traits: old.traits,
             ..new
@@ -323,7 +394,7 @@ impl Mappings {
             let moved = |address: u64| span.start.saturating_add(address - retired.start);
             let (start, end) = (moved(piece.span.start), moved(piece.span.end));
             if let Some(moved) = Span::between(start, end.min(span.end)) {
-                self.put(moved, as_of(piece.value), totals, changes);
+                self.put(moved, as_of(piece.value.area), totals, changes);
             }
         }
         if let Some(grown) = Span::between(span.start.saturating_add(retired.length), span.end) {
@@ -333,18 +404,11 @@ impl Mappings {
     }
 
     /// Memory is asked for when it is committed, so it is held by who committed it.
-    fn protect(
-        &mut self,
-        range: Range,
-        committed: bool,
-        new: Area,
-        changes: &mut Vec<Change<Area>>,
-    ) {
+    fn protect(&mut self, range: Range, committed: bool, new: Area, changes: &mut Changes) {
         let Some(span) = span(range) else { return };
         let there = self.ranges.within(span);
         let changed: Vec<Piece<Area>> = there
-            .filter(|piece| piece.value.can_be_committed())
-            .filter(|piece| piece.value.traits.committed != committed)
+            .filter(|piece| piece.value.changes_with(committed))
             .collect();
         for Piece { span, value } in changed {
             let traits = Traits {
@@ -352,7 +416,7 @@ impl Mappings {
                 ..value.traits
             };
             let value = Area { traits, ..new };
-            self.ranges.insert(Piece { span, value }, changes);
+            self.insert(Piece { span, value }, changes);
         }
     }
 }

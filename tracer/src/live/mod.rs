@@ -20,7 +20,7 @@
 //! | `BreakMoved` | the pages between are live, or retired | |
 //! | `Protected` | private memory turns from reserved to committed, held by the caller from here on, or back | |
 //! | `Discarded` | | a discard |
-//! | `Forked` | the child starts with what its parent holds | |
+//! | `Forked` | the child starts with what its parent holds; for all together nothing comes | |
 //! | `Executed`, `Exited` | ends | |
 //! | `Sampling` | from here on a block stands for more than itself: `sampling` | |
 //!
@@ -43,6 +43,9 @@
 //! *baseline + live − freed baseline*. The baseline itself is constant, so the level that decides on the peak leaves it
 //! out. When a process ends, the rest of its baseline goes, for all of them together. A forked child's baseline is its
 //! parent's memory: for all together it neither comes with the fork nor goes with the child.
+//!
+//! So it is with blocks and ranges: what a family holds together counts once, for as long as any of them holds it. `process/kin.rs`
+//! has how.
 
 use std::collections::VecDeque;
 
@@ -52,8 +55,10 @@ use hashbrown::HashMap;
 use crate::event::{Call, Event, Nanos, ProcessId};
 
 mod books;
+mod families;
 mod fold;
 mod holdings;
+mod kin;
 mod kind;
 mod lifetimes;
 mod mappings;
@@ -69,10 +74,11 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod view;
 
-use books::{Balance, Books, Held};
-pub use fold::{Fold, FoldHead, FoldedHolding, FoldedProcess};
-use holdings::Holding;
+use books::{Balance, Books};
+use families::Families;
+pub use fold::{Fold, FoldHead, FoldedFamily, FoldedHolding, FoldedProcess};
 pub use kind::{Kind, Kinds};
 pub use lifetimes::{Era, Life, Lives, Timeline};
 use lifetimes::{Eras, Scene};
@@ -82,16 +88,21 @@ pub use remains::Remains;
 use sampling::Sampling;
 pub use snapshot::{Amount, Holder, HolderKey, Moment, Scope, Snapshot};
 pub use totals::Totals;
+use view::sorted;
 
 /// The live blocks and ranges of all traced processes, who holds them, and the peak of each and of all together.
 ///
 /// Each event costs O(1), but for a fork (one copy of holders and ranges; blocks are shared, at a cost that
 /// `fork_map.rs` bounds), an end (one pass over the holders), and those about mappings: O(log n) of n ranges, for each range that they touch.
+/// What others of a family may hold too costs a look into the books of these when it is freed, up to the first who does;
+/// and one for each such block when a process ends before those that it forked.
 #[derive(Debug)]
 pub struct LiveSet {
     all: Books,
     processes: Vec<Process>,
     index_of: HashMap<ProcessId, usize, FixedState>,
+    /// Who descends from whom.
+    families: Families,
     /// How many processes are not gone: those that are traced now, and those that we let go of.
     open: usize,
     /// The latest moment that we heard of.
@@ -133,6 +144,7 @@ impl LiveSet {
             all: Books::new(Nanos(0), Kinds::OF_THE_PEAK),
             processes: Vec::new(),
             index_of: HashMap::default(),
+            families: Families::default(),
             open: 0,
             now: Nanos(0),
             last_end: LastEnd::default(),
@@ -212,6 +224,12 @@ impl LiveSet {
         }
         process.begun = true;
         self.now = self.now.max(at);
+        // Whether the process answers for what the call puts back, if it does.
+        let mut answers = true;
+        if process.kin.lives {
+            answers = self.before(index, event);
+        }
+        let process = &mut self.processes[index];
         let all = &mut self.all;
         let thread = event.thread;
         let scene = self.scene;
@@ -243,7 +261,7 @@ impl LiveSet {
                 address,
                 size: _,
                 slot,
-            } => process.fail_resize(all, at, (thread, slot), address),
+            } => process.fail_resize(all, at, (thread, slot), address, answers),
             Call::ResizeFreed { address, slot } => {
                 process.free_by_resize(all, (thread, slot), address);
             }
@@ -394,61 +412,6 @@ impl LiveSet {
         Some(self.processes[index].totals)
     }
 
-    /// Who held what. Of a process that was never heard of: nothing, at moment zero.
-    pub fn snapshot(&self, scope: Scope, moment: Moment) -> Snapshot {
-        match (scope, moment) {
-            (Scope::All, Moment::Peak) => {
-                let mut snapshot = empty_snapshot(self.peak_at(), self.all.at_peak());
-                for process in &self.processes {
-                    add_holders(&mut snapshot, process, process.at_peak_of_all(&self.all));
-                }
-                sorted(snapshot)
-            }
-            (Scope::All, Moment::End) => self.end_of_all(),
-            (Scope::Process(id), moment) => match self.index_of.get(&id) {
-                Some(&index) => self.process_snapshot(&self.processes[index], moment),
-                None => Snapshot::default(),
-            },
-        }
-    }
-
-    fn end_of_all(&self) -> Snapshot {
-        if self.open == 0 {
-            let LastEnd {
-                at,
-                balance,
-                process,
-            } = self.last_end;
-            let mut snapshot = empty_snapshot(at, balance);
-            if let Some(process) = self.processes.get(process) {
-                add_holders(&mut snapshot, process, process.now());
-            }
-            return sorted(snapshot);
-        }
-        let mut snapshot = empty_snapshot(self.now, self.all.now());
-        for process in self.processes.iter().filter(|p| !p.released) {
-            add_holders(&mut snapshot, process, process.now());
-        }
-        sorted(snapshot)
-    }
-
-    fn process_snapshot(&self, process: &Process, moment: Moment) -> Snapshot {
-        let books = &process.books;
-        match moment {
-            Moment::Peak => {
-                let mut snapshot = empty_snapshot(books.clock.peak_at(), books.at_peak());
-                add_holders(&mut snapshot, process, process.at_own_peak());
-                sorted(snapshot)
-            }
-            Moment::End => {
-                let at = process.ended.unwrap_or(self.now);
-                let mut snapshot = empty_snapshot(at, books.now());
-                add_holders(&mut snapshot, process, process.now());
-                sorted(snapshot)
-            }
-        }
-    }
-
     fn find_or_open(&mut self, id: ProcessId, at: Nanos) -> usize {
         if let Some(&index) = self.index_of.get(&id) {
             return index;
@@ -470,8 +433,7 @@ impl LiveSet {
         let child = self.find_or_open(child, at);
         let Process { begun, ended, .. } = &self.processes[child];
         if !begun && ended.is_none() {
-            let legacy = self.processes[parent].legacy();
-            self.processes[child].inherit(&mut self.all, at, legacy);
+            self.inherit(parent, child, at);
             self.fetch_movements(child);
         }
     }
@@ -489,61 +451,14 @@ impl LiveSet {
                 process: index,
             };
         }
+        if self.processes[index].kin.lives {
+            self.hand_all_over(index);
+        }
         self.processes[index].end(&mut self.all, at);
+        self.leave_family(index);
         self.ended.push_back(self.processes[index].id);
         self.fetch_movements(index);
     }
-}
-
-fn empty_snapshot(at: Nanos, balance: Balance) -> Snapshot {
-    Snapshot {
-        at,
-        bytes: saturate(balance.live.bytes),
-        error_bytes: sampling::error(balance.live.variance),
-        blocks: balance.live.blocks,
-        by_kind: Default::default(),
-        freed_baseline_bytes: saturate(balance.freed_baseline),
-        holders: Vec::new(),
-    }
-}
-
-fn add_holders<'a>(
-    snapshot: &mut Snapshot,
-    process: &Process,
-    held: impl Iterator<Item = (&'a Holding, Held)>,
-) {
-    for (holding, held) in held.filter(|(_, held)| held.blocks > 0) {
-        let Holding {
-            stack,
-            thread,
-            kind,
-            ..
-        } = *holding;
-        let bytes = saturate(held.bytes);
-        let blocks = held.blocks;
-        let of_kind = &mut snapshot.by_kind[kind as usize];
-        of_kind.bytes = of_kind.bytes.saturating_add(bytes);
-        of_kind.blocks = of_kind.blocks.saturating_add(blocks);
-        snapshot.holders.push(Holder {
-            process: process.id,
-            stack,
-            thread,
-            kind,
-            bytes,
-            error_bytes: sampling::error(held.variance),
-            blocks,
-        });
-    }
-}
-
-/// Largest bytes first, then most blocks, then by process, stack and kind: the same order whatever order they came in.
-fn sorted(mut snapshot: Snapshot) -> Snapshot {
-    snapshot.holders.sort_unstable_by(|one, other| {
-        let by_amount = (other.bytes, other.blocks).cmp(&(one.bytes, one.blocks));
-        let key = |holder: &Holder| (holder.process, holder.stack, holder.kind, holder.thread);
-        by_amount.then(key(one).cmp(&key(other)))
-    });
-    snapshot
 }
 
 fn saturate(bytes: u128) -> u64 {

@@ -2,404 +2,14 @@
 //! the peak by adding up each copy from scratch. The rules of each call are written down once more, as plainly as they
 //! can be.
 
-use std::collections::BTreeMap;
+use super::{Kinds, Moment, Scope, Snapshot, Totals};
+use crate::event::{Call, Event, Nanos, ProcessId};
 
-use super::{Amount, Holder, Kind, Kinds, Moment, Scope, Snapshot, Totals};
-use crate::event::mapping::{Mapping, Range, Traits};
-use crate::event::{Address, Call, Event, Nanos, ProcessId, StackIndex, Tid};
+mod process;
+mod state;
 
-const PAGE: u64 = 4096;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Block {
-    size: u64,
-    stack: StackIndex,
-}
-
-/// The old block of a resize under way, or what its chunk header took away of the baseline.
-#[derive(Clone, Copy, Debug)]
-enum Old {
-    Block(Block),
-    Unmatched(u64),
-}
-
-/// What a page of the address space was asked for as, and by whom.
-type Page = (StackIndex, Traits);
-
-fn kind((_, traits): Page) -> Option<Kind> {
-    let Traits {
-        committed,
-        file,
-        shared,
-        stack,
-        by_allocator,
-    } = traits;
-    match (by_allocator, file, shared, committed, stack) {
-        (true, ..) => None,
-        (_, true, ..) => Some(Kind::File),
-        (_, _, true, ..) => Some(Kind::Shared),
-        (_, _, _, false, _) => Some(Kind::Reserved),
-        (.., true) => Some(Kind::ThreadStack),
-        (.., false) => Some(Kind::Mapping),
-    }
-}
-
-/// What `munmap` or `mremap` retired: where it began, how many pages, and those that were there.
-#[derive(Clone, Debug)]
-struct Retired {
-    remap: bool,
-    first: u64,
-    count: u64,
-    pages: BTreeMap<u64, Page>,
-    grows_as: Option<Page>,
-}
-
-/// The twin knows whole pages only.
-fn pages(range: Range) -> std::ops::Range<u64> {
-    let first = range.start.0 / PAGE;
-    first..first + range.length / PAGE
-}
-
-/// Bytes of those that are not the allocator's.
-fn counted<'a>(pages: impl IntoIterator<Item = &'a Page>) -> u64 {
-    let pages = pages.into_iter().filter(|page| kind(**page).is_some());
-    pages.count() as u64 * PAGE
-}
-
-#[derive(Clone, Debug, Default)]
-struct Process {
-    pages: BTreeMap<u64, Page>,
-    retired: BTreeMap<Tid, Retired>,
-    blocks: BTreeMap<Address, Block>,
-    resizes: BTreeMap<(Tid, u8), (Address, Old)>,
-    /// What it held when tracing began; `None` until we are told.
-    baseline: Option<u64>,
-    inherited: bool,
-    freed_baseline: u64,
-    begun: bool,
-    totals: Totals,
-    ended: bool,
-    detached: Option<Nanos>,
-}
-
-impl Process {
-    fn own_baseline(&self) -> i128 {
-        match (self.inherited, self.baseline) {
-            (false, Some(bytes)) => bytes.into(),
-            _ => 0,
-        }
-    }
-
-    fn freed_for_all(&self) -> i128 {
-        match (self.ended, self.inherited) {
-            (true, _) => self.own_baseline(),
-            (false, true) => 0,
-            (false, false) => self.freed_baseline.into(),
-        }
-    }
-
-    fn live_bytes(&self, level: Kinds) -> i128 {
-        let sums = self.sums().into_iter();
-        let of_level = sums.filter(|((_, kind), _)| level.contains(*kind));
-        of_level.map(|(_, (bytes, _))| bytes).sum()
-    }
-
-    /// What each stack holds of each kind. Pages that follow each other and are alike are one range.
-    fn sums(&self) -> BTreeMap<(StackIndex, Kind), (i128, u64)> {
-        let mut sums: BTreeMap<(StackIndex, Kind), (i128, u64)> = BTreeMap::new();
-        for block in self.blocks.values() {
-            let (bytes, blocks) = sums.entry((block.stack, Kind::Heap)).or_default();
-            *bytes += i128::from(block.size);
-            *blocks += 1;
-        }
-        for (number, page) in &self.pages {
-            let Some(kind) = kind(*page) else { continue };
-            let (bytes, ranges) = sums.entry((page.0, kind)).or_default();
-            *bytes += i128::from(PAGE);
-            if number
-                .checked_sub(1)
-                .and_then(|before| self.pages.get(&before))
-                != Some(page)
-            {
-                *ranges += 1;
-            }
-        }
-        sums
-    }
-
-    fn put(&mut self, number: u64, page: Page) {
-        let old = self.pages.insert(number, page);
-        self.totals.unmapped_bytes += counted(&old);
-        self.totals.mapped_bytes += counted([&page]);
-    }
-
-    fn remove_pages(&mut self, range: std::ops::Range<u64>) -> BTreeMap<u64, Page> {
-        let gone = range.filter_map(|number| Some((number, self.pages.remove(&number)?)));
-        let gone: BTreeMap<u64, Page> = gone.collect();
-        self.totals.unmapped_bytes += counted(gone.values());
-        gone
-    }
-
-    fn begin(&mut self, remap: bool, range: Range) -> Retired {
-        let range = pages(range);
-        let last = if range.is_empty() {
-            range.start
-        } else {
-            range.end - 1
-        };
-        let grows_as = self.pages.get(&last).copied();
-        let (first, count) = (range.start, range.end - range.start);
-        Retired {
-            remap,
-            first,
-            count,
-            pages: self.remove_pages(range),
-            grows_as,
-        }
-    }
-
-    fn reinstate(&mut self, retired: &Retired) {
-        for (number, page) in &retired.pages {
-            if !self.pages.contains_key(number) {
-                self.pages.insert(*number, *page);
-                self.totals.unmapped_bytes -= counted([page]);
-            }
-        }
-    }
-
-    fn map(&mut self, thread: Tid, mapping: Mapping) {
-        let mut last = self.retired.remove(&thread);
-        let ends_remap = matches!(mapping, Mapping::Remapped { .. } | Mapping::RemapFailed);
-        if last.as_ref().is_some_and(|last| last.remap) != ends_remap {
-            self.totals.unpaired_resizes += 1;
-            last = None;
-        }
-        let private = |by_allocator| Traits {
-            committed: true,
-            file: false,
-            shared: false,
-            stack: false,
-            by_allocator,
-        };
-        match mapping {
-            Mapping::Mapped {
-                range,
-                traits,
-                stack,
-            } => {
-                for page in pages(range) {
-                    self.put(page, (stack, traits));
-                }
-                self.totals.mmaps += u64::from(range.length > 0 && !traits.by_allocator);
-            }
-            Mapping::UnmapBegan { range } if range.length == 0 => {}
-            Mapping::UnmapBegan { range } => {
-                let began = self.begin(false, range);
-                let unknown = (began.count - began.pages.len() as u64) * PAGE;
-                self.totals.unmaps += u64::from(counted(began.pages.values()) > 0);
-                self.totals.unmatched_unmaps += u64::from(unknown > 0);
-                self.totals.unmatched_unmapped_bytes += unknown;
-                self.retired.insert(thread, began);
-            }
-            Mapping::UnmapFailed => {
-                let Some(began) = last else { return };
-                let unknown = (began.count - began.pages.len() as u64) * PAGE;
-                self.totals.unmaps -= u64::from(counted(began.pages.values()) > 0);
-                self.totals.unmatched_unmaps -= u64::from(unknown > 0);
-                self.totals.unmatched_unmapped_bytes -= unknown;
-                self.reinstate(&began);
-            }
-            Mapping::RemapBegan { range } => {
-                let began = self.begin(true, range);
-                self.retired.insert(thread, began);
-            }
-            Mapping::RemapFailed => {
-                if let Some(began) = last {
-                    self.reinstate(&began);
-                }
-            }
-            Mapping::Remapped {
-                range,
-                keeps_old,
-                by_allocator,
-                stack,
-            } => {
-                let new = (stack, private(by_allocator));
-                let Some(old) = last else {
-                    for page in pages(range) {
-                        self.put(page, new);
-                    }
-                    return;
-                };
-                if keeps_old {
-                    self.reinstate(&old);
-                }
-                self.remove_pages(pages(range));
-                for (index, page) in (0..).zip(pages(range)) {
-                    if index >= old.count {
-                        let traits = old.grows_as.map_or(new.1, |(_, traits)| traits);
-                        self.put(page, (stack, traits));
-                    } else if let Some((_, traits)) = old.pages.get(&(old.first + index)) {
-                        self.put(page, (stack, *traits));
-                    }
-                }
-            }
-            Mapping::BreakMoved {
-                old,
-                new,
-                by_allocator,
-                stack,
-            } => {
-                let (old, new) = (old.0.div_ceil(PAGE), new.0.div_ceil(PAGE));
-                for page in old..new {
-                    self.put(page, (stack, private(by_allocator)));
-                }
-                self.remove_pages(new..old);
-            }
-            Mapping::Protected {
-                range,
-                committed,
-                stack,
-            } => {
-                for number in pages(range) {
-                    if let Some(page) = self.pages.get_mut(&number) {
-                        let was = kind(*page);
-                        let traits = Traits {
-                            committed,
-                            ..page.1
-                        };
-                        if kind((stack, traits)) != was {
-                            *page = (stack, traits);
-                        }
-                    }
-                }
-            }
-            Mapping::Discarded { range } => {
-                self.totals.discards += 1;
-                self.totals.discarded_bytes += range.length;
-            }
-        }
-    }
-
-    fn remove(&mut self, address: Address, header: u64) -> Old {
-        if let Some(block) = self.blocks.remove(&address) {
-            return Old::Block(block);
-        }
-        let left = self.baseline.unwrap_or(0) - self.freed_baseline;
-        let chunk = header - header % 8;
-        let size = if header / 2 % 2 == 1 && chunk > 4096 {
-            chunk - 2048
-        } else {
-            chunk
-        };
-        if chunk >= 32 && chunk.is_multiple_of(16) && size <= left {
-            self.freed_baseline += size;
-            Old::Unmatched(size)
-        } else {
-            Old::Unmatched(0)
-        }
-    }
-
-    fn count_free(&mut self, old: Old) {
-        match old {
-            Old::Block(block) => {
-                self.totals.frees += 1;
-                self.totals.freed_bytes = self.totals.freed_bytes.saturating_add(block.size);
-            }
-            Old::Unmatched(bytes) => {
-                self.totals.unmatched_frees += 1;
-                self.totals.unmatched_freed_bytes += bytes;
-            }
-        }
-    }
-
-    fn add(&mut self, address: Address, block: Block) {
-        self.totals.allocations += 1;
-        self.totals.allocated_bytes = self.totals.allocated_bytes.saturating_add(block.size);
-        if self.blocks.insert(address, block).is_some() {
-            self.totals.replaced_blocks += 1;
-        }
-    }
-}
-
-/// Everything at one moment.
-type State = BTreeMap<ProcessId, Process>;
-
-fn level(state: &State, scope: Scope, kinds: Kinds) -> i128 {
-    // The baseline counts as the heap does.
-    let baseline = i128::from(kinds.contains(Kind::Heap));
-    match scope {
-        Scope::All => {
-            let each = state.values();
-            each.map(|process| process.live_bytes(kinds) - baseline * process.freed_for_all())
-                .sum()
-        }
-        Scope::Process(id) => {
-            let process = &state[&id];
-            process.live_bytes(kinds) - baseline * i128::from(process.freed_baseline)
-        }
-    }
-}
-
-fn saturate(bytes: i128) -> u64 {
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-fn view(state: &State, scope: Scope, kinds: Kinds, at: Nanos) -> Snapshot {
-    let mut sums: BTreeMap<(ProcessId, StackIndex, Kind), (i128, u64)> = BTreeMap::new();
-    let mut freed_baseline = 0;
-    for (&id, process) in state {
-        match scope {
-            Scope::All => freed_baseline += process.freed_for_all(),
-            Scope::Process(only) if only == id => {
-                freed_baseline += i128::from(process.freed_baseline);
-            }
-            Scope::Process(_) => continue,
-        }
-        for ((stack, kind), sum) in process.sums() {
-            sums.insert((id, stack, kind), sum);
-        }
-    }
-    let of = |kind: Kind| {
-        let of_kind = sums.iter().filter(move |((.., other), _)| *other == kind);
-        of_kind.fold((0_i128, 0), |(bytes, blocks), (_, more)| {
-            (bytes + more.0, blocks + more.1)
-        })
-    };
-    let of_level = Kind::ALL.map(|kind| match kinds.contains(kind) {
-        true => of(kind),
-        false => (0, 0),
-    });
-    let mut holders: Vec<Holder> = sums
-        .iter()
-        .map(|(&(process, stack, kind), &(bytes, blocks))| Holder {
-            error_bytes: 0,
-            process,
-            stack,
-            thread: None,
-            kind,
-            bytes: saturate(bytes),
-            blocks,
-        })
-        .collect();
-    // The sort is stable, and they are in the order of process, stack and kind.
-    holders.sort_by_key(|holder| (u64::MAX - holder.bytes, u64::MAX - holder.blocks));
-    Snapshot {
-        error_bytes: 0,
-        at,
-        bytes: saturate(of_level.iter().map(|(bytes, _)| bytes).sum()),
-        blocks: of_level.iter().map(|(_, blocks)| blocks).sum(),
-        by_kind: Kind::ALL.map(|kind| {
-            let (bytes, blocks) = of(kind);
-            Amount {
-                bytes: saturate(bytes),
-                blocks,
-            }
-        }),
-        freed_baseline_bytes: saturate(freed_baseline),
-        holders,
-    }
-}
+use process::{Old, Process, Sums};
+use state::{State, level, view};
 
 /// The twin of [`LiveSet`](super::LiveSet).
 #[derive(Default)]
@@ -427,13 +37,14 @@ impl Naive {
     }
 
     fn meet(&mut self, id: ProcessId, at: Nanos) -> &mut Process {
-        let known = self.state.contains_key(&id);
-        self.state.entry(id).or_default();
+        let processes = &mut self.state.processes;
+        let known = processes.contains_key(&id);
+        processes.entry(id).or_insert_with(|| Process::new(id));
         if !known {
             self.rose(Scope::All, at);
             self.rose(Scope::Process(id), at);
         }
-        self.state.entry(id).or_default()
+        self.state.processes.get_mut(&id).expect("it is there")
     }
 
     pub(super) fn open(&mut self, id: ProcessId, at: Nanos, baseline_bytes: u64) {
@@ -449,6 +60,7 @@ impl Naive {
         let state = self.state.clone();
         let Some(process) = self
             .state
+            .processes
             .get_mut(&id)
             .filter(|process| !process.ended && process.detached.is_none())
         else {
@@ -458,11 +70,12 @@ impl Naive {
         process.ended = true;
         process.blocks.clear();
         process.pages.clear();
+        self.state.settle();
         self.now = self.now.max(at);
     }
 
     pub(super) fn detach(&mut self, id: ProcessId, at: Nanos) {
-        let process = self.state.get_mut(&id);
+        let process = self.state.processes.get_mut(&id);
         if let Some(process) =
             process.filter(|process| !process.ended && process.detached.is_none())
         {
@@ -486,7 +99,7 @@ impl Naive {
                 stack,
                 ..
             } => {
-                process.add(address, Block { size, stack });
+                process.add(address, size, stack);
                 rises = vec![Scope::All, Scope::Process(id)];
             }
             Call::Failed { .. } => process.totals.failed_allocations += 1,
@@ -517,7 +130,7 @@ impl Naive {
                     Some((_, old)) => process.count_free(old),
                     None => process.totals.unpaired_resizes += 1,
                 }
-                process.add(address, Block { size, stack });
+                process.add(address, size, stack);
                 rises = vec![Scope::All, Scope::Process(id)];
             }
             Call::ResizeFailed { address, slot, .. } => {
@@ -561,14 +174,31 @@ impl Naive {
                 }
             }
             Call::Mapping(mapping) => {
-                let before = process.sums();
+                let before = self.state.clone();
+                let process = self.state.processes.get_mut(&id).expect("it is there");
                 process.map(event.thread, mapping);
-                let after = process.sums();
-                let gains = after
-                    .iter()
-                    .any(|(key, sum)| *sum > before.get(key).copied().unwrap_or_default());
-                if gains {
-                    rises = vec![Scope::All, Scope::Process(id)];
+                self.state.settle();
+                let gains = |before: &Sums, after: &Sums| {
+                    after
+                        .iter()
+                        .any(|(key, sum)| *sum > before.get(key).copied().unwrap_or_default())
+                };
+                if gains(
+                    &before.processes[&id].sums(),
+                    &self.state.processes[&id].sums(),
+                ) {
+                    rises.push(Scope::Process(id));
+                }
+                // What others hold too went over to them before.
+                let mut answers = before.answers.clone();
+                for (thing, answers) in &mut answers {
+                    if let Some(now) = self.state.answers.get(thing) {
+                        *answers = *now;
+                    }
+                }
+                let after = self.state.joint(id, &self.state.answers);
+                if gains(&before.joint(id, &answers), &after) {
+                    rises.push(Scope::All);
                 }
             }
             Call::Forked { child } => {
@@ -578,6 +208,7 @@ impl Naive {
                     let mut left = parent.baseline.unwrap_or(0) - parent.freed_baseline;
                     process.blocks = parent.blocks;
                     process.pages = parent.pages;
+                    let forked = (parent.id, child);
                     for (address, old) in parent.resizes.into_values() {
                         match old {
                             Old::Block(block) => {
@@ -590,12 +221,17 @@ impl Naive {
                     process.baseline = Some(left);
                     process.inherited = true;
                     rises = vec![Scope::All, Scope::Process(child)];
+                    let parent = self.state.processes.get_mut(&forked.0);
+                    parent.expect("it is there").forks += 1;
+                    let children = self.state.children.entry(forked.0).or_default();
+                    children.push(forked.1);
                 }
             }
             Call::Executed { .. } | Call::Exited { .. } => self.close(id, at),
             Call::OomVictim | Call::Sampling { .. } => {}
         }
         self.now = self.now.max(at);
+        self.state.settle();
         for scope in rises {
             self.rose(scope, at);
         }
@@ -603,7 +239,7 @@ impl Naive {
 
     pub(super) fn snapshot(&self, scope: Scope, moment: Moment) -> Snapshot {
         if let Scope::Process(id) = scope
-            && !self.state.contains_key(&id)
+            && !self.state.processes.contains_key(&id)
         {
             return Snapshot::default();
         }
@@ -619,7 +255,9 @@ impl Naive {
             Moment::End => {
                 let mut ends = self.ends.iter().rev();
                 let end = match scope {
-                    Scope::All if self.state.values().any(|process| !process.ended) => None,
+                    Scope::All if self.state.processes.values().any(|process| !process.ended) => {
+                        None
+                    }
                     Scope::All => ends.next(),
                     Scope::Process(id) => ends.find(|(ended, _, _)| *ended == id),
                 };
@@ -627,7 +265,7 @@ impl Naive {
                     Some((_, at, state)) => view(state, scope, self.kinds, *at),
                     None => {
                         let detached = match scope {
-                            Scope::Process(id) => self.state[&id].detached,
+                            Scope::Process(id) => self.state.processes[&id].detached,
                             Scope::All => None,
                         };
                         view(&self.state, scope, self.kinds, detached.unwrap_or(self.now))
@@ -643,6 +281,6 @@ impl Naive {
     }
 
     pub(super) fn totals(&self, id: ProcessId) -> Option<Totals> {
-        self.state.get(&id).map(|process| process.totals)
+        self.state.processes.get(&id).map(|process| process.totals)
     }
 }

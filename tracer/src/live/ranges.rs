@@ -47,6 +47,23 @@ pub(super) struct Piece<T> {
     pub(super) value: T,
 }
 
+impl<T: Copy> Piece<T> {
+    /// What of it lies in `span`.
+    pub(super) fn part(self, span: Span) -> Option<Self> {
+        let span = self.span.overlap(span)?;
+        Some(Self { span, ..self })
+    }
+
+    /// What of it lies outside.
+    pub(super) fn without(self, span: Span) -> impl Iterator<Item = Self> {
+        let Span { start, end } = self.span;
+        let before = Span::between(start, end.min(span.start));
+        let after = Span::between(start.max(span.end), end);
+        let outside = before.into_iter().chain(after);
+        outside.map(move |span| Self { span, ..self })
+    }
+}
+
 /// A range entered the map or left it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change<T> {

@@ -35,9 +35,11 @@ impl LiveSet {
             }
             let id = self.ended.pop_front()?;
             let index = *self.index_of.get(&id)?;
-            let mut at_peak = self.processes[index].at_peak_of_all(&self.all);
-            let stays =
-                index == self.last_end.process || at_peak.any(|(_, held)| held != Held::default());
+            let process = &self.processes[index];
+            let mut at_peak = process.at_peak_of_all(&self.all);
+            let stays = index == self.last_end.process
+                || process.kin.elsewhere.at_peak(&self.all.clock) > 0
+                || at_peak.any(|(_, held)| held != Held::default());
             drop(at_peak);
             if stays {
                 self.ended.push_back(id);

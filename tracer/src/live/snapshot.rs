@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// For [`Scope::All`], a process that has ended has given back all that it held before attach. What a forked child
     /// frees of its copy of its parent's memory counts for the child alone: the parent holds that memory still.
     pub freed_baseline_bytes: u64,
+    /// Of the kinds that make the peak, bytes. For one process: what it held of what it had from its parent as it was forked, part of
+    /// `bytes`. For [`Scope::All`]: what its holders held and others hold too, and counts for these; not part of `bytes`.
+    pub inherited_bytes: u64,
     /// Who held it, of all kinds; largest bytes first, then most blocks, then by process, stack and kind. Who held no
     /// block is not among them.
     pub holders: Vec<Holder>,

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::live::{FoldedFamily, FoldedProcess, Remains};
 
 use super::cgroups::KnownCgroups;
 use super::damage::Damage;
@@ -17,7 +18,7 @@ use super::fields::Fields;
 use super::format::{Unknown, unknown};
 use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::Span;
-use super::{Entry, Process};
+use super::{Entry, FoldPart, Process};
 use code::{
     frame, function, module, names, put_frame, put_function, put_module, put_names, put_runtime,
     runtime, stack,
@@ -73,8 +74,18 @@ pub(super) fn put_body<'e>(
         Entry::Mark(mark) => put_mark(to, mark),
         Entry::Loss(loss) => put_json(to, LOSS, loss)?,
         Entry::End(end) => put_end(to, end),
-        Entry::Fold(part) => put_postcard(to, FOLD, part),
-        Entry::Remains(remains) => put_postcard(to, REMAINS, remains),
+        Entry::Fold(part) => {
+            put_postcard(to, part);
+            if let FoldPart::Process(process) = part {
+                put_family(to, process);
+            }
+            FOLD
+        }
+        Entry::Remains(remains) => {
+            put_postcard(to, remains);
+            put_family(to, &remains.process);
+            REMAINS
+        }
         Entry::Quality(quality) => put_json(to, QUALITY, quality)?,
         Entry::Closing(closing) => put_json(to, CLOSING, closing)?,
     }))
@@ -127,8 +138,18 @@ pub(super) fn read_body(
         MARK => Entry::Mark(mark(&mut fields)?),
         LOSS => Entry::Loss(json(body)?),
         END => Entry::End(end(&mut fields)?),
-        FOLD => Entry::Fold(postcard(body)?),
-        REMAINS => Entry::Remains(postcard(body)?),
+        FOLD => {
+            let (mut part, rest) = postcard(body)?;
+            if let FoldPart::Process(process) = &mut part {
+                read_family(rest, process)?;
+            }
+            Entry::Fold(part)
+        }
+        REMAINS => {
+            let (mut remains, rest): (Remains, _) = postcard(body)?;
+            read_family(rest, &mut remains.process)?;
+            Entry::Remains(remains)
+        }
         QUALITY => Entry::Quality(json(body)?),
         CLOSING => Entry::Closing(json(body)?),
         _ if unknown(kind) != Unknown::Refuse => return Ok(None),
@@ -182,15 +203,29 @@ fn process(body: &[u8], cgroups: &mut KnownCgroups) -> Result<Process, Damage> {
 }
 
 /// As postcard writes it (<https://postcard.jamesmunns.com/wire-format>): its integers are the format's own.
-fn put_postcard(to: &mut Vec<u8>, kind: u8, value: &impl Serialize) -> u8 {
+fn put_postcard(to: &mut Vec<u8>, value: &impl Serialize) {
     let body = postcard::to_extend(value, std::mem::take(to));
     *to = body.expect("memory takes what plain data comes to");
-    kind
 }
 
-fn postcard<T: DeserializeOwned>(body: &[u8]) -> Result<T, Damage> {
-    let value = postcard::take_from_bytes(body);
-    value.map(|(value, _)| value).map_err(|_| Damage::Fold)
+/// What it says, and what lies behind it.
+fn postcard<T: DeserializeOwned>(body: &[u8]) -> Result<(T, &[u8]), Damage> {
+    postcard::take_from_bytes(body).map_err(|_| Damage::Fold)
+}
+
+/// What a process holds together with others, if it does, lies behind the rest: readers that do not know of it pass over it.
+fn put_family(to: &mut Vec<u8>, process: &FoldedProcess) {
+    if let Some(family) = process.family() {
+        put_postcard(to, &family);
+    }
+}
+
+fn read_family(body: &[u8], process: &mut FoldedProcess) -> Result<(), Damage> {
+    if !body.is_empty() {
+        let (family, _): (FoldedFamily, _) = postcard(body)?;
+        process.set_family(family);
+    }
+    Ok(())
 }
 
 fn meaningless(field: &'static str, value: u8) -> Damage {

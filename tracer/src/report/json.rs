@@ -49,6 +49,7 @@ pub fn write(
         .iter()
         .map(|process| JsonProcessPeak {
             process: process.process.id,
+            inherited_bytes: process.peak.inherited_bytes,
             peak: moment(&process.peak),
         })
         .collect();
@@ -231,6 +232,8 @@ struct JsonMemoryMoment<'a> {
     page_tables: Option<u64>,
     cgroup: JsonCgroup<'a>,
     live: u64,
+    /// Of several processes: what each holds that counts for another one.
+    inherited: u64,
     before_attach: Option<u64>,
     unexplained: Option<i64>,
 }
@@ -329,6 +332,8 @@ struct JsonHolder {
 #[derive(Serialize)]
 struct JsonProcessPeak {
     process: ProcessId,
+    /// Of `bytes`, what it had from its parent as it was forked.
+    inherited_bytes: u64,
     #[serde(flatten)]
     peak: JsonMoment,
 }

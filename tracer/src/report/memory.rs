@@ -1,6 +1,7 @@
 //! What the kernel says of the memory of the traced processes, and how it adds up with what was traced.
 //!
-//! For each moment: **traced + held before attach + unexplained = RSS + swap**. *Traced* are the live blocks. *Held
+//! For each moment: **traced + inherited + held before attach + unexplained = RSS + swap**. *Traced* are the live blocks.
+//! *Inherited* is what forked processes hold together with others: it counts once among what is traced, and is in the RSS of each. *Held
 //! before attach* is what a process that was running already had resident and swapped when it came under trace, less
 //! what it has freed of that since. *Unexplained* is the rest: positive where there is memory that no traced call asked
 //! for (allocator overhead, thread stacks, code and mapped files), negative where blocks were allocated but not touched.
@@ -51,8 +52,10 @@ pub struct Memory {
     pub thread_stacks: Option<u64>,
     /// Page tables, which are not in RSS; likewise.
     pub page_tables: Option<u64>,
-    /// Traced bytes live.
+    /// Traced bytes live; of several processes, what they hold together once.
     pub live: u64,
+    /// Of several processes, what each holds that counts for another one.
+    pub inherited: u64,
     /// Held since before attach.
     pub before_attach: Option<u64>,
     /// What is left of RSS and swap.
@@ -106,7 +109,12 @@ impl Memory {
     }
 
     /// All processes together. What is not known of one is not known of the sum.
-    pub(super) fn sum(parts: &[&Self], live: u64, before_attach: Option<u64>) -> Self {
+    pub(super) fn sum(
+        parts: &[&Self],
+        live: u64,
+        inherited: u64,
+        before_attach: Option<u64>,
+    ) -> Self {
         let sum = |field: fn(&Self) -> Option<u64>| -> Option<u64> {
             let fields = parts.iter().map(|part| field(part));
             fields
@@ -141,6 +149,7 @@ impl Memory {
             thread_stacks: known(|part| part.thread_stacks),
             page_tables: known(|part| part.page_tables),
             live,
+            inherited,
             before_attach,
             unexplained: None,
         }
@@ -155,7 +164,8 @@ impl Memory {
 
     fn balanced(mut self) -> Self {
         self.unexplained = self.held().zip(self.before_attach).map(|(held, before)| {
-            let rest = i128::from(held) - i128::from(self.live) - i128::from(before);
+            let told = [self.live, self.inherited, before].map(i128::from);
+            let rest = i128::from(held) - told.into_iter().sum::<i128>();
             i64::try_from(rest).unwrap_or(if rest < 0 { i64::MIN } else { i64::MAX })
         });
         self
@@ -275,13 +285,13 @@ mod tests {
             cgroup_current: Some(7),
             ..Memory::default()
         };
-        let sum = Memory::sum(&[&known, &other], 3, Some(20));
+        let sum = Memory::sum(&[&known, &other], 3, 2, Some(20));
         assert_eq!(
             (sum.rss, sum.anon, sum.unexplained),
-            (Some(15), None, Some(-8))
+            (Some(15), None, Some(-10))
         );
         assert_eq!((sum.cgroup, sum.cgroup_current), (None, None));
-        let none = Memory::sum(&[], 0, None);
+        let none = Memory::sum(&[], 0, 0, None);
         assert_eq!((none.rss, none.unexplained), (None, None));
     }
 

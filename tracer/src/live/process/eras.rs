@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use super::{Process, blocks::Block};
+use crate::event::Address;
 use crate::live::books::{Books, Held};
 use crate::live::holdings::Holding;
-use crate::live::kind::Kind;
 use crate::live::lifetimes::{Life, Scene};
 use crate::live::snapshot::Amount;
 
@@ -18,7 +18,6 @@ impl Process {
 
     /// Every two eras become one. Of blocks this is seen as their births are read.
     pub(in crate::live) fn halve_eras(&mut self) {
-        self.forked_in /= 2;
         self.mappings.born(|born| born / 2);
         if let Some(ledger) = &mut self.ledger {
             ledger.halve();
@@ -40,38 +39,24 @@ impl Process {
         self.holdings.iter().zip(lives).collect()
     }
 
-    /// What is live, by holding and by the era in which it came.
+    /// What the process answers for, by holding and by the era in which it came.
     ///
-    /// To a forked child, all that it inherited came with the fork. So it is what its holdings have beyond the blocks that came
-    /// since, and these alone are looked at: a child that lives for a moment does not pay for what its parent holds.
+    /// All that a forked child came to answer for since the fork is among what it set since: these blocks alone are looked
+    /// at, and a child that lives for a moment does not pay for what its parent holds.
     pub(super) fn births(&mut self, all: &Books) -> BTreeMap<(u32, u16), Amount> {
         let mut births = self.folded.clone();
         let mut add = |holder, born, held| births.entry((holder, born)).or_default().add(held);
-        let birth = |block: &Block| block.birth.era(self.scene).max(self.forked_in);
+        let mut add_block = |(address, block): (Address, Block)| {
+            if !self.kin.may_share(block.stretch()) || self.kin.answers(address, block) {
+                let held = block.weigh(address);
+                add(block.holder, self.born(address, block), held);
+            }
+        };
         match self.blocks.set_since_fork() {
-            Some(own) => {
-                let mut since: BTreeMap<u32, Held> = BTreeMap::new();
-                for (address, block) in own {
-                    let held = block.weigh(address);
-                    add(block.holder, birth(&block), held);
-                    *since.entry(block.holder).or_default() += held;
-                }
-                let of_blocks = self.holdings.iter().zip(0..);
-                for (holding, holder) in of_blocks.filter(|(of, _)| of.kind == Kind::Heap) {
-                    let mut inherited = holding.now;
-                    inherited -= since.get(&holder).copied().unwrap_or_default();
-                    if inherited.blocks > 0 {
-                        add(holder, self.forked_in, inherited);
-                    }
-                }
-            }
-            None => {
-                for (address, block) in self.blocks.iter() {
-                    add(block.holder, birth(&block), block.weigh(address));
-                }
-            }
+            Some(since) if self.kin.answers_for_its_own_alone() => since.for_each(&mut add_block),
+            _ => self.blocks.iter().for_each(&mut add_block),
         }
-        for piece in self.mappings.iter() {
+        for piece in self.mappings.answered() {
             let Some(kind) = piece.value.kind() else {
                 continue;
             };

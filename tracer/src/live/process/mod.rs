@@ -18,15 +18,19 @@ mod baseline;
 mod blocks;
 mod eras;
 mod inherit;
+mod kin;
 mod mapped;
 mod resize;
 
 pub(super) use baseline::BaselineSource;
-use blocks::Block;
+pub(super) use blocks::Block;
+use kin::Kin;
+pub(super) use kin::{Estate, add};
+pub(super) use resize::Old;
 use resize::Resize;
 
 /// The live blocks of a process, by address.
-type Blocks = ForkMap<Address, Block, Neighbours>;
+pub(super) type Blocks = ForkMap<Address, Block, Neighbours>;
 
 /// A traced process.
 ///
@@ -44,7 +48,7 @@ pub(in crate::live) struct Process {
     /// It is gone, and what it held with it. One that we let go of has ended, and holds what it held.
     pub(in crate::live) released: bool,
     holdings: Holdings,
-    mappings: Mappings,
+    pub(in crate::live) mappings: Mappings,
     blocks: Blocks,
     /// Ordered, so that everything that walks it comes out the same each time. It holds as many as threads are inside
     /// `realloc`, so hardly any.
@@ -57,8 +61,8 @@ pub(in crate::live) struct Process {
     /// They were sampled at some time.
     is_sampled: bool,
     scene: Scene,
-    /// The era in which it was forked: none of what it inherited came earlier, to it. 0 without a fork.
-    forked_in: u16,
+    /// What it holds together with others.
+    pub(in crate::live) kin: Kin,
     /// When what is held no more came and went, if that is kept.
     ledger: Option<Ledger>,
     /// What was live when it was folded, by holding and era, where it has been unfolded.
@@ -71,13 +75,15 @@ impl Process {
     /// A process whose first event may come now, of which we do not know yet what it holds.
     pub(in crate::live) fn new(id: ProcessId, all: &mut Books, at: Nanos, scene: Scene) -> Self {
         all.admit(Held::default(), at);
-        Self::with_books(id, Books::new(at, all.level()), scene)
+        Self::with_books(id, Books::new(at, all.level()), all, scene)
     }
 
-    fn with_books(id: ProcessId, books: Books, scene: Scene) -> Self {
+    fn with_books(id: ProcessId, books: Books, all: &Books, scene: Scene) -> Self {
+        let kin = Kin::new(&books, all);
         Self {
             id,
             books,
+            kin,
             totals: Totals::default(),
             begun: false,
             ended: None,
@@ -91,7 +97,6 @@ impl Process {
             sampling: Sampling::default(),
             is_sampled: false,
             scene,
-            forked_in: 0,
             ledger: scene.eras.then(Ledger::default),
             folded: BTreeMap::new(),
             journal: scene.movements.then(Journal::default),
@@ -101,7 +106,7 @@ impl Process {
     /// A process that was folded, with these books and holdings; [`restore`](Self::restore) gives it the rest.
     pub(in crate::live) fn restored(
         id: ProcessId,
-        books: Books,
+        (books, all): (Books, &Books),
         sampling: Sampling,
         scene: Scene,
         holdings: Vec<Holding>,
@@ -109,7 +114,7 @@ impl Process {
         Self {
             holdings: Holdings::restored(holdings),
             sampling,
-            ..Self::with_books(id, books, scene)
+            ..Self::with_books(id, books, all, scene)
         }
     }
 
@@ -143,7 +148,7 @@ impl Process {
         holdings.map(move |holding| (holding, holding.at_own_peak.get(clock, holding.now)))
     }
 
-    /// What each stack held at the peak of all processes.
+    /// What each stack held, and the process answered for, at the peak of all processes.
     pub(in crate::live) fn at_peak_of_all(
         &self,
         all: &Books,
@@ -151,7 +156,7 @@ impl Process {
         self.holdings.iter().map(move |holding| {
             // A holding keeps its last state for the process's own end, but by now it is gone for all.
             let now = match self.released {
-                false => holding.now,
+                false => holding.joint,
                 true => Held::default(),
             };
             (holding, holding.at_peak_of_all.get(&all.clock, now))
@@ -161,6 +166,11 @@ impl Process {
     /// What each stack holds now, or held when the process ended.
     pub(in crate::live) fn now(&self) -> impl Iterator<Item = (&Holding, Held)> {
         self.holdings.iter().map(|holding| (holding, holding.now))
+    }
+
+    /// What each stack holds of what the process answers for, or held when it ended.
+    pub(in crate::live) fn joint(&self) -> impl Iterator<Item = (&Holding, Held)> {
+        self.holdings.iter().map(|holding| (holding, holding.joint))
     }
 
     /// Tells what came and went since it was last asked.
@@ -176,8 +186,8 @@ impl Process {
         self.is_sampled |= sampling != Sampling::default();
     }
 
-    /// The process is traced no more: for all, everything that it held is gone. Its own books stay as they are, for
-    /// that was the state at its end.
+    /// The process is traced no more: for all, everything that it answered for is gone. What others hold too has gone over to
+    /// them before. Its own books stay as they are, for that was the state at its end.
     pub(in crate::live) fn end(&mut self, all: &mut Books, at: Nanos) {
         self.ended = Some(at);
         self.released = true;
@@ -185,16 +195,25 @@ impl Process {
             BaselineSource::Own => self.baseline_left,
             BaselineSource::Unknown | BaselineSource::Inherited => 0,
         };
-        all.retire(self.books.now().live, baseline);
-        for holding in self.holdings.iter_mut() {
-            holding.at_peak_of_all.save(&all.clock, holding.now);
+        let mut answered = Held::default();
+        for holding in self.holdings.iter() {
+            if all.level().contains(holding.kind) {
+                answered += holding.joint;
+            }
         }
+        // A fold need not tell the truth.
+        all.retire(answered.least(all.now().live), baseline);
+        for holding in self.holdings.iter_mut() {
+            holding.at_peak_of_all.save(&all.clock, holding.joint);
+        }
+        let elsewhere = self.kin.elsewhere.now();
+        self.kin.elsewhere.less(&all.clock, elsewhere);
         if let Some(journal) = &mut self.journal {
             let held = self
                 .holdings
                 .iter()
-                .filter(|holding| holding.now.blocks > 0);
-            held.for_each(|holding| journal.went(self.id, holding, holding.now));
+                .filter(|holding| holding.joint.blocks > 0);
+            held.for_each(|holding| journal.went(self.id, holding, holding.joint));
             journal.of_baseline(false, baseline);
         }
         if self.ledger.is_some() {
@@ -209,5 +228,6 @@ impl Process {
         self.folded = BTreeMap::new();
         self.holdings.close();
         self.resizes.clear();
+        self.kin.clear();
     }
 }

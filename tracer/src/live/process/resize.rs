@@ -8,14 +8,14 @@ use crate::live::lifetimes::Asker;
 
 /// The old block of a resize under way: retired, but it lives on if the resize fails.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resize {
-    pub(super) address: Address,
-    pub(super) old: Old,
+pub(in crate::live) struct Resize {
+    pub(in crate::live) address: Address,
+    pub(in crate::live) old: Old,
 }
 
 /// What lay at an address that was freed or is resized.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Old {
+pub(in crate::live) enum Old {
     Known(Block),
     /// Not seen allocated; by so much its free reduced the baseline, bytes.
     Unmatched(u64),
@@ -54,19 +54,20 @@ impl Process {
         self.allocate(all, at, address, size, asker);
     }
 
-    /// A resize failed.
+    /// A resize failed. `answers`: if the old block is put back, the process answers for it.
     pub(in crate::live) fn fail_resize(
         &mut self,
         all: &mut Books,
         at: Nanos,
         call: (Tid, u8),
         address: Address,
+        answers: bool,
     ) {
         self.totals.failed();
         let Some(resize) = self.end_of_resize(call, address) else {
             return;
         };
-        if self.reinstate(all, at, resize) {
+        if self.reinstate(all, at, resize, answers) {
             return;
         }
         // Another block took the address while the old one was still there: a free was lost.
@@ -124,16 +125,26 @@ impl Process {
     }
 
     /// The old block lives on, unless its address is another block's by now; says whether it does.
-    pub(super) fn reinstate(&mut self, all: &mut Books, at: Nanos, resize: Resize) -> bool {
+    pub(super) fn reinstate(
+        &mut self,
+        all: &mut Books,
+        at: Nanos,
+        resize: Resize,
+        answers: bool,
+    ) -> bool {
         let Resize { address, old } = resize;
         if self.blocks.get(&address).is_some() {
             return false;
         }
         match old {
-            Old::Known(mut block) => {
-                block.birth = self.scene.birth();
+            Old::Known(block) => {
+                let block = block.born(self.scene.birth());
                 self.blocks.insert(address, block);
-                self.hold_block(all, at, address, block);
+                if self.kin.may_share(block.stretch()) {
+                    self.hold_shared(all, at, address, (block, answers));
+                } else {
+                    self.hold_block(all, at, address, block);
+                }
             }
             Old::Unmatched(bytes) => self.put_back_to_baseline(all, at, bytes),
         }

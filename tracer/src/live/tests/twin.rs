@@ -173,6 +173,8 @@ enum Turn {
     Call(Call),
     Fork,
     End(Call),
+    /// It is let go of.
+    Detach,
 }
 
 /// A family of processes: the first fills its live set, then each that lives allocates, frees and resizes (what it inherited,
@@ -180,8 +182,9 @@ enum Turn {
 fn family(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
     let turn = prop_oneof![
         24 => call_about_blocks(30).prop_map(Turn::Call),
-        4 => mapping().prop_map(|mapping| Turn::Call(Call::Mapping(mapping))),
+        8 => mapping().prop_map(|mapping| Turn::Call(Call::Mapping(mapping))),
         4 => Just(Turn::Fork),
+        1 => Just(Turn::Detach),
         1 => Just(Turn::End(Call::Exited { status: 0 })),
         1 => Just(Turn::End(Call::Executed { next: ProcessId(FAMILY + 1) })),
     ];
@@ -211,7 +214,12 @@ fn family(count: usize) -> impl Strategy<Value = Vec<(Nanos, Step)>> {
                     living.push(child);
                     Call::Forked { child }
                 }
-                Turn::End(_) if living.len() == 1 => continue,
+                Turn::End(_) | Turn::Detach if living.len() == 1 => continue,
+                Turn::Detach => {
+                    living.swap_remove(of);
+                    steps.push(Step::Detach(process));
+                    continue;
+                }
                 Turn::End(call) => {
                     living.swap_remove(of);
                     call

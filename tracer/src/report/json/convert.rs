@@ -180,6 +180,7 @@ impl<'a> JsonMemory<'a> {
                 limit: memory.cgroup_limit,
             },
             live: memory.live,
+            inherited: memory.inherited,
             before_attach: memory.before_attach,
             unexplained: memory.unexplained,
         };

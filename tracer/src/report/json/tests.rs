@@ -116,7 +116,7 @@ fn the_report_says_everything_that_is_known() {
             "at_ns": 0, "rss": MIB, "anon": MIB / 2, "file": MIB / 2, "shmem": 0, "swap": 0,
             "malloc": null, "thread_stacks": null, "page_tables": null,
             "cgroup": { "path": "/app.slice/server", "current": 2 * MIB, "limit": 64 * MIB },
-            "live": 0, "before_attach": 0, "unexplained": MIB,
+            "live": 0, "inherited": 0, "before_attach": 0, "unexplained": MIB,
         })
     );
     assert_eq!(report["memory"]["peak"]["live"], 3520);

@@ -95,7 +95,10 @@ impl Replay {
         let freed = freed_by_process(&peak, &at_peak, &held);
         for &index in &at_peak {
             let process = &mut processes[index];
-            let live = live_at_peak.get(&process.process.id).copied().unwrap_or(0);
+            let id = process.process.id;
+            let live = live_at_peak.get(&id).copied().unwrap_or(0);
+            // What it holds together with others is in its RSS, for whomever it counts.
+            let live = live.saturating_add(self.feed.live().elsewhere_at_peak(id));
             let before = freed[&index].map(|freed| held[index].saturating_sub(freed));
             process.memory.peak = Memory::of_process(
                 &process.process,
@@ -106,7 +109,8 @@ impl Replay {
             );
         }
 
-        let whole = |indexes: &[usize], moment: fn(&Moments) -> &Memory, live, freed: u64| {
+        let whole = |indexes: &[usize], moment: fn(&Moments) -> &Memory, of: &Snapshot| {
+            let (live, freed) = (traced(of), of.freed_baseline_bytes);
             let parts = indexes
                 .iter()
                 .map(|&index| moment(&processes[index].memory));
@@ -114,7 +118,7 @@ impl Replay {
                 .iter()
                 .fold(0_u64, |sum, &index| sum.saturating_add(held[index]));
             let before = (!indexes.is_empty()).then(|| held.saturating_sub(freed));
-            Memory::sum(&parts.collect::<Vec<_>>(), live, before)
+            Memory::sum(&parts.collect::<Vec<_>>(), live, of.inherited_bytes, before)
         };
         let inherits = |index: &usize| {
             let seen_from_its_start = at_attach.contains(index);
@@ -123,19 +127,9 @@ impl Replay {
         let is_inherited = (0..held.len()).any(|index| inherits(&index));
         let memory = Moments {
             is_inherited,
-            attach: whole(&at_attach, |moments| &moments.attach, 0, 0),
-            peak: whole(
-                &at_peak,
-                |moments| &moments.peak,
-                traced(&peak),
-                peak.freed_baseline_bytes,
-            ),
-            end: whole(
-                &at_end,
-                |moments| &moments.end,
-                traced(&end),
-                end.freed_baseline_bytes,
-            ),
+            attach: whole(&at_attach, |moments| &moments.attach, &Snapshot::default()),
+            peak: whole(&at_peak, |moments| &moments.peak, &peak),
+            end: whole(&at_end, |moments| &moments.end, &end),
         };
         let rates = |lives: &[_]| growth::rates(&timeline, lives, &processes, self.latest);
         let growth = rates(&timeline.lives);

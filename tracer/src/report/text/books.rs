@@ -56,6 +56,14 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         "traced",
         &table.row(|memory| Some(memory.live.into())),
     )?;
+    if moments.iter().any(|memory| memory.inherited > 0) {
+        table.line(
+            page,
+            Style::Plain,
+            "inherited",
+            &table.row(|memory| Some(memory.inherited.into())),
+        )?;
+    }
     if moments.iter().any(|memory| memory.before_attach != Some(0)) {
         table.line(
             page,
@@ -177,6 +185,11 @@ fn notes(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if profile.processes.len() > 1 {
         let text = "Sums over all processes: memory that they share is in each one's RSS.";
         page.prose(Style::Dim, (2, 2), text)?;
+        let moments = [peak, &profile.memory.end];
+        if moments.iter().any(|memory| memory.inherited > 0) {
+            let text = "Inherited: what forked processes have from their parents and still hold together. Counted once, it is among what was traced.";
+            page.prose(Style::Dim, (2, 2), text)?;
+        }
     }
     match peak.at.map(|at| at.0.abs_diff(profile.peak.at.0)) {
         Some(distance) if distance > FAR => {
@@ -202,6 +215,7 @@ impl<'a> Table<'a> {
             [
                 memory.held(),
                 Some(memory.live),
+                Some(memory.inherited),
                 memory.before_attach,
                 memory.cgroup_current,
                 memory.cgroup_limit,

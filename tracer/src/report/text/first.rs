@@ -81,7 +81,14 @@ fn kernels_word(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let near = peak
         .at
         .is_some_and(|at| at.0.abs_diff(profile.peak.at.0) <= FAR);
-    let at_peak = at(peak.rss, "at the peak").filter(|_| near);
+    let when = match peak.inherited {
+        0 => "at the peak".to_owned(),
+        bytes => format!(
+            "at the peak ({} of it inherited, counted once)",
+            size::short(bytes)
+        ),
+    };
+    let at_peak = at(peak.rss, &when).filter(|_| near);
     let sizes: Vec<String> = [at_peak, at(end.rss, "at the end")]
         .into_iter()
         .flatten()

@@ -346,15 +346,24 @@ pub(super) fn of_each_process(page: &mut Page<'_>, profile: &Profile) -> io::Res
         } else {
             format!("at {}", time::offset(at.0))
         };
-        (size::short(process.peak.bytes), when, &process.process)
+        let inherited = match process.peak.inherited_bytes {
+            0 => String::new(),
+            bytes => format!("inherited {}", size::short(bytes)),
+        };
+        let size = size::short(process.peak.bytes);
+        ([size, when, inherited], &process.process)
     });
     let rows: Vec<_> = rows.collect();
-    let size_width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
-    let when_width = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
-    for (size, when, process) in rows {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|(cells, _)| cells[column].len());
+        widths.max().unwrap_or(0)
+    };
+    let [size_width, when_width, inherited_width] = [0, 1, 2].map(width);
+    let gap = if inherited_width > 0 { 2 } else { 0 };
+    for ([size, when, inherited], process) in rows {
         let front = format!(
-            "  {size:>size_width$}  {when:<when_width$}  [{}] ",
-            process.pid
+            "  {size:>size_width$}  {when:<when_width$}{:gap$}{inherited:<inherited_width$}  [{}] ",
+            "", process.pid
         );
         page.line(&[
             (Style::Plain, &front),
@@ -362,10 +371,16 @@ pub(super) fn of_each_process(page: &mut Page<'_>, profile: &Profile) -> io::Res
         ])?;
     }
     match processes.len().saturating_sub(MOST_PROCESSES) {
-        0 => Ok(()),
+        0 => {}
         rest => page.line(&[(
             Style::Dim,
             &format!("  and {} more processes", size::thousands(rest as u64)),
-        )]),
+        )])?,
     }
+    if inherited_width == 0 {
+        return Ok(());
+    }
+    let text =
+        "What a process inherited from the one that forked it counts once in the peak of all.";
+    page.prose(Style::Dim, (2, 2), text)
 }

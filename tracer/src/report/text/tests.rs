@@ -239,6 +239,37 @@ How far to trust this
 }
 
 #[test]
+fn what_a_forked_process_inherited_is_told_and_counts_once() {
+    let mut script = Script::launched("parent");
+    stacks(&mut script);
+    script.memory(0, 0, MIB);
+    script.allocate(0, 5, 1, 15 * MIB);
+    script.fork(0, 1, 10);
+    script.memory(1, 10, 16 * MIB);
+    script.allocate(1, 30, 2, MIB);
+    script.memory(0, 31, 16 * MIB);
+    script.memory(1, 32, 17 * MIB);
+    script.exit(1, 40, 0);
+    script.exit(0, 60, 0);
+    let text = text_of(&script.closed(), TextOptions::default());
+    for line in [
+        "Peak: 16.8 MB (16.0 MiB) in 2 blocks, at +0.030s (2026-01-02T03:04:05Z)",
+        "  traced                            0       16.0 MiB       15.0 MiB",
+        "  inherited                         0       15.0 MiB              0",
+        "  unexplained                 1.0 MiB        2.0 MiB        1.0 MiB",
+        "  = RSS                       1.0 MiB       33.0 MiB       16.0 MiB",
+        "  16.0 MiB  at +0.030s  inherited 15.0 MiB  [4243] child",
+        "  15.0 MiB  at +0.005s                      [4242] parent",
+        "  What a process inherited from the one that forked it counts once in the peak of all.",
+    ] {
+        assert!(
+            text.lines().any(|it| it == line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
+
+#[test]
 fn a_recording_in_which_nothing_happened() {
     assert_text(
         &Script::empty().unfinished(),

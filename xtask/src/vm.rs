@@ -48,8 +48,9 @@ const TOO_LONG: [&str; 2] = [
 ];
 
 /// Test executables that cannot run in the machines, or that another kernel has no part in; and why.
-const NOT_THERE: [(&str, &str); 8] = [
+const NOT_THERE: [(&str, &str); 9] = [
     ("consumers", "needs other profilers"),
+    ("contrib", "needs Python, cargo and cmake"),
     ("dist", "needs a compiler"),
     ("memray", "needs Python"),
     ("named_files", "needs Python"),
@@ -63,7 +64,11 @@ const NOT_THERE: [(&str, &str); 8] = [
 ];
 
 /// The same of single tests.
-const TESTS_NOT_THERE: [(&str, &str); 2] = [
+const TESTS_NOT_THERE: [(&str, &str); 3] = [
+    (
+        "the_verdict_is_json_test_results_and_annotations",
+        "needs Python",
+    ),
     (
         "a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused",
         "needs gdb",

@@ -126,6 +126,10 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
                 "run a command; exit status 3 if it held more",
             ),
             (
+                "highwater check --max-peak 200MB --junit memory.xml -- ./tests",
+                "the same as a test result, for most CI",
+            ),
+            (
                 "highwater check new.hwm --baseline old.hwm --max-growth 5%",
                 "no more than it was, and a twentieth",
             ),

@@ -6,7 +6,8 @@
 //! - [`text`]: the first screen, for a person;
 //! - [`json`]: everything, for programs;
 //! - [`flamegraph`]: the holders as a picture;
-//! - [`html`]: the holders of any moment, as a page.
+//! - [`html`]: the holders of any moment, as a page;
+//! - [`check`]: whether budgets hold.
 //!
 //! [`question`] is what may be asked of it, [`answer`] the holders that this comes to, [`rows`] sums them up.
 //!
@@ -16,6 +17,7 @@
 pub mod answer;
 mod asked;
 pub mod budget;
+pub mod check;
 pub mod course;
 pub mod difference;
 mod error;

@@ -105,6 +105,8 @@ pub fn every_sink(recording: &Path) -> Vec<Sink> {
         "pprof",
         "speedscope",
         "csv",
+        "lines",
+        "firefox",
         "heaptrack",
     ] {
         write(format, &["export", "--format", format]);

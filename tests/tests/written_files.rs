@@ -21,13 +21,15 @@ fn recording(directory: &Path) -> PathBuf {
 }
 
 /// The views that write a file, and the name that each is to have.
-const VIEWS: [(&[&str], &str); 8] = [
+const VIEWS: [(&[&str], &str); 10] = [
     (&["flamegraph"], "page.html"),
     (&["flamegraph"], "picture.svg"),
     (&["export", "--format", "collapsed"], "stacks.txt"),
     (&["export", "--format", "pprof"], "profile.pb.gz"),
     (&["export", "--format", "speedscope"], "speedscope.json"),
     (&["export", "--format", "csv"], "holders.csv"),
+    (&["export", "--format", "lines"], "lines.csv"),
+    (&["export", "--format", "firefox"], "firefox.json"),
     (&["export", "--format", "heaptrack"], "heaptrack.zst"),
     (&["diff"], "difference.html"),
 ];

@@ -26,9 +26,12 @@ const BROWSER: &str = "chromium";
 
 /// What reads our exports and manual, runs the examples of `contrib/`, is traced (Python), or debugs what is traced: programs,
 /// and the packages that they are in.
-const CONSUMERS: [(&str, &str); 6] = [
+const CONSUMERS: [(&str, &str); 9] = [
     ("go", "golang-go"),
     ("heaptrack_print", "heaptrack"),
+    ("heaptrack_gui", "heaptrack-gui"),
+    ("Xvfb", "xvfb"),
+    ("xwininfo", "x11-utils"),
     ("ctest", "cmake"),
     ("python3", "python3"),
     ("gdb", "gdb"),

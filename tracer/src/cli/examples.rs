@@ -144,6 +144,14 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
                 "write x.pb.gz, for `go tool pprof`",
             ),
             (
+                "highwater export x.hwm --format firefox",
+                "write x.firefox.json, for profiler.firefox.com",
+            ),
+            (
+                "highwater export x.hwm --format lines -o -",
+                "CSV, a row a line of source",
+            ),
+            (
                 "highwater export x.hwm --format collapsed -o -",
                 "lines of stacks, to standard output",
             ),

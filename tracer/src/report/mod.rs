@@ -32,6 +32,7 @@ mod mark;
 pub mod memory;
 mod model;
 pub mod name;
+pub mod package;
 pub mod question;
 mod replay;
 pub mod rows;

@@ -149,6 +149,32 @@ pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&
     telling
 }
 
+/// How much a frame tells, for whoever looks at the same frames in many stacks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    role: Role,
+    is_of_runtime: bool,
+}
+
+impl Weight {
+    pub(super) fn of(frame: &NamedFrame<'_>) -> Self {
+        Self {
+            role: frame.role(),
+            is_of_runtime: is_function_of_runtime(frame),
+        }
+    }
+
+    /// Which frame of a stack, leaf first, is the holder: the first of [`most_telling`].
+    pub(super) fn most_telling(mut weights: impl Iterator<Item = Self> + Clone) -> Option<usize> {
+        let of_runtime = weights.clone().position(|weight| weight.is_of_runtime);
+        if of_runtime.is_some() {
+            return of_runtime;
+        }
+        let best = weights.clone().map(|weight| weight.role).min()?;
+        weights.position(|weight| weight.role == best)
+    }
+}
+
 /// Whether it is a function of a runtime, and the program's own.
 fn is_function_of_runtime(frame: &NamedFrame<'_>) -> bool {
     frame.kind.is_managed() && frame.role() == Role::Own
@@ -338,6 +364,25 @@ mod tests {
         };
         assert_eq!(labels(&[compiled.clone(), named("run")], 1), ["run"]);
         assert_eq!(labels(&[compiled, named("_start")], 1), ["[anon]+0x7f00"]);
+    }
+
+    #[test]
+    fn by_weight_the_holder_is_the_same() {
+        let frames = [
+            named("operator new"),
+            named("keep"),
+            python("get_code", "<frozen importlib._bootstrap>"),
+            python("load", "/srv/app.py"),
+            named("_start"),
+        ];
+        for from in 0..frames.len() {
+            for to in from + 1..=frames.len() {
+                let stack = &frames[from..to];
+                let holder = Weight::most_telling(stack.iter().map(Weight::of)).unwrap();
+                assert_eq!(stack[holder], *most_telling(stack, 1)[0]);
+            }
+        }
+        assert_eq!(Weight::most_telling([].into_iter()), None);
     }
 
     #[test]

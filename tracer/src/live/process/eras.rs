@@ -7,8 +7,7 @@ use super::{Process, blocks::Block};
 use crate::live::books::{Books, Held};
 use crate::live::holdings::Holding;
 use crate::live::kind::Kind;
-use crate::live::lifetimes::{Life, Scene};
-use crate::live::snapshot::Amount;
+use crate::live::lifetimes::{Births, Life, Scene};
 
 impl Process {
     /// From here on it is the era of this scene.
@@ -44,8 +43,12 @@ impl Process {
     ///
     /// To a forked child, all that it inherited came with the fork. So it is what its holdings have beyond the blocks that came
     /// since, and these alone are looked at: a child that lives for a moment does not pay for what its parent holds.
-    pub(super) fn births(&mut self, all: &Books) -> BTreeMap<(u32, u16), Amount> {
-        let mut births = self.folded.clone();
+    pub(super) fn births(&mut self, all: &Books) -> Births {
+        let mut births: Births = self
+            .folded
+            .iter()
+            .map(|(of, amount)| (*of, *amount))
+            .collect();
         let mut add = |holder, born, held| births.entry((holder, born)).or_default().add(held);
         let birth = |block: &Block| block.birth.era(self.scene).max(self.forked_in);
         match self.blocks.set_since_fork() {

@@ -7,12 +7,10 @@ use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Ledger, Scene};
 use super::mappings::Mappings;
 use super::movements::{Journal, Movement};
-use super::neighbours::Neighbours;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
 use super::totals::Totals;
-use crate::event::{Address, Nanos, ProcessId, Tid};
-use crate::fork_map::ForkMap;
+use crate::event::{Nanos, ProcessId, Tid};
 
 mod baseline;
 mod blocks;
@@ -20,13 +18,11 @@ mod eras;
 mod inherit;
 mod mapped;
 mod resize;
+mod table;
 
 pub(super) use baseline::BaselineSource;
-use blocks::Block;
 use resize::Resize;
-
-/// The live blocks of a process, by address.
-type Blocks = ForkMap<Address, Block, Neighbours>;
+use table::Blocks;
 
 /// A traced process.
 ///

@@ -126,7 +126,7 @@ impl Process {
     /// The old block lives on, unless its address is another block's by now; says whether it does.
     pub(super) fn reinstate(&mut self, all: &mut Books, at: Nanos, resize: Resize) -> bool {
         let Resize { address, old } = resize;
-        if self.blocks.get(&address).is_some() {
+        if self.blocks.get(address).is_some() {
             return false;
         }
         match old {

@@ -34,7 +34,7 @@ pub fn highwater_binary() -> PathBuf {
     path
 }
 
-/// The Python of the environment that has numpy and memray.
+/// The Python of the environment that has numpy, memray and pytest.
 #[track_caller]
 pub fn peers_python() -> PathBuf {
     let python = profile_directory().join("../peers/bin/python");

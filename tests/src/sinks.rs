@@ -40,7 +40,7 @@ impl Sink {
 /// If one of them fails.
 #[track_caller]
 pub fn every_sink(recording: &Path) -> Vec<Sink> {
-    const VIEWS: [&[&str]; 20] = [
+    const VIEWS: [&[&str]; 22] = [
         &["report"],
         &["report", "--verbose"],
         &["report", "--top", "100"],
@@ -61,6 +61,8 @@ pub fn every_sink(recording: &Path) -> Vec<Sink> {
         &["stats", "--csv"],
         &["stats", "--json"],
         &["check", "--max-peak", "1KiB"],
+        &["check", "--max-peak", "1KiB", "--json"],
+        &["check", "--max-peak", "1KiB", "--github"],
     ];
     let directory = crate::scratch();
     let mut sinks = Vec::new();
@@ -98,9 +100,27 @@ pub fn every_sink(recording: &Path) -> Vec<Sink> {
     };
     write("page.html", &["flamegraph"]);
     write("picture.svg", &["flamegraph"]);
-    for format in ["collapsed", "pprof", "speedscope", "csv", "heaptrack"] {
+    for format in [
+        "collapsed",
+        "pprof",
+        "speedscope",
+        "csv",
+        "lines",
+        "firefox",
+        "heaptrack",
+    ] {
         write(format, &["export", "--format", format]);
     }
+    let junit = directory.path().join("junit.xml");
+    let mut check = highwater();
+    check.args(["check", "--max-peak", "1KiB", "--junit"]);
+    let outcome = run(check.arg(&junit).arg(recording));
+    outcome.assert_says(3, &["wrote"]);
+    sinks.push(Sink {
+        name: "check into junit.xml".to_owned(),
+        bytes: fs::read(&junit).expect("it was written"),
+        said: outcome.stderr,
+    });
     for words in [&["--json"][..], &["--csv"], &[]] {
         let outcome = run(highwater()
             .arg("diff")

@@ -1,5 +1,6 @@
 //! Recordings held to a budget, and against each other.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use highwater_tests::{Outcome, Recorder, Report, Victim, highwater, privileged, run, scratch};
@@ -35,7 +36,7 @@ fn what_an_earlier_check_left_behind_does_not_keep_a_command_from_being_checked(
         .args(check.get_args())
         .env("TMPDIR", temporary.path());
     run(&mut shell).assert_says(0, &[]);
-    let left = std::fs::read_dir(temporary.path()).expect("it can be read");
+    let left = fs::read_dir(temporary.path()).expect("it can be read");
     assert_eq!(left.count(), 1, "its own directory is gone");
 }
 
@@ -123,6 +124,152 @@ fn a_command_is_checked_and_its_own_failure_wins() {
     assert!(over.stdout.contains("OVER"), "{}", over.stdout);
     check(&["--max-allocations", "0", "--", "/bin/sh", "-c", "exit 7"]).assert_says(7, &[]);
     check(&["--", "/bin/true"]).assert_says(2, &["--max-peak"]);
+}
+
+/// `highwater check BUDGET... -- COMMAND` in a directory.
+fn check_command(directory: &Path, budget: &[&str], command: &[&str]) -> Outcome {
+    let mut check = highwater();
+    check.arg("check").args(budget).arg("--").args(command);
+    // The victims' sources are in this repository.
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("it has one");
+    check.env("GITHUB_WORKSPACE", repository);
+    run(check.current_dir(directory).env_remove("GITHUB_ACTIONS"))
+}
+
+#[test]
+fn the_verdict_of_a_command_comes_first_and_its_recording_is_where_that_says() {
+    privileged!();
+    let scratch = scratch();
+    let named = |outcome: &Outcome| -> Option<PathBuf> {
+        let mut lines = outcome.stdout.lines();
+        let line = lines.find_map(|line| line.strip_prefix("recording   "))?;
+        Some(scratch.path().join(line))
+    };
+    let left = || {
+        fs::read_dir(scratch.path())
+            .expect("it can be listed")
+            .count()
+    };
+    let ls = ["/bin/ls", "/proc/self/fdinfo/0"];
+    let holds = check_command(scratch.path(), &["--max-peak", "1GiB"], &ls);
+    holds.assert_says(0, &[]);
+    assert_eq!((named(&holds), left()), (None, 0));
+
+    let over = check_command(scratch.path(), &["--max-peak", "10"], &ls);
+    over.assert_says(3, &[]);
+    let lines: Vec<&str> = over.stdout.lines().collect();
+    assert_eq!(lines[0], ls[1], "what the command said");
+    assert!(lines[1].starts_with("OVER  peak: "), "{over:#?}");
+    assert!(lines.len() <= 12, "{over:#?}");
+    assert!(!over.stderr.contains("Peak:"), "{over:#?}");
+    let kept = named(&over).expect("it was kept");
+    assert!(Report::of(&kept).peak().bytes > 10);
+    assert_eq!(left(), 1);
+
+    // A failure of its own keeps it too; and where nothing can be written, it stays where it was made.
+    let failed = check_command(
+        Path::new("/proc"),
+        &["--max-peak", "1GiB"],
+        &["/bin/sh", "-c", "exit 7"],
+    );
+    failed.assert_says(7, &[]);
+    assert!(
+        failed.stdout.starts_with("FAILED  sh failed with status 7"),
+        "{failed:#?}"
+    );
+    let kept = named(&failed).expect("it was kept");
+    Report::of(&kept);
+    let directory = kept.parent().expect("it is in one");
+    assert!(directory.starts_with(std::env::temp_dir()), "{kept:?}");
+    fs::remove_dir_all(directory).expect("it can be removed");
+}
+
+#[test]
+fn the_verdict_is_json_test_results_and_annotations() {
+    privileged!();
+    let scratch = scratch();
+    let victim = highwater_tests::victim_program("eight_sites");
+    let victim = victim.to_string_lossy();
+    let commands = scratch.path().join("commands");
+    fs::write(&commands, "rise\nquit\n").expect("it can be written");
+    let commands = commands.to_string_lossy();
+    let command = ["/bin/sh", "-c", r#"exec "$0" < "$1""#, &*victim, &*commands];
+    let junit = scratch.path().join("junit.xml");
+    let junit_file = junit.to_string_lossy();
+    let budget = [
+        "--max-peak",
+        "1KiB",
+        "--max-live-at-end",
+        "1GiB",
+        "--junit",
+        &*junit_file,
+        "--github",
+    ];
+    let told = check_command(
+        scratch.path(),
+        &[&budget[..], &["--json"]].concat(),
+        &command,
+    );
+    told.assert_says(3, &["wrote"]);
+    let json: Value = serde_json::from_str(&told.stdout).expect("it is JSON alone");
+    assert_eq!(
+        (&json["verdict"], json["budgets"].as_array().map(Vec::len)),
+        (&"over".into(), Some(2))
+    );
+    let recording = scratch
+        .path()
+        .join(json["recording"].as_str().expect("it was kept"));
+    let peak = Report::of(&recording).peak().bytes;
+    assert_eq!(json["budgets"][0]["figure"].as_u64(), Some(peak));
+    assert!(
+        told.stderr.contains("TRUTH"),
+        "what the command said: {told:#?}"
+    );
+
+    let xml = fs::read_to_string(&junit).expect("it was written");
+    let python = "import sys, xml.etree.ElementTree as tree\n\
+                  suite = tree.parse(sys.argv[1]).getroot()[0]\n\
+                  print(*(f'{case.get(\"name\")}:{[wrong.tag for wrong in case]}' for case in suite), suite.get('failures'))";
+    let read = run(std::process::Command::new("python3")
+        .args(["-c", python])
+        .arg(&junit));
+    assert_eq!(
+        read.stdout.trim(),
+        "peak:['failure'] live at the end:[] 1",
+        "{xml}"
+    );
+
+    let annotations = told
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("::error "));
+    let annotations: Vec<&str> = annotations.collect();
+    assert_eq!(annotations.len(), 1, "{told:#?}");
+    for words in [
+        "eight_sites.c,line=",
+        "::peak: ",
+        "; at most 1.0 KiB",
+        "%0AWho held it, at +",
+    ] {
+        assert!(
+            annotations[0].contains(words),
+            "no {words} in {}",
+            annotations[0]
+        );
+    }
+    // On standard output, and told by the environment.
+    let mut check = highwater();
+    check.args(["check", "--max-peak", "1KiB"]).arg(&recording);
+    let told = run(check
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_WORKSPACE", "/nowhere"));
+    assert!(
+        told.stdout
+            .contains("\n::error title=highwater check::peak"),
+        "{told:#?}"
+    );
 }
 
 /// `highwater check FILE` with these words.

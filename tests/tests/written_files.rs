@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,13 +21,15 @@ fn recording(directory: &Path) -> PathBuf {
 }
 
 /// The views that write a file, and the name that each is to have.
-const VIEWS: [(&[&str], &str); 8] = [
+const VIEWS: [(&[&str], &str); 10] = [
     (&["flamegraph"], "page.html"),
     (&["flamegraph"], "picture.svg"),
     (&["export", "--format", "collapsed"], "stacks.txt"),
     (&["export", "--format", "pprof"], "profile.pb.gz"),
     (&["export", "--format", "speedscope"], "speedscope.json"),
     (&["export", "--format", "csv"], "holders.csv"),
+    (&["export", "--format", "lines"], "lines.csv"),
+    (&["export", "--format", "firefox"], "firefox.json"),
     (&["export", "--format", "heaptrack"], "heaptrack.zst"),
     (&["diff"], "difference.html"),
 ];
@@ -121,6 +124,32 @@ fn a_view_that_fails_leaves_no_file_and_spoils_none() {
     );
     let names = names_in(directory.path());
     assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
+}
+
+#[test]
+fn a_view_that_is_killed_leaves_no_file() {
+    privileged!();
+    let directory = scratch();
+    let recording = recording(directory.path());
+    let out = directory.path().join("out");
+    fs::create_dir(&out).expect("it can be made");
+    let mut killed = 0;
+    for (words, name) in VIEWS {
+        let view = view(words, &recording, &out.join(name));
+        let mut command = Command::new("sh");
+        // Whoever writes more than a block is killed by SIGXFSZ.
+        command
+            .args(["-c", "ulimit -f 1; exec \"$@\"", "sh"])
+            .arg(view.get_program())
+            .args(view.get_args());
+        let ended = command.output().expect("it runs").status;
+        if ended.success() {
+            fs::remove_file(out.join(name)).expect("what is small was written");
+        }
+        killed += usize::from(ended.signal() == Some(libc::SIGXFSZ));
+        assert_eq!(names_in(&out), Vec::<String>::new(), "{name}: {ended}");
+    }
+    assert!(killed >= 3, "{killed} of the views were killed");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | JSON | [`json`]: the same text for whoever parses it |
 //! | CSV | `report::export::csv::Table`: printable, and no formula |
 //! | collapsed stacks, SVG | `report::flamegraph::escape_frame` |
+//! | JUnit's XML, annotations of GitHub | `report::check::{junit, github}`: printable, and escaped as these have it |
 //! | pprof, speedscope, heaptrack, the page | [`printable`] |
 
 use std::{

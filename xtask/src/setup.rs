@@ -24,10 +24,15 @@ const C_PACKAGES: [&str; 4] = ["gcc", "g++", "make", "libc6-dev"];
 /// What opens the pages that we make; the package is named as its program.
 const BROWSER: &str = "chromium";
 
-/// What reads our exports and manual, is traced (Python), or debugs what is traced: programs, and the packages that they are in.
-const CONSUMERS: [(&str, &str); 5] = [
+/// What reads our exports and manual, runs the examples of `contrib/`, is traced (Python), or debugs what is traced: programs,
+/// and the packages that they are in.
+const CONSUMERS: [(&str, &str); 9] = [
     ("go", "golang-go"),
     ("heaptrack_print", "heaptrack"),
+    ("heaptrack_gui", "heaptrack-gui"),
+    ("Xvfb", "xvfb"),
+    ("xwininfo", "x11-utils"),
+    ("ctest", "cmake"),
     ("python3", "python3"),
     ("gdb", "gdb"),
     ("groff", "groff-base"),
@@ -36,8 +41,8 @@ const CONSUMERS: [(&str, &str); 5] = [
 /// speedscope is a page; its package needs no others.
 const SPEEDSCOPE: &str = "speedscope@1.25.0";
 
-/// What Python programs are held against, in an environment of its own.
-const PEERS: [&str; 2] = ["memray==1.20.0", "numpy==2.4.6"];
+/// What Python programs are held against, and what runs tests in Python, in an environment of its own.
+const PEERS: [&str; 3] = ["memray==1.20.0", "numpy==2.4.6", "pytest==9.2.0"];
 
 /// What boots other kernels.
 const MACHINE_PACKAGES: [&str; 1] = ["qemu-system-x86"];
@@ -109,7 +114,7 @@ fn for_python_peers() -> Result<()> {
             .args(install)
             .args(PEERS),
     )
-    .context("memray and numpy could not be fetched from PyPI")?;
+    .context("memray, numpy and pytest could not be fetched from PyPI")?;
     fs::write(&made, "").with_context(|| format!("cannot make {}", made.display()))
 }
 

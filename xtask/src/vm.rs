@@ -45,8 +45,9 @@ const SMOKE: [(&str, &[&str]); 2] = [
 const TOO_LONG: [&str; 1] = ["samples_are_kept_though_a_million_blocks_were_seen_before"];
 
 /// Test executables that cannot run in the machines, or that another kernel has no part in; and why.
-const NOT_THERE: [(&str, &str); 10] = [
+const NOT_THERE: [(&str, &str); 11] = [
     ("consumers", "needs other profilers"),
+    ("contrib", "needs Python, cargo and cmake"),
     ("dist", "needs a compiler"),
     ("manual", "needs man, and no kernel has a part in that"),
     ("memray", "needs Python"),
@@ -65,7 +66,11 @@ const NOT_THERE: [(&str, &str); 10] = [
 ];
 
 /// The same of single tests.
-const TESTS_NOT_THERE: [(&str, &str); 4] = [
+const TESTS_NOT_THERE: [(&str, &str); 5] = [
+    (
+        "the_verdict_is_json_test_results_and_annotations",
+        "needs Python",
+    ),
     (
         "a_program_with_a_debuggers_breakpoint_where_a_probe_goes_is_refused",
         "needs gdb",

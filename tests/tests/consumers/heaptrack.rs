@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
-use highwater_tests::{Holding, highwater, privileged, run};
+use highwater_tests::{Display, Holding, Recorder, Victim, highwater, privileged, run, scratch};
 
 use super::{Recorded, print, sites};
 
@@ -88,6 +89,49 @@ fn heaptrack_print_finds_the_same_peak_end_and_calls() {
         .and_then(|line| line.strip_suffix('M')?.parse::<f64>().ok())
         .unwrap_or_else(|| panic!("no RSS in {said}"));
     assert!(told * 1e6 > rss as f64 * 0.9, "{told} M, in truth {rss}");
+}
+
+#[test]
+fn heaptrack_gui_opens_what_frees_older_blocks() {
+    privileged!();
+    let scratch = scratch();
+    let file = scratch.path().join("recording.hwm");
+    let mut victim = Victim::start("eight_sites");
+    victim.tell("rise");
+    let recorder = Recorder::attach(victim.pid(), &file);
+    victim.tell("fall");
+    victim.tell("rise");
+    let report = recorder.interrupt();
+    victim.quit();
+    assert!(report.total("unmatched_frees") > 0, "frees of older blocks");
+    let data = scratch.path().join("recording.gz");
+    run(highwater()
+        .arg("export")
+        .arg(&file)
+        .args(["--format", "heaptrack", "-o"])
+        .arg(&data))
+    .assert_says(0, &["wrote"]);
+    // Every block that goes came before.
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(fs::File::open(&data).expect("it is there"))
+        .read_to_string(&mut text)
+        .expect("it is gzip");
+    let mut there: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some(("+", size)) => *there.entry(size).or_default() += 1,
+            Some(("-", size)) => {
+                let blocks = there.get_mut(size).filter(|blocks| **blocks > 0);
+                *blocks.expect("what goes has come") -= 1;
+            }
+            _ => {}
+        }
+    }
+    let display = Display::start();
+    let mut gui = display.run(Command::new("heaptrack_gui").arg(&data));
+    display.await_window("Heaptrack - recording.gz", &mut gui);
+    gui.await_idle();
+    assert!(!gui.has_ended(), "heaptrack_gui crashed");
 }
 
 #[test]

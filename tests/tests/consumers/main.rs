@@ -168,6 +168,14 @@ fn go_tool_pprof_knows_files_by_build_id_and_samples_by_thread_and_process() {
         first.is_some_and(|line| line.contains("/eight_sites ")),
         "{first:?}"
     );
+    let comments = ask("-comments");
+    let peak = recorded.report.peak();
+    for line in [
+        "in use is what was at the peak".to_owned(),
+        format!("in {} blocks", thousands(peak.blocks)),
+    ] {
+        assert!(comments.contains(&line), "no {line} in {comments}");
+    }
     let process = recorded.report.only_process();
     let tags = ask("-tags");
     let words: Vec<&str> = tags.split_whitespace().collect();
@@ -179,6 +187,77 @@ fn go_tool_pprof_knows_files_by_build_id_and_samples_by_thread_and_process() {
     ] {
         assert!(words.contains(&label), "no {label} in {tags}");
         assert!(words.contains(&&*text), "no {text} in {tags}");
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| str::from_utf8(group).expect("digits"))
+        .collect();
+    groups.join(",")
+}
+
+#[test]
+fn the_course_for_firefox_adds_up_to_the_end() {
+    privileged!();
+    let recorded = Recorded::eight_sites();
+    let file = fs::read(recorded.export("firefox", &[])).expect("it was written");
+    let profile: Value = serde_json::from_slice(&file).expect("it is JSON");
+    let thread = &profile["threads"][0];
+    let told = &thread["nativeAllocations"];
+    let numbers = |of: &Value| -> Vec<i64> {
+        let list = of.as_array().expect("a list").iter();
+        list.map(|number| number.as_i64().expect("a number"))
+            .collect()
+    };
+    let (weights, addresses) = (numbers(&told["weight"]), numbers(&told["memoryAddress"]));
+    assert_eq!(
+        weights.iter().sum::<i64>() as u64,
+        recorded.report.end().bytes
+    );
+    // What goes has the address of what came, and all its bytes.
+    let mut held = BTreeMap::new();
+    for (bytes, address) in weights.iter().zip(addresses) {
+        *held.entry(address).or_insert(0) += bytes;
+    }
+    assert!(held.values().all(|bytes| *bytes >= 0));
+    assert!(weights.iter().any(|bytes| *bytes < 0), "something went");
+    let text = String::from_utf8(file).expect("it is text");
+    for site in 0..8 {
+        assert!(
+            text.contains(&format!("site_{site} (victims/eight_sites.c:")),
+            "no site {site}"
+        );
+    }
+    let refused = run(highwater()
+        .arg("export")
+        .arg(&recorded.file)
+        .args(["--format", "firefox", "--at", "end"]));
+    refused.assert_says(2, &["the whole course"]);
+}
+
+#[test]
+fn lines_of_source_add_up_to_the_peak_and_to_each_site() {
+    privileged!();
+    let recorded = Recorded::eight_sites();
+    let script = "import collections, csv, json, sys
+own, total = collections.Counter(), collections.Counter()
+for row in csv.DictReader(open(sys.argv[1], newline='')):
+    own[''] += int(row['own_bytes'])
+    total[row['function']] += int(row['total_bytes'])
+    assert row['line'] or not row['function'].startswith('site_'), row
+print(json.dumps([own, total]))";
+    let lines = recorded.export("lines", &[]);
+    let said = print(Command::new("python3").args(["-c", script]).arg(lines));
+    let told: Value = serde_json::from_str(&said).expect("it is JSON");
+    let peak = recorded.report.peak();
+    assert_eq!(told[0][""].as_u64(), Some(peak.bytes));
+    for (site, (bytes, _)) in sites(&peak) {
+        assert_eq!(told[1][&site].as_u64().unwrap_or(0), bytes, "{site}");
     }
 }
 

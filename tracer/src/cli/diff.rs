@@ -147,7 +147,7 @@ fn signed(unit: Unit, amount: i128) -> String {
 }
 
 /// One line a stack.
-pub(super) fn write_changes(
+fn write_changes(
     unit: Unit,
     changes: &[Change],
     top: usize,

@@ -126,6 +126,10 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
                 "run a command; exit status 3 if it held more",
             ),
             (
+                "highwater check --max-peak 200MB --junit memory.xml -- ./tests",
+                "the same as a test result, for most CI",
+            ),
+            (
                 "highwater check new.hwm --baseline old.hwm --max-growth 5%",
                 "no more than it was, and a twentieth",
             ),
@@ -138,6 +142,14 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
             (
                 "highwater export x.hwm --format pprof",
                 "write x.pb.gz, for `go tool pprof`",
+            ),
+            (
+                "highwater export x.hwm --format firefox",
+                "write x.firefox.json, for profiler.firefox.com",
+            ),
+            (
+                "highwater export x.hwm --format lines -o -",
+                "CSV, a row a line of source",
             ),
             (
                 "highwater export x.hwm --format collapsed -o -",

@@ -14,11 +14,11 @@ use flate2::{Compression, write::GzEncoder};
 use super::output::{self, Former, Usage};
 use super::question::{self, Asked};
 use super::recording::Recording;
-use crate::record::reader;
+use crate::record::{ahead::Ahead, reader};
 use crate::report::{
     Profile, ReplayError, Threads,
     answer::Answer,
-    export::{collapsed, csv, heaptrack, pprof, speedscope},
+    export::{collapsed, csv, firefox, heaptrack, lines, pprof, speedscope},
     question::{Question, When},
 };
 use crate::words::say;
@@ -50,6 +50,10 @@ enum Format {
     Heaptrack,
     /// A row a holder, for spreadsheets and databases
     Csv,
+    /// The same, a row a line of source: own and total bytes and blocks
+    Lines,
+    /// For profiler.firefox.com: what was held over time, by call tree, and RSS
+    Firefox,
 }
 
 impl Format {
@@ -60,6 +64,8 @@ impl Format {
             Self::Speedscope => "speedscope.json",
             Self::Heaptrack => "heaptrack.gz",
             Self::Csv => "csv",
+            Self::Lines => "lines.csv",
+            Self::Firefox => "firefox.json",
         }
     }
 }
@@ -77,12 +83,27 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let said = "a pprof profile is not for a terminal: name a file with -o, or pipe it on";
         return Err(Usage(said.to_owned()).into());
     }
+    let whole_course = match arguments.format {
+        Format::Heaptrack => "a heaptrack file",
+        Format::Firefox => "a profile for Firefox",
+        _ => "",
+    };
+    if !whole_course.is_empty() && (question.when != When::Peak || question.least > 0) {
+        let said = format!(
+            "{whole_course} has the whole course of the recording: leave out which moment or window, and --min"
+        );
+        return Err(Usage(said).into());
+    }
     if arguments.format == Format::Heaptrack {
         return write_heaptrack(&file, &question, &path);
     }
     let threads = match arguments.format {
         Format::Pprof | Format::Csv => Threads::Apart,
-        Format::Collapsed | Format::Speedscope | Format::Heaptrack => Threads::Together,
+        Format::Collapsed
+        | Format::Speedscope
+        | Format::Heaptrack
+        | Format::Lines
+        | Format::Firefox => Threads::Together,
     };
     let profile = question::read(&file, &question, threads)?;
     let held = Answer::of(&profile, &question);
@@ -97,16 +118,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Pprof => pprof::write(&profile, &allocated(), &held, out),
         Format::Speedscope => speedscope::write(&profile, &held, &allocated(), out),
         Format::Csv => csv::write(&profile, &[&held], None, out),
+        Format::Lines => lines::write(&profile, &held, out),
+        Format::Firefox => firefox::write(&profile, &question, out),
         Format::Collapsed | Format::Heaptrack => collapsed::write(&profile, &held, out),
     })
 }
 
 /// The recording is read twice: names come after what they name.
 fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Result<()> {
-    if question.when != When::Peak || question.least > 0 {
-        let said = "a heaptrack file has the whole course of the recording: leave out which moment or window, and --min";
-        return Err(Usage(said.to_owned()).into());
-    }
     let spooled;
     let file = match file.as_os_str() == "-" {
         true => {
@@ -115,7 +134,7 @@ fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Res
         }
         false => file,
     };
-    let profile = question::read(file, question, Threads::Together)?;
+    let (profile, happened) = question::read_definitions(file, question)?;
     if profile.folded {
         let missing = ReplayError::Folded {
             what: "every allocation and free, which is what heaptrack reads",
@@ -125,8 +144,12 @@ fn write_heaptrack(file: &Path, question: &Question, path: &Path) -> anyhow::Res
     if profile.sampling.is_some() {
         say!("allocations were sampled: sizes are estimates, calls those sampled");
     }
-    let entries = reader::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let write = |out: &mut dyn Write| heaptrack::write(&profile, question, entries, out);
+    let entries = || {
+        let reader = reader::open(file).map_err(io::Error::other)?;
+        Ahead::of(reader)
+    };
+    let write =
+        |out: &mut dyn Write| heaptrack::write((&profile, happened), question, entries, out);
     // heaptrack tells by the name, too.
     write_to(path, &profile, |out| {
         match path.extension().and_then(|ending| ending.to_str()) {

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -38,8 +41,8 @@ pub(super) enum Former {
     Replaced,
 }
 
-/// Writes a file, or `-`, standard output. The file is made beside its name, readable by its owner only (under sudo that is the user who
-/// called it), and gets its name once it is whole: a view that fails leaves nothing.
+/// Writes a file, or `-`, standard output. The file is readable by its owner only (under sudo that is the user who called it), and
+/// gets its name once it is whole: a view that fails or is killed leaves nothing.
 pub(super) fn write(
     path: &Path,
     former: Former,
@@ -64,39 +67,96 @@ pub(super) fn write(
         }
         Ok(_) if former == Former::Kept => return Err(exists(path)),
         _ => {
-            let directory = match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            let file = tempfile::Builder::new()
-                .prefix(".highwater-")
-                .permissions(fs::Permissions::from_mode(0o600))
-                .tempfile_in(directory)
+            let draft = Draft::beside(path)
                 .with_context(|| format!("cannot make {} ({})", path.display(), hint(path)))?;
-            give_to_user(file.as_file(), path)?;
-            let mut out = BufWriter::new(file);
+            give_to_user(draft.file(), path)?;
+            let mut out = BufWriter::new(draft.file());
             write(&mut out)?;
-            let file = out
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .with_context(failed)?;
-            match former {
-                Former::Replaced => file
-                    .persist(path)
-                    .map_err(|error| error.error)
-                    .with_context(failed)?,
-                Former::Kept => {
-                    file.persist_noclobber(path)
-                        .map_err(|error| match error.error.kind() {
-                            io::ErrorKind::AlreadyExists => exists(path),
-                            _ => anyhow::Error::new(error.error).context(failed()),
-                        })?
-                }
-            };
+            out.flush().with_context(failed)?;
+            drop(out);
+            draft
+                .take(path, former)
+                .map_err(|error| match (former, error.kind()) {
+                    (Former::Kept, io::ErrorKind::AlreadyExists) => exists(path),
+                    _ => anyhow::Error::new(error).context(failed()),
+                })?;
         }
     }
     say!("wrote {}", path.display());
     Ok(())
+}
+
+/// A file that has no name yet.
+enum Draft {
+    /// None at all: it goes with us, even if we are killed.
+    Nameless(File),
+    /// One of its own, where file systems know no others or `/proc` is missing.
+    Named(tempfile::NamedTempFile),
+}
+
+impl Draft {
+    fn beside(path: &Path) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags, open};
+        let directory = directory_of(path);
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        if Path::new(OWN_FILES).exists()
+            && let Ok(file) = open(directory, flags, Mode::RUSR | Mode::WUSR)
+        {
+            return Ok(Self::Nameless(file.into()));
+        }
+        let mut named = tempfile::Builder::new();
+        named.prefix(PREFIX);
+        named.permissions(fs::Permissions::from_mode(0o600));
+        Ok(Self::Named(named.tempfile_in(directory)?))
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Nameless(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name.
+    fn take(self, path: &Path, former: Former) -> io::Result<()> {
+        let file = match self {
+            Self::Nameless(file) => file,
+            Self::Named(file) => {
+                let taken = match former {
+                    Former::Replaced => file.persist(path),
+                    Former::Kept => file.persist_noclobber(path),
+                };
+                return taken.map(drop).map_err(|error| error.error);
+            }
+        };
+        let opened = format!("{OWN_FILES}/{}", file.as_raw_fd());
+        let link = |name: &Path| {
+            let (here, follow) = (rustix::fs::CWD, rustix::fs::AtFlags::SYMLINK_FOLLOW);
+            rustix::fs::linkat(here, &opened, here, name, follow)
+        };
+        match link(path) {
+            Err(rustix::io::Errno::EXIST) if former == Former::Replaced => {
+                let named = tempfile::Builder::new()
+                    .prefix(PREFIX)
+                    .make_in(directory_of(path), |name| Ok(link(name)?))?;
+                named.persist(path).map_err(|error| error.error)
+            }
+            linked => Ok(linked?),
+        }
+    }
+}
+
+/// What files that are not whole are called, where they have to have a name.
+const PREFIX: &str = ".highwater-";
+
+/// Our open files.
+const OWN_FILES: &str = "/proc/self/fd";
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn exists(path: &Path) -> anyhow::Error {
@@ -116,7 +176,8 @@ fn hint(path: &Path) -> &'static str {
     }
 }
 
-fn give_to_user(file: &File, path: &Path) -> anyhow::Result<()> {
+/// Gives what we made to the user who called us by sudo.
+pub(super) fn give_to_user(file: &File, path: &Path) -> anyhow::Result<()> {
     if let Some(Identity { uid, gid, .. }) = Identity::invoking() {
         std::os::unix::fs::fchown(file, Some(uid), Some(gid))
             .with_context(|| format!("cannot give {} to its user (uid {uid})", path.display()))?;

@@ -140,6 +140,14 @@ pub(super) fn read(path: &Path, question: &Question, threads: Threads) -> anyhow
     Ok(profile)
 }
 
+/// Reads what a recording defines; how many events it has.
+pub(super) fn read_definitions(path: &Path, question: &Question) -> anyhow::Result<(Profile, u64)> {
+    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries = Ahead::of(reader).context("cannot start a thread")?;
+    let profile = Profile::replay_definitions(entries, question);
+    profile.with_context(|| format!("cannot report {}", path.display()))
+}
+
 fn parse_regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| error.to_string())
 }

@@ -94,6 +94,9 @@ pub(super) struct Arguments {
     /// Launch this command and trace it from its start
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+    /// End without the answer: `check` gives one of its own
+    #[arg(long, hide = true)]
+    no_answer: bool,
 }
 
 /// The longest recording that ends by itself.
@@ -186,6 +189,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         python_allocators,
         link,
         command,
+        no_answer,
     } = arguments;
     if python_allocators && pid.is_some() {
         let words = "--python-allocators is for a command that is launched: an interpreter chooses its allocator as it starts.\n\
@@ -267,7 +271,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         }
     };
     log::debug!("recording ended: {reason}");
-    if !to_stdout {
+    if !to_stdout && !no_answer {
         match report::print_answer(&path) {
             // The command's own status is passed on all the same.
             Err(error) if is_broken_pipe(&error) => {}

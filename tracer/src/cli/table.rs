@@ -42,6 +42,7 @@ pub(super) struct Arguments {
 enum Choice {
     Stack,
     Function,
+    /// A Python package, a Rust crate, a C++ namespace, or else a file
     Module,
     Thread,
     Process,

@@ -68,14 +68,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         while let Some((depth, node)) = pending.pop() {
             table.row(&Row {
                 depth,
-                name: &node.name,
-                place: node.place.as_deref(),
+                name: tree.name(node),
+                place: tree.place(node),
                 bytes: node.bytes,
                 blocks: node.blocks,
                 own_bytes: node.own_bytes,
             })?;
-            let children: Vec<_> = tree.children(node).collect();
-            pending.extend(children.into_iter().rev().map(|child| (depth + 1, child)));
+            pending.extend(tree.children(node).rev().map(|child| (depth + 1, child)));
         }
         table.finish()?;
     } else {

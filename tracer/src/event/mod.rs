@@ -159,3 +159,20 @@ pub enum Call {
         exponent: u8,
     },
 }
+
+impl Call {
+    /// Whether it is of the life of a process, or of the tracing, and not of memory.
+    pub fn is_of_process(&self) -> bool {
+        !matches!(
+            self,
+            Self::Allocated { .. }
+                | Self::Failed { .. }
+                | Self::Freed { .. }
+                | Self::ResizeBegan { .. }
+                | Self::Resized { .. }
+                | Self::ResizeFailed { .. }
+                | Self::ResizeFreed { .. }
+                | Self::Mapping(_)
+        )
+    }
+}

@@ -13,7 +13,6 @@
 //! A block that is put back, because the call that was to retire it failed, comes anew in the era in which it is put back;
 //! so does what a forked child finds.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use foldhash::fast::FixedState;
@@ -68,6 +67,12 @@ impl Scene {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Birth(NonZeroU16);
 
+impl Default for Birth {
+    fn default() -> Self {
+        Self(NonZeroU16::MIN)
+    }
+}
+
 impl Birth {
     /// The era in which that was, as eras are numbered now.
     pub(super) fn era(self, now: Scene) -> u16 {
@@ -78,6 +83,9 @@ impl Birth {
 }
 
 const _: () = assert!(MOST_ERAS == 1 << 7, "an era has seven bits of a birth");
+
+/// What is live, by holding and by the era in which it came.
+pub(super) type Births = HashMap<(u32, u16), Amount, FixedState>;
 
 /// Who asks for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,7 +147,7 @@ impl Ledger {
     }
 
     /// All that is held goes.
-    pub(super) fn all_gone(&mut self, born: BTreeMap<(u32, u16), Amount>, now: u16) {
+    pub(super) fn all_gone(&mut self, born: Births, now: u16) {
         for ((holder, born), Amount { bytes, blocks }) in born {
             self.add(holder, born, now, bytes.into(), blocks.cast_signed());
         }
@@ -152,7 +160,7 @@ impl Ledger {
     }
 
     /// Adds what went, and what was born and lives, to the lives of its holding.
-    pub(super) fn lives(&self, live: BTreeMap<(u32, u16), Amount>, to: &mut [Vec<Life>]) {
+    pub(super) fn lives(&self, live: Births, to: &mut [Vec<Life>]) {
         for (&(holder, born, gone), &(bytes, blocks)) in &self.gone {
             to[holder as usize].push(Life {
                 born,
@@ -162,7 +170,12 @@ impl Ledger {
             });
         }
         for ((holder, born), Amount { bytes, blocks }) in live {
-            to[holder as usize].push(Life {
+            let of_holder = &mut to[holder as usize];
+            if of_holder.is_empty() {
+                // Of a million stacks, most hold one thing.
+                of_holder.reserve_exact(1);
+            }
+            of_holder.push(Life {
                 born,
                 gone: None,
                 bytes,

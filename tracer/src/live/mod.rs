@@ -66,6 +66,7 @@ mod movements;
 #[cfg(test)]
 mod naive;
 mod neighbours;
+pub(crate) mod paged;
 mod process;
 mod ranges;
 mod remains;

@@ -7,7 +7,7 @@ use std::io;
 
 use super::replay::Threads;
 use crate::event::{Call, Nanos, ProcessId};
-use crate::live::{LiveSet, Movement};
+use crate::live::{LiveSet, Movement, Totals};
 use crate::model::Feed;
 use crate::record::reader::ReadError;
 use crate::record::{EndReason, Entry};
@@ -21,8 +21,8 @@ pub enum Step {
     Resident(u64),
 }
 
-/// Tells the steps of a recording, each with its moment, up to where it ends or cannot be read on, and returns how many
-/// allocations there were. What the last process held as it ended does not go: that is the end of the recording.
+/// Tells the steps of a recording, each with its moment, up to where it ends or cannot be read on, and returns the counts of
+/// all. What the last process held as it ended does not go: that is the end of the recording.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn course(
     entries: impl Iterator<Item = Result<Entry, ReadError>>,
     threads: Threads,
     mut tell: impl FnMut(Nanos, Step) -> io::Result<()>,
-) -> io::Result<u64> {
+) -> io::Result<Totals> {
     let live = LiveSet::new().with_movements();
     let mut course = Course {
         feed: Feed::new(match threads {
@@ -47,7 +47,7 @@ pub fn course(
     if course.feed.live().is_tracing() {
         course.end_was_not_the_last(&mut tell)?;
     }
-    Ok(course.feed.live().totals().allocations)
+    Ok(course.feed.live().totals())
 }
 
 struct Course {

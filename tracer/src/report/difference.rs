@@ -38,6 +38,12 @@ pub struct Change {
     pub name: String,
     /// Where that is in the source of the later recording that has it.
     pub place: Option<String>,
+    /// The source file, as debug information names it.
+    #[serde(skip)]
+    pub file: Option<String>,
+    /// The line in it.
+    #[serde(skip)]
+    pub line: Option<u32>,
     /// Who called it.
     pub callers: Option<String>,
     /// What it held in the earlier recording.
@@ -78,6 +84,8 @@ pub fn difference(before: (&Profile, &Answer), after: (&Profile, &Answer)) -> Ve
                 became: Became::Grown,
                 name: String::new(),
                 place: None,
+                file: None,
+                line: None,
                 callers: None,
                 bytes_before: 0,
                 bytes_after: 0,
@@ -87,6 +95,9 @@ pub fn difference(before: (&Profile, &Answer), after: (&Profile, &Answer)) -> Ve
             let first = telling.first();
             change.name = first.map_or_else(|| UNKNOWN_STACK.to_owned(), |frame| frame.label());
             change.place = first.and_then(|frame| frame.place());
+            let source = first.filter(|frame| frame.function.is_some());
+            change.file = source.and_then(|frame| frame.file).map(str::to_owned);
+            change.line = source.and_then(|frame| frame.line);
             change.callers = callers(telling.get(1..).unwrap_or_default());
             let (bytes, blocks) = if is_after {
                 (&mut change.bytes_after, &mut change.blocks_after)

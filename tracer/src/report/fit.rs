@@ -51,7 +51,7 @@ enum Folding {
 }
 
 /// The name without its return type, parameters, qualifiers, and what compilers append.
-fn bare(text: &str) -> String {
+pub(super) fn bare(text: &str) -> String {
     let name = Name::of(without_suffixes(text));
     let mut out = String::new();
     // Where the path begins in `out`, after the last space that is not its own.

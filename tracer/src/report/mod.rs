@@ -6,7 +6,8 @@
 //! - [`text`]: the first screen, for a person;
 //! - [`json`]: everything, for programs;
 //! - [`flamegraph`]: the holders as a picture;
-//! - [`html`]: the holders of any moment, as a page.
+//! - [`html`]: the holders of any moment, as a page;
+//! - [`check`]: whether budgets hold.
 //!
 //! [`question`] is what may be asked of it, [`answer`] the holders that this comes to, [`rows`] sums them up.
 //!
@@ -18,6 +19,7 @@ pub mod answer;
 mod arenas;
 mod asked;
 pub mod budget;
+pub mod check;
 pub mod course;
 pub mod difference;
 mod error;
@@ -34,6 +36,7 @@ mod mark;
 pub mod memory;
 mod model;
 pub mod name;
+pub mod package;
 pub mod question;
 mod replay;
 pub mod rows;

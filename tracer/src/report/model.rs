@@ -220,43 +220,57 @@ impl Profile {
         let stack = self.locations.stacks.get(&stack)?;
         let mut named = Vec::with_capacity(stack.frames.len());
         for index in &stack.frames {
-            let frame = self.locations.frames.get(index);
-            let module = frame
-                .and_then(|frame| frame.module)
-                .and_then(|index| self.locations.modules.get(&index));
-            let kind = frame.map(|frame| frame.kind).unwrap_or_default();
-            let runtime = match kind {
-                FrameKind::Managed(runtime) => self.locations.runtimes.get(&runtime),
-                FrameKind::Native | FrameKind::Interpreter(_) => None,
-            };
-            let bare = NamedFrame {
-                module,
-                offset: frame.map(|frame| frame.offset),
-                kind,
-                runtime: runtime.map(String::as_str),
-                source: self.locations.sources.get(index).map(String::as_str),
-                ..NamedFrame::default()
-            };
-            let functions = self
-                .locations
-                .names
-                .get(index)
-                .map_or(&[][..], Vec::as_slice);
-            for (position, name) in functions.iter().enumerate() {
-                let frame = NamedFrame {
-                    function: Some(&name.function),
-                    file: name.file.as_deref(),
-                    line: name.line,
-                    inlined: position + 1 < functions.len(),
-                    ..bare.clone()
-                };
-                named.push(frame.read_as_javascript());
-            }
-            if functions.is_empty() {
-                named.push(bare);
-            }
+            self.push_functions(*index, &mut named);
         }
         Some(named)
+    }
+
+    /// The code locations of a stack, leaf first; none, if the recording has no such stack.
+    pub(super) fn locations_of(&self, stack: StackIndex) -> &[FrameIndex] {
+        let stack = self.locations.stacks.get(&stack);
+        stack.map_or(&[], |stack| &stack.frames)
+    }
+
+    /// The functions at a code location, inlined ones before the function they were inlined into.
+    pub(super) fn functions_at(&self, index: FrameIndex) -> Vec<NamedFrame<'_>> {
+        let mut named = Vec::new();
+        self.push_functions(index, &mut named);
+        named
+    }
+
+    fn push_functions<'a>(&'a self, index: FrameIndex, named: &mut Vec<NamedFrame<'a>>) {
+        let frame = self.locations.frames.get(&index);
+        let module = frame
+            .and_then(|frame| frame.module)
+            .and_then(|index| self.locations.modules.get(&index));
+        let kind = frame.map(|frame| frame.kind).unwrap_or_default();
+        let runtime = match kind {
+            FrameKind::Managed(runtime) => self.locations.runtimes.get(&runtime),
+            FrameKind::Native | FrameKind::Interpreter(_) => None,
+        };
+        let bare = NamedFrame {
+            module,
+            offset: frame.map(|frame| frame.offset),
+            kind,
+            runtime: runtime.map(String::as_str),
+            source: self.locations.sources.get(&index).map(String::as_str),
+            ..NamedFrame::default()
+        };
+        let functions = self.locations.names.get(&index);
+        let functions = functions.map_or(&[][..], Vec::as_slice);
+        for (position, name) in functions.iter().enumerate() {
+            let frame = NamedFrame {
+                function: Some(&name.function),
+                file: name.file.as_deref(),
+                line: name.line,
+                inlined: position + 1 < functions.len(),
+                ..bare.clone()
+            };
+            named.push(frame.read_as_javascript());
+        }
+        if functions.is_empty() {
+            named.push(bare);
+        }
     }
 
     /// Whether the root end of a stack is missing.

@@ -72,6 +72,29 @@ impl Profile {
         Self::replay_with(entries, question, Threads::Apart, statistics)
     }
 
+    /// Replays what a recording defines and when its processes began and ended, for a sink that follows allocations and frees
+    /// itself: of these nothing is known afterwards but how many events there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay_for`](Self::replay_for).
+    pub fn replay_definitions(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+    ) -> Result<(Self, u64), ReplayError> {
+        let mut happened = 0;
+        let defining = entries.map(|entry| {
+            let mut entry = entry?;
+            if let Entry::Events(events) = &mut entry {
+                happened += events.len() as u64;
+                events.retain(|event| event.call.is_of_process());
+            }
+            Ok(entry)
+        });
+        let profile = Self::replay_for(defining, question, Threads::Together)?;
+        Ok((profile, happened))
+    }
+
     fn replay_with(
         entries: impl Iterator<Item = Result<Entry, ReadError>>,
         question: &Question,

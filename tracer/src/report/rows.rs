@@ -1,7 +1,8 @@
 //! The holders of an answer, summed up by what a person wants to see them by.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
 use serde::Serialize;
 
 use super::answer::Answer;
@@ -9,8 +10,10 @@ use super::arenas;
 use super::joined::{Together, together};
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK};
-use super::telling::most_telling;
+use super::package::package;
+use super::telling::{Weight, most_telling};
 use crate::live::Holder;
+use crate::record::FrameIndex;
 use crate::words;
 
 /// What rows are made by.
@@ -21,7 +24,7 @@ pub enum By {
     Stack,
     /// One a function: its own is what it asked for itself, its total what stacks hold that it is on.
     Function,
-    /// One a file that code was mapped from, likewise.
+    /// One a [package], crate, namespace, or file that code was mapped from, likewise.
     Module,
     /// One a thread.
     Thread,
@@ -87,23 +90,18 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
         }
         return rows.sorted();
     }
-    for holder in &answer.holders {
-        match by {
-            By::Stack => {}
-            By::Function => rows.frames(profile, holder, function),
-            By::Module => rows.frames(profile, holder, |frame| {
-                frame.module.map_or_else(
-                    || "(no file)".to_owned(),
-                    |module| words::printable(&module.path.to_string_lossy()).into_owned(),
-                )
-            }),
-            By::Thread => {
-                let name = thread(profile, holder);
-                rows.row(name).add(holder, true);
+    match by {
+        By::Stack => {}
+        By::Function => rows.frames(profile, answer, function),
+        By::Module => rows.frames(profile, answer, package),
+        By::Thread => {
+            for holder in &answer.holders {
+                rows.row(thread(profile, holder)).add(holder, true);
             }
-            By::Process => {
-                let name = process(profile, holder);
-                rows.row(name).add(holder, true);
+        }
+        By::Process => {
+            for holder in &answer.holders {
+                rows.row(process(profile, holder)).add(holder, true);
             }
         }
     }
@@ -141,12 +139,16 @@ impl Rows {
     }
 
     fn row(&mut self, name: String) -> &mut Row {
+        let index = self.index(name);
+        &mut self.list[index]
+    }
+
+    fn index(&mut self, name: String) -> usize {
         let next = self.list.len();
-        let index = *self.by_name.entry(name).or_insert_with_key(|name| {
+        *self.by_name.entry(name).or_insert_with_key(|name| {
             self.list.push(Row::new(name.clone()));
             next
-        });
-        &mut self.list[index]
+        })
     }
 
     fn stack(&mut self, profile: &Profile, one: &Together) {
@@ -167,22 +169,34 @@ impl Rows {
         self.list.push(row);
     }
 
-    fn frames(
-        &mut self,
-        profile: &Profile,
-        holder: &Holder,
-        name: impl Fn(&NamedFrame<'_>) -> String,
-    ) {
-        let frames = profile.frames(holder.stack).unwrap_or_default();
-        let own = most_telling(&frames, 1).first().map(|frame| name(frame));
-        let Some(own) = own else {
-            self.row(UNKNOWN_STACK.to_owned()).add(holder, true);
-            return;
-        };
-        let names: BTreeSet<String> = frames.iter().map(name).collect();
-        for name in names {
-            let is_own = name == own;
-            self.row(name).add(holder, is_own);
+    /// Of a million stacks most have the same code locations, so each is looked at once.
+    fn frames(&mut self, profile: &Profile, answer: &Answer, name: fn(&NamedFrame<'_>) -> String) {
+        let mut known: HashMap<FrameIndex, Vec<(usize, Weight)>, FixedState> = HashMap::default();
+        // The last holder that was added to each row with what passes through it.
+        let mut added_to: Vec<usize> = Vec::new();
+        let mut stack = Vec::new();
+        for (number, holder) in answer.holders.iter().enumerate() {
+            stack.clear();
+            for &location in profile.locations_of(holder.stack) {
+                let rows = known.entry(location).or_insert_with(|| {
+                    let frames = profile.functions_at(location);
+                    let row = |frame| (self.index(name(frame)), Weight::of(frame));
+                    frames.iter().map(row).collect()
+                });
+                stack.extend_from_slice(rows);
+            }
+            let Some(own) = Weight::most_telling(stack.iter().map(|(_, weight)| *weight)) else {
+                self.row(UNKNOWN_STACK.to_owned()).add(holder, true);
+                continue;
+            };
+            let own = stack[own].0;
+            added_to.resize(self.list.len(), usize::MAX);
+            for &(row, _) in &stack {
+                if added_to[row] != number {
+                    added_to[row] = number;
+                    self.list[row].add(holder, row == own);
+                }
+            }
         }
     }
 }

@@ -151,6 +151,12 @@ impl Script {
         }
     }
 
+    /// Frees a block in another process, which has it from a fork: the one of that number, from 0.
+    pub(super) fn free_in(&mut self, process: u32, ms: u64, block: usize) {
+        let (_, address) = self.live[block];
+        self.event(process, ms, Call::Freed { address, header: 0 });
+    }
+
     /// Frees the newest block, after more has happened.
     pub(super) fn free_at(&mut self, process: u32, ms: u64, before: impl FnOnce(&mut Self)) {
         let newest = self.live.pop();

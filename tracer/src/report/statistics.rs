@@ -1,10 +1,13 @@
 //! What all blocks were like: how large, how long they lived, how many there were when, in which thread.
 
+mod blocks;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use crate::event::{Address, Call, Event, FunctionIndex, Nanos, ProcessId, Tid};
+use self::blocks::{Block, Blocks};
+use crate::event::{Address, Call, Event, FunctionIndex, ProcessId, Tid};
 use crate::record::{Does, Function};
 
 /// Steps of a histogram of lifetimes: below 1 µs, then powers of ten up to an hour and more.
@@ -101,7 +104,7 @@ pub struct Statistics {
     functions: HashMap<FunctionIndex, Count, FixedState>,
     defined: HashMap<FunctionIndex, Function, FixedState>,
     threads: HashMap<(ProcessId, Tid), Thread, FixedState>,
-    live: HashMap<(ProcessId, Address), Block, FixedState>,
+    live: HashMap<ProcessId, Blocks, FixedState>,
 }
 
 #[derive(Debug, Default)]
@@ -111,13 +114,11 @@ struct Thread {
     temporary: u64,
 }
 
-#[derive(Debug)]
-struct Block {
-    at: Nanos,
-    size: u64,
-    thread: Tid,
-    /// How many its thread had asked for with it.
-    number: u64,
+impl Thread {
+    /// Of the number of blocks, as much as a [`Block`] keeps: by chance it is that of another one once in 2³² blocks.
+    fn last(&self) -> u32 {
+        self.count.blocks as u32
+    }
 }
 
 impl Default for Statistics {
@@ -140,6 +141,11 @@ impl Statistics {
         self.defined.insert(function.index, function);
     }
 
+    /// Nothing more happens.
+    pub(super) fn end(&mut self) {
+        self.live = HashMap::default();
+    }
+
     pub(super) fn apply(&mut self, event: &Event) {
         match event.call {
             Call::Allocated {
@@ -158,7 +164,7 @@ impl Statistics {
                 self.freed(event, address);
             }
             Call::Executed { .. } | Call::Exited { .. } => {
-                self.live.retain(|(of, _), _| *of != event.process);
+                self.live.remove(&event.process);
             }
             _ => {}
         }
@@ -175,13 +181,15 @@ impl Statistics {
             at: event.at,
             size,
             thread: event.thread,
-            number: thread.count.blocks,
+            number: thread.last(),
         };
-        self.live.insert((event.process, address), block);
+        let live = self.live.entry(event.process).or_default();
+        live.insert(address, block);
     }
 
     fn freed(&mut self, event: &Event, address: Address) {
-        let Some(block) = self.live.remove(&(event.process, address)) else {
+        let live = self.live.get_mut(&event.process);
+        let Some(block) = live.and_then(|live| live.remove(address)) else {
             return;
         };
         let lived = event.at.0.saturating_sub(block.at.0);
@@ -190,7 +198,7 @@ impl Statistics {
         let by = self.threads.entry((event.process, event.thread));
         by.or_default().freed += 1;
         if let Some(of) = self.threads.get_mut(&(event.process, block.thread))
-            && of.count.blocks == block.number
+            && of.last() == block.number
         {
             of.temporary += 1;
         }
@@ -276,7 +284,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::StackIndex;
+    use crate::event::{Nanos, StackIndex};
 
     fn event(at: u64, call: Call) -> Event {
         Event {

@@ -33,6 +33,13 @@ pub enum Role {
     StartUp,
 }
 
+impl Role {
+    /// Whether it tells little of who asked for the memory: it would be in the stacks of any program.
+    fn is_plumbing(self) -> bool {
+        matches!(self, Self::Engine | Self::Plumbing | Self::StartUp)
+    }
+}
+
 /// Files of plumbing, by how their names begin.
 const LIBRARIES: [&str; 17] = [
     "libc.so",
@@ -153,7 +160,7 @@ impl NamedFrame<'_> {
 
     /// Whether it tells little of who asked for the memory: it would be in the stacks of any program.
     pub fn is_plumbing(&self) -> bool {
-        matches!(self.role(), Role::Engine | Role::Plumbing | Role::StartUp)
+        self.role().is_plumbing()
     }
 }
 
@@ -162,7 +169,7 @@ const ALLOCATING_WITHIN: usize = 8;
 
 /// The frames that tell most of a stack, the most telling first, at most `lines`.
 pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&'f NamedFrame<'a>> {
-    let frames = callers_of_allocating(frames);
+    let frames = &frames[Weight::that_allocate_for_others(frames.iter().map(Weight::of))..];
     let Some(best) = frames.iter().map(NamedFrame::role).min() else {
         return Vec::new();
     };
@@ -185,22 +192,50 @@ pub fn most_telling<'a, 'f>(frames: &'f [NamedFrame<'a>], lines: usize) -> Vec<&
     telling
 }
 
-/// The frames beyond the outermost of those that only allocate for others, if all below it are without a name or plumbing, and
-/// the program's own come after it.
-fn callers_of_allocating<'a, 'f>(frames: &'f [NamedFrame<'a>]) -> &'f [NamedFrame<'a>] {
-    let innermost = &frames[..frames.len().min(ALLOCATING_WITHIN)];
-    let only_allocates = |frame: &NamedFrame<'_>| frame.function.is_some_and(allocates);
-    let is_passed_over = |frame: &NamedFrame<'_>| frame.function.is_none() || frame.is_plumbing();
-    match innermost.iter().rposition(only_allocates) {
-        Some(at)
-            if frames[..at].iter().all(is_passed_over)
-                && frames[at + 1..]
-                    .iter()
-                    .any(|frame| frame.role() == Role::Own) =>
-        {
-            &frames[at + 1..]
+/// How much a frame tells, for whoever looks at the same frames in many stacks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    role: Role,
+    is_of_runtime: bool,
+    has_function: bool,
+    only_allocates: bool,
+}
+
+impl Weight {
+    pub(super) fn of(frame: &NamedFrame<'_>) -> Self {
+        Self {
+            role: frame.role(),
+            is_of_runtime: is_function_of_runtime(frame),
+            has_function: frame.function.is_some(),
+            only_allocates: frame.function.is_some_and(allocates),
         }
-        _ => frames,
+    }
+
+    /// Which frame of a stack, leaf first, is the holder: the first of [`most_telling`].
+    pub(super) fn most_telling(weights: impl Iterator<Item = Self> + Clone) -> Option<usize> {
+        let passed_over = Self::that_allocate_for_others(weights.clone());
+        let mut weights = weights.skip(passed_over);
+        let of_runtime = weights.clone().position(|weight| weight.is_of_runtime);
+        let best = weights.clone().map(|weight| weight.role).min()?;
+        of_runtime
+            .or_else(|| weights.position(|weight| weight.role == best))
+            .map(|at| passed_over + at)
+    }
+
+    /// How many innermost frames only allocate for others: up to the outermost of those functions, if all below it are without a name
+    /// or plumbing, and the program's own come after it.
+    fn that_allocate_for_others(weights: impl Iterator<Item = Self> + Clone) -> usize {
+        let innermost = weights.clone().take(ALLOCATING_WITHIN).enumerate();
+        let Some((at, _)) = innermost.filter(|(_, weight)| weight.only_allocates).last() else {
+            return 0;
+        };
+        let is_passed_over = |weight: Self| !weight.has_function || weight.role.is_plumbing();
+        let passes = weights.clone().take(at).all(is_passed_over);
+        let own_comes = weights.skip(at + 1).any(|weight| weight.role == Role::Own);
+        match passes && own_comes {
+            true => at + 1,
+            false => 0,
+        }
     }
 }
 
@@ -450,6 +485,25 @@ mod tests {
                 "Builtins_TypedArrayConstructor"
             ]
         );
+    }
+
+    #[test]
+    fn by_weight_the_holder_is_the_same() {
+        let frames = [
+            named("operator new"),
+            named("keep"),
+            python("get_code", "<frozen importlib._bootstrap>"),
+            python("load", "/srv/app.py"),
+            named("_start"),
+        ];
+        for from in 0..frames.len() {
+            for to in from + 1..=frames.len() {
+                let stack = &frames[from..to];
+                let holder = Weight::most_telling(stack.iter().map(Weight::of)).unwrap();
+                assert_eq!(stack[holder], *most_telling(stack, 1)[0]);
+            }
+        }
+        assert_eq!(Weight::most_telling([].into_iter()), None);
     }
 
     #[test]

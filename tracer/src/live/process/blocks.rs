@@ -8,8 +8,8 @@ use crate::live::families::Stretch;
 use crate::live::lifetimes::{Asker, Birth};
 use crate::live::sampling::Sampling;
 
-/// A live block. With its address it takes 24 bytes in the table, of which there may be many millions.
-#[derive(Clone, Copy, Debug)]
+/// A live block, of which there may be many millions. In a table it takes 24 bytes with its address.
+#[derive(Clone, Copy, Debug, Default)]
 pub(in crate::live) struct Block {
     /// Requested size, bytes: the low 32 bits of it.
     size_low: u32,
@@ -23,7 +23,7 @@ pub(in crate::live) struct Block {
 }
 
 /// Where a block comes from: the stretch in which it was allocated, and how blocks were sampled then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Origin(u32);
 
 impl Origin {
@@ -134,7 +134,7 @@ impl Process {
 
     /// Takes what lies at the address out of the live set, or out of the baseline if it was not seen allocated.
     pub(super) fn retire(&mut self, all: &mut Books, address: Address, header: Option<u64>) -> Old {
-        if let Some(block) = self.blocks.remove(&address) {
+        if let Some(block) = self.blocks.remove(address) {
             self.drop_block(all, address, block);
             return Old::Known(block);
         }

@@ -1,14 +1,12 @@
 //! When what a process holds came, and when what it held went, by eras.
 
-use std::collections::BTreeMap;
 use std::mem;
 
 use super::{Process, blocks::Block};
 use crate::event::Address;
 use crate::live::books::{Books, Held};
 use crate::live::holdings::Holding;
-use crate::live::lifetimes::{Life, Scene};
-use crate::live::snapshot::Amount;
+use crate::live::lifetimes::{Births, Life, Scene};
 
 impl Process {
     /// From here on it is the era of this scene.
@@ -43,8 +41,12 @@ impl Process {
     ///
     /// All that a forked child came to answer for since the fork is among what it set since: these blocks alone are looked
     /// at, and a child that lives for a moment does not pay for what its parent holds.
-    pub(super) fn births(&mut self, all: &Books) -> BTreeMap<(u32, u16), Amount> {
-        let mut births = self.folded.clone();
+    pub(super) fn births(&mut self, all: &Books) -> Births {
+        let mut births: Births = self
+            .folded
+            .iter()
+            .map(|(of, amount)| (*of, *amount))
+            .collect();
         let mut add = |holder, born, held| births.entry((holder, born)).or_default().add(held);
         let mut add_block = |(address, block): (Address, Block)| {
             if !self.kin.may_share(block.stretch()) || self.kin.answers(address, block) {

@@ -146,7 +146,7 @@ impl Process {
             }
             _ => return None,
         };
-        let block = self.blocks.get(&address)?;
+        let block = self.blocks.get(address)?;
         let is_shared = self.kin.may_share(block.stretch()) && self.kin.answers(address, block);
         is_shared.then_some((address, block))
     }
@@ -159,7 +159,7 @@ impl Process {
         let resize = self.resizes.get(&(thread, slot))?;
         match resize.old {
             Old::Known(block)
-                if resize.address == address && self.blocks.get(&address).is_none() =>
+                if resize.address == address && self.blocks.get(address).is_none() =>
             {
                 Some((address, block))
             }
@@ -169,7 +169,7 @@ impl Process {
 
     /// This same block, as the process holds it.
     pub(in crate::live) fn same(&self, address: Address, block: Block) -> Option<Block> {
-        let held = self.blocks.get(&address);
+        let held = self.blocks.get(address);
         held.filter(|held| held.is_same(block))
     }
 
@@ -192,7 +192,7 @@ impl Process {
         let kin = &self.kin;
         let has_few = kin.shared_below == kin.first && kin.heir_since.is_none();
         let few = has_few.then(|| {
-            let block = |&address: &Address| Some((address, blocks.get(&address)?));
+            let block = |&address: &Address| Some((address, blocks.get(address)?));
             kin.unusual.iter().filter_map(block)
         });
         let mut of_blocks = self.holdings.iter().filter(|of| of.kind == Kind::Heap);
@@ -239,7 +239,7 @@ impl Process {
         if answers_for_all {
             // It answers for all of its blocks: nothing need be said of each, but for those that were an exception.
             for address in self.kin.unusual.clone() {
-                let block = self.blocks.get(&address);
+                let block = self.blocks.get(address);
                 if block.is_some_and(|block| !self.kin.answers(address, block)) {
                     self.set_born_and_answered(address);
                 }
@@ -259,10 +259,7 @@ impl Process {
     /// The process answers for a block of its own from here on.
     fn set_born_and_answered(&mut self, address: Address) -> Option<Block> {
         let birth = self.scene.birth();
-        let block = self.blocks.update(address, |block| {
-            *block = block.map(|block| block.born(birth));
-            *block
-        })?;
+        let block = self.blocks.change(address, |block| block.born(birth))?;
         self.kin.set_answers(address, block, true);
         Some(block)
     }

@@ -7,12 +7,10 @@ use super::holdings::{Holding, Holdings};
 use super::lifetimes::{Ledger, Scene};
 use super::mappings::Mappings;
 use super::movements::{Journal, Movement};
-use super::neighbours::Neighbours;
 use super::sampling::Sampling;
 use super::snapshot::Amount;
 use super::totals::Totals;
-use crate::event::{Address, Nanos, ProcessId, Tid};
-use crate::fork_map::ForkMap;
+use crate::event::{Nanos, ProcessId, Tid};
 
 mod baseline;
 mod blocks;
@@ -21,6 +19,7 @@ mod inherit;
 mod kin;
 mod mapped;
 mod resize;
+mod table;
 
 pub(super) use baseline::BaselineSource;
 pub(super) use blocks::Block;
@@ -28,9 +27,7 @@ use kin::Kin;
 pub(super) use kin::{Estate, add};
 pub(super) use resize::Old;
 use resize::Resize;
-
-/// The live blocks of a process, by address.
-pub(super) type Blocks = ForkMap<Address, Block, Neighbours>;
+pub(super) use table::Blocks;
 
 /// A traced process.
 ///

@@ -133,7 +133,7 @@ impl Process {
         answers: bool,
     ) -> bool {
         let Resize { address, old } = resize;
-        if self.blocks.get(&address).is_some() {
+        if self.blocks.get(address).is_some() {
             return false;
         }
         match old {

@@ -16,13 +16,17 @@
 //!
 //! <https://github.com/KDE/heaptrack/blob/master/src/analyze/accumulatedtracedata.cpp>
 //!
-//! heaptrack knows blocks alone. A range that shrinks is told as a block of that size that goes, one that grows as one that
-//! comes; what a forked child starts with comes at the fork, as one block of each holder. Of equal peaks heaptrack takes
-//! the first, we the last.
+//! heaptrack knows blocks alone, and heaptrack_gui crashes where a block goes that never came. So each `-` is of a size that
+//! came there before: what was held before attach comes at the beginning, in the blocks that will go. A range that grows is
+//! told as a block that comes. Where a part of something goes (a range that shrinks; of what a forked child starts
+//! with, which comes at the fork as one block of each holder, a single block), the whole goes, and the rest comes anew: that is a
+//! call more. Of equal peaks heaptrack takes the first, we the last.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::io::{self, Write};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, BufWriter, Write};
+
+use foldhash::fast::FixedState;
 
 use super::super::answer::matches;
 use super::super::course::{Step, course};
@@ -33,8 +37,8 @@ use super::super::replay::Threads;
 use super::TRUNCATED;
 use crate::event::Nanos;
 use crate::live::{Amount, Holder, HolderKey, Kinds, Movement};
-use crate::record::Entry;
 use crate::record::reader::ReadError;
+use crate::record::{Entry, FrameIndex, Origin};
 use crate::words;
 
 /// What we say we are: heaptrack 1.4.0, and its file format.
@@ -49,18 +53,22 @@ const TICK_MS: u64 = 10;
 /// Writes the course of a recording, of the holders that a question asks for, whatever moment that asks about. `profile`
 /// is of the same recording as `entries`: what names say comes after what they name.
 ///
+/// `profile` need only have been replayed for its definitions; `happened` is how many events were seen then. `entries` are read
+/// once more where something was held before attach, to know beforehand which blocks of it will go.
+///
 /// heaptrack's own peak and end are those of the profile (`peak.bytes`, `end.bytes`) where all holders are asked for; but
 /// what was held before attach and freed later counts too, for as long as it is held.
 ///
 /// # Errors
 ///
 /// What `out` says, and if `entries` are not what `profile` was made of; a folded recording has no such entries.
-pub fn write(
-    profile: &Profile,
+pub fn write<E: Iterator<Item = Result<Entry, ReadError>>>(
+    (profile, happened): (&Profile, u64),
     question: &Question,
-    entries: impl Iterator<Item = Result<Entry, ReadError>>,
+    entries: impl Fn() -> io::Result<E>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let out = &mut BufWriter::with_capacity(1 << 16, out);
     let command = profile
         .main_process()
         .map_or("", |main| main.process.command.as_str());
@@ -78,21 +86,36 @@ pub fn write(
         profile,
         question,
         told: Told::default(),
-        traces: HashMap::new(),
+        traces: HashMap::default(),
+        addresses: HashMap::default(),
         before_attach: false,
         millisecond: 0,
         pages: None,
     };
-    telling.begin(out)?;
+    telling.begin(&entries, out)?;
     let threads = match question.threads[..] {
         [] => Threads::Together,
         [..] => Threads::Apart,
     };
-    let allocations = course(entries, threads, |at, step| telling.step(at, step, out))?;
-    if allocations != profile.totals.allocations {
+    let mut events = 0;
+    let counted = entries()?.inspect(|entry| events += number_of_events(entry));
+    let totals = course(counted, threads, |at, step| telling.step(at, step, out))?;
+    if totals.replaced_blocks > 0 {
+        let blocks = totals.replaced_blocks;
+        writeln!(out, "# the frees of {blocks} blocks were not seen")?;
+    }
+    if events != happened {
         return Err(io::Error::other(NOT_ALL_EVENTS));
     }
-    Ok(())
+    out.flush()
+}
+
+/// The events of an entry.
+fn number_of_events(entry: &Result<Entry, ReadError>) -> u64 {
+    match entry {
+        Ok(Entry::Events(events)) => events.len() as u64,
+        _ => 0,
+    }
 }
 
 const NOT_ALL_EVENTS: &str = "heaptrack's format takes every single event, and of this recording they are not what its totals say: is it still being written? Wait for its end";
@@ -102,7 +125,9 @@ struct Telling<'a> {
     question: &'a Question,
     told: Told,
     /// The trace of each holder; `None`: it is not asked for.
-    traces: HashMap<HolderKey, Option<u64>>,
+    traces: HashMap<HolderKey, Option<u64>, FixedState>,
+    /// The addresses of a code location, root first: those of a million stacks are looked at once.
+    addresses: HashMap<FrameIndex, Vec<u64>, FixedState>,
     /// What was held before attach counts.
     before_attach: bool,
     millisecond: u64,
@@ -110,8 +135,12 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// What was held before attach comes first.
-    fn begin(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    /// What was held before attach comes first, in the blocks that went later.
+    fn begin<E: Iterator<Item = Result<Entry, ReadError>>>(
+        &mut self,
+        entries: &impl Fn() -> io::Result<E>,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let Question {
             when: _,
             kinds,
@@ -127,15 +156,38 @@ impl Telling<'_> {
             && processes.is_empty()
             && focus.is_none()
             && ignore.is_none();
-        let freed = self.profile.end.freed_baseline_bytes;
-        if self.before_attach && freed > 0 {
-            let trace = self.named_trace(BEFORE_ATTACH, out)?;
-            self.told.moved(true, freed, trace, out)?;
+        let mut processes = self
+            .profile
+            .processes
+            .iter()
+            .map(|process| &process.process);
+        let held = processes
+            .any(|process| process.origin == Origin::Attached || process.baseline_bytes > 0);
+        if !self.before_attach || !held {
+            return Ok(());
+        }
+        // Of each size, how many more went than came, now and at most: some come back, where a resize fails.
+        let mut blocks: BTreeMap<u64, (i64, i64)> = BTreeMap::new();
+        course(entries()?, Threads::Together, |_, step| {
+            if let Step::Moved(movement) = step
+                && movement.holder.is_none()
+            {
+                let (now, most) = blocks.entry(bytes_of(&movement)).or_default();
+                *now += if movement.came { -1 } else { 1 };
+                *most = (*most).max(*now);
+            }
+            Ok(())
+        })?;
+        let trace = self.named_trace(BEFORE_ATTACH, out)?;
+        for (size, (_, most)) in blocks {
+            for _ in 0..most {
+                self.told.came(size, trace, out)?;
+            }
         }
         Ok(())
     }
 
-    fn step(&mut self, at: Nanos, step: Step, out: &mut dyn Write) -> io::Result<()> {
+    fn step(&mut self, at: Nanos, step: Step, out: &mut impl Write) -> io::Result<()> {
         let millisecond = self.profile.since_start(at).0 / 1_000_000;
         if millisecond >= self.millisecond.saturating_add(TICK_MS) {
             self.millisecond = millisecond;
@@ -154,7 +206,7 @@ impl Telling<'_> {
         }
     }
 
-    fn moved(&mut self, movement: &Movement, out: &mut dyn Write) -> io::Result<()> {
+    fn moved(&mut self, movement: &Movement, out: &mut impl Write) -> io::Result<()> {
         let trace = match movement.holder {
             None if !self.before_attach => return Ok(()),
             None => self.named_trace(BEFORE_ATTACH, out)?,
@@ -163,12 +215,13 @@ impl Telling<'_> {
                 None => return Ok(()),
             },
         };
-        // heaptrack's own numbers have a sign; only a corrupt recording has a block that large.
-        let bytes = u64::try_from(movement.bytes).unwrap_or(u64::MAX);
-        self.told.moved(movement.came, bytes, trace, out)
+        match movement.came {
+            true => self.told.came(bytes_of(movement), trace, out),
+            false => self.told.went(bytes_of(movement), trace, out),
+        }
     }
 
-    fn trace_of(&mut self, holder: HolderKey, out: &mut dyn Write) -> io::Result<Option<u64>> {
+    fn trace_of(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<Option<u64>> {
         if let Some(trace) = self.traces.get(&holder) {
             return Ok(*trace);
         }
@@ -186,7 +239,7 @@ impl Telling<'_> {
     }
 
     /// Root first: each frame's caller is told before it.
-    fn stack(&mut self, holder: HolderKey, out: &mut dyn Write) -> io::Result<u64> {
+    fn stack(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<u64> {
         let profile = self.profile;
         let mut trace = 0;
         if profile.processes.len() > 1
@@ -200,20 +253,35 @@ impl Telling<'_> {
         if profile.is_truncated(holder.stack) {
             trace = self.told.call(&[named(TRUNCATED)], trace, out)?;
         }
-        let frames = profile.frames(holder.stack).unwrap_or_default();
-        if frames.is_empty() {
+        let locations = profile.locations_of(holder.stack);
+        if locations.is_empty() {
             return self.told.call(&[named(UNKNOWN_STACK)], trace, out);
         }
-        let functions: Vec<_> = frames.chunk_by(|frame, _| frame.inlined).collect();
-        for function in functions.into_iter().rev() {
-            trace = self.told.call(function, trace, out)?;
+        for &location in locations.iter().rev() {
+            if !self.addresses.contains_key(&location) {
+                let frames = profile.functions_at(location);
+                let functions: Vec<_> = frames.chunk_by(|frame, _| frame.inlined).collect();
+                let mut addresses = Vec::with_capacity(functions.len());
+                for function in functions.into_iter().rev() {
+                    addresses.push(self.told.address(function, out)?);
+                }
+                self.addresses.insert(location, addresses);
+            }
+            for &address in &self.addresses[&location] {
+                trace = self.told.trace(address, trace, out)?;
+            }
         }
         Ok(trace)
     }
 
-    fn named_trace(&mut self, label: &str, out: &mut dyn Write) -> io::Result<u64> {
+    fn named_trace(&mut self, label: &str, out: &mut impl Write) -> io::Result<u64> {
         self.told.call(&[named(label)], 0, out)
     }
+}
+
+/// heaptrack's own numbers have a sign; only a corrupt recording has a block that large.
+fn bytes_of(movement: &Movement) -> u64 {
+    u64::try_from(movement.bytes).unwrap_or(u64::MAX)
 }
 
 fn named(label: &str) -> NamedFrame<'_> {
@@ -230,13 +298,23 @@ struct Told {
     /// By the numbers of their line.
     addresses: HashMap<Vec<u64>, u64>,
     /// By address and caller.
-    traces: HashMap<(u64, u64), u64>,
+    traces: HashMap<(u64, u64), u64, FixedState>,
     /// By size and trace.
-    sizes: HashMap<(u64, u64), u64>,
+    sizes: HashMap<(u64, u64), Size, FixedState>,
+    /// The sizes of a trace of which there are blocks; only from where a part of one first went.
+    by_trace: Option<HashMap<u64, BTreeSet<u64>>>,
+}
+
+/// A size that was asked for at a trace.
+#[derive(Clone, Copy)]
+struct Size {
+    number: u64,
+    /// So many such blocks are there.
+    blocks: u64,
 }
 
 impl Told {
-    fn text(&mut self, text: &str, out: &mut dyn Write) -> io::Result<u64> {
+    fn text(&mut self, text: &str, out: &mut impl Write) -> io::Result<u64> {
         if text.is_empty() {
             return Ok(0);
         }
@@ -251,13 +329,19 @@ impl Told {
         Ok(number)
     }
 
-    /// A call of a function, the innermost of those that were inlined into it first, by that trace.
+    /// A call of a function by that trace.
     fn call(
         &mut self,
         functions: &[NamedFrame<'_>],
         caller: u64,
-        out: &mut dyn Write,
+        out: &mut impl Write,
     ) -> io::Result<u64> {
+        let address = self.address(functions, out)?;
+        self.trace(address, caller, out)
+    }
+
+    /// The address of a function, the innermost of those that were inlined into it first.
+    fn address(&mut self, functions: &[NamedFrame<'_>], out: &mut impl Write) -> io::Result<u64> {
         let outer = functions.last();
         let module = outer
             .and_then(|frame| frame.module)
@@ -272,42 +356,117 @@ impl Told {
             line.push(frame.line.unwrap_or(0).into());
         }
         let next = self.addresses.len() as u64 + 1;
-        let address = match self.addresses.entry(line) {
-            Slot::Occupied(known) => *known.get(),
-            Slot::Vacant(unknown) => {
-                write_line(out, 'i', unknown.key())?;
-                *unknown.insert(next)
-            }
-        };
-        let next = self.traces.len() as u64 + 1;
-        match self.traces.entry((address, caller)) {
+        match self.addresses.entry(line) {
             Slot::Occupied(known) => Ok(*known.get()),
             Slot::Vacant(unknown) => {
-                write_line(out, 't', &[address, caller])?;
+                write_line(out, b'i', unknown.key())?;
                 Ok(*unknown.insert(next))
             }
         }
     }
 
-    fn moved(&mut self, came: bool, size: u64, trace: u64, out: &mut dyn Write) -> io::Result<()> {
-        let next = self.sizes.len() as u64;
-        let number = match self.sizes.entry((size, trace)) {
-            Slot::Occupied(known) => *known.get(),
+    fn trace(&mut self, address: u64, caller: u64, out: &mut impl Write) -> io::Result<u64> {
+        let next = self.traces.len() as u64 + 1;
+        match self.traces.entry((address, caller)) {
+            Slot::Occupied(known) => Ok(*known.get()),
             Slot::Vacant(unknown) => {
-                write_line(out, 'a', &[size, trace])?;
-                *unknown.insert(next)
+                write_line(out, b't', &[address, caller])?;
+                Ok(*unknown.insert(next))
+            }
+        }
+    }
+
+    /// A block came.
+    fn came(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<()> {
+        let next = self.sizes.len() as u64;
+        let known = match self.sizes.entry((size, trace)) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(unknown) => {
+                write_line(out, b'a', &[size, trace])?;
+                unknown.insert(Size {
+                    number: next,
+                    blocks: 0,
+                })
             }
         };
-        write_line(out, if came { '+' } else { '-' }, &[number])
+        known.blocks += 1;
+        write_line(out, b'+', &[known.number])?;
+        if let Some(by_trace) = &mut self.by_trace {
+            by_trace
+                .entry(trace)
+                .or_default()
+                .extend((size > 0).then_some(size));
+        }
+        Ok(())
+    }
+
+    /// A block went, or so much of one or more.
+    fn went(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<()> {
+        if self.whole_went(size, trace, out)? {
+            return Ok(());
+        }
+        let mut left = size;
+        while left > 0 {
+            // The smallest that is large enough, or else the largest. None: the books of a damaged recording do not balance.
+            let there = self.there(trace);
+            let large_enough = there.range(left..).next().copied();
+            let Some(whole) = large_enough.or_else(|| there.last().copied()) else {
+                return Ok(());
+            };
+            self.whole_went(whole, trace, out)?;
+            if whole > left {
+                self.came(whole - left, trace, out)?;
+            }
+            left = left.saturating_sub(whole);
+        }
+        Ok(())
+    }
+
+    /// A block of just that size went, if there is one.
+    fn whole_went(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<bool> {
+        let known = self.sizes.get_mut(&(size, trace));
+        let Some(known) = known.filter(|known| known.blocks > 0) else {
+            return Ok(false);
+        };
+        known.blocks -= 1;
+        write_line(out, b'-', &[known.number])?;
+        if known.blocks == 0
+            && let Some(by_trace) = &mut self.by_trace
+        {
+            by_trace.entry(trace).or_default().remove(&size);
+        }
+        Ok(true)
+    }
+
+    /// The sizes of which a trace has blocks, none of them 0.
+    fn there(&mut self, trace: u64) -> &BTreeSet<u64> {
+        let sizes = &self.sizes;
+        let by_trace = self.by_trace.get_or_insert_with(|| {
+            let mut by_trace: HashMap<u64, BTreeSet<u64>> = HashMap::new();
+            for (&(size, trace), _) in sizes
+                .iter()
+                .filter(|((size, _), known)| *size > 0 && known.blocks > 0)
+            {
+                by_trace.entry(trace).or_default().insert(size);
+            }
+            by_trace
+        });
+        by_trace.entry(trace).or_default()
     }
 }
 
-fn write_line(out: &mut dyn Write, what: char, numbers: &[u64]) -> io::Result<()> {
-    write!(out, "{what}")?;
+/// There are tens of millions of these lines, so they are put together by hand.
+fn write_line(out: &mut impl Write, what: u8, numbers: &[u64]) -> io::Result<()> {
+    out.write_all(&[what])?;
     for number in numbers {
-        write!(out, " {number:x}")?;
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1) as usize;
+        let mut text = [b' '; 17];
+        for (at, digit) in text[1..=digits].iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (4 * at) & 0xf) as usize];
+        }
+        out.write_all(&text[..=digits])?;
     }
-    writeln!(out)
+    out.write_all(b"\n")
 }
 
 #[cfg(test)]

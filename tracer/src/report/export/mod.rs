@@ -2,7 +2,9 @@
 
 pub mod collapsed;
 pub mod csv;
+pub mod firefox;
 pub mod heaptrack;
+pub mod lines;
 pub mod pprof;
 pub mod speedscope;
 

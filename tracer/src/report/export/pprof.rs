@@ -1,7 +1,9 @@
 //! pprof's profile, gzipped: for `go tool pprof`, Pyroscope, Grafana.
 //!
-//! Objects and space that were allocated over the whole recording, and in use at the moment asked for. The messages and
-//! the numbers of their fields: <https://github.com/google/pprof/blob/main/proto/profile.proto>. So few of them are needed
+//! Objects and space that were allocated over the whole recording, and in use at the moment asked for. The first mapping is the
+//! program's. Frames of the language's own allocation functions are dropped by whoever reads it (`drop_frames`), so that
+//! the leaf is who asked. Comments (`go tool pprof -comments`) have the totals and what was not seen. The messages and the
+//! numbers of their fields: <https://github.com/google/pprof/blob/main/proto/profile.proto>. So few of them are needed
 //! that they are written by hand; a message is a list of fields, each a varint or a text after its length.
 
 use std::collections::HashMap;
@@ -13,7 +15,9 @@ use flate2::write::GzEncoder;
 use super::super::answer::Answer;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
+use super::super::telling::Role;
 use crate::live::HolderKey;
+use crate::units::{size, time};
 use crate::words;
 
 /// Address space of a module in the profile: offsets are of one file, and those of two must not meet.
@@ -173,6 +177,76 @@ impl Tables {
     }
 }
 
+/// Functions that are asked for memory by whoever holds it: C's, C++'s, Rust's and CPython's. pprof matches whole names, C++'s without
+/// their parameters, and takes what they called with them.
+const DROP_FRAMES: &str = "operator new(\\[\\])?|malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc\
+    |(__|_)?(libc_|GI___)?(malloc|calloc|realloc|memalign)|strdup|strndup|__strdup|__strndup\
+    |__rust_(alloc|alloc_zeroed|realloc)|__rdl_(alloc|alloc_zeroed|realloc)|alloc::alloc::.*|<alloc::alloc::Global.*|<std::alloc::System.*\
+    |_?Py(Mem|Object)_(Raw)?(Malloc|Calloc|Realloc)";
+
+/// A frame in the program's own file: the first process's start, or in its file by name, or its first frame that is no plumbing.
+fn frame_of_program(
+    profile: &Profile,
+    samples: impl Iterator<Item = HolderKey> + Clone,
+) -> Option<NamedFrame<'_>> {
+    let main = &profile.main_process()?.process;
+    let mapped = |frame: &NamedFrame<'_>| frame.module.is_some_and(|module| !module.is_anonymous());
+    let stacks = samples.filter(|key| key.process == main.id);
+    let stacks = stacks.filter_map(|key| profile.frames(key.stack));
+    let start = stacks.clone().find_map(|frames| {
+        let callee = frames
+            .len()
+            .checked_sub(2)
+            .and_then(|callee| frames[callee].function);
+        let root = frames.last()?;
+        let starts = root.function == Some("_start")
+            || callee.is_some_and(|callee| callee.starts_with("__libc_start_main"));
+        (starts && mapped(root)).then(|| root.clone())
+    });
+    let program = name::program(&main.command);
+    let by_name = || {
+        let is_it = |frame: &NamedFrame<'_>| {
+            let file = frame.module.and_then(|module| module.path.file_name());
+            file.is_some_and(|file| file == &*program)
+        };
+        stacks.clone().flatten().find(is_it)
+    };
+    let own = || {
+        let own = |frame: &NamedFrame<'_>| mapped(frame) && frame.role() == Role::Own;
+        stacks.clone().flatten().find(own)
+    };
+    start.or_else(by_name).or_else(own)
+}
+
+/// Lines for `-comments`: what it is, the totals, what was not seen.
+fn comments(profile: &Profile, allocated: &Answer, in_use: &Answer) -> Vec<String> {
+    let total = |answer: &Answer, words: &str| {
+        format!(
+            "{words}: {} bytes in {} blocks",
+            size::thousands(answer.bytes),
+            size::thousands(answer.blocks)
+        )
+    };
+    let mut comments = vec![
+        format!(
+            "highwater {}: in use is what was {}",
+            env!("CARGO_PKG_VERSION"),
+            in_use.words
+        ),
+        total(in_use, "in use"),
+        total(allocated, "allocated"),
+        format!("recorded for {}", time::duration(profile.duration_ns())),
+    ];
+    if !profile.is_complete() {
+        comments.push("not all was seen; `highwater report` says what is missing".to_owned());
+    }
+    if let Some(reason) = profile.completion.cut_reason() {
+        comments.push(format!("the recording stops early: {reason}"));
+    }
+    comments.extend(profile.losses.iter().map(ToString::to_string));
+    comments
+}
+
 /// Writes what was allocated and what was in use. Values of samples add up to the answers' blocks and bytes.
 ///
 /// # Errors
@@ -228,13 +302,9 @@ pub fn write(
         });
     }
     // The first mapping is taken for the main program's.
-    let starts = samples.iter().find_map(|(key, _)| {
-        let frames = profile.frames(key.stack)?;
-        let start = frames.last().filter(|root| root.function == Some("_start"));
-        start.cloned()
-    });
-    if let Some(start) = starts {
-        tables.module(&start);
+    let keys = samples.iter().map(|(key, _)| *key);
+    if let Some(frame) = frame_of_program(profile, keys) {
+        tables.module(&frame);
     }
     for (key, values) in samples {
         let frames = profile.frames(key.stack).unwrap_or_default();
@@ -278,14 +348,11 @@ pub fn write(
             }
         });
     }
-    let mut comments = vec![format!("highwater: in use is what was {}", in_use.words)];
-    if !profile.is_complete() {
-        comments.push("not all was seen; `highwater report` says what is missing".to_owned());
-    }
-    let comments: Vec<u64> = comments
+    let comments: Vec<u64> = comments(profile, allocated, in_use)
         .iter()
         .map(|text| tables.texts.index(text))
         .collect();
+    let drop_frames = tables.texts.index(DROP_FRAMES);
     let shown_first = tables.texts.index("inuse_space");
     let Tables {
         texts,
@@ -295,6 +362,7 @@ pub fn write(
     for text in &texts.list {
         message.bytes(6, text.as_bytes());
     }
+    message.number(7, drop_frames);
     message.number(9, profile.opening.started_unix_ns);
     message.number(10, profile.duration_ns());
     message.packed(13, &comments);

@@ -17,6 +17,9 @@ use crate::record::{EndReason, Origin, ProcessEnd};
 impl Replay {
     /// The profile of all that was replayed.
     pub(super) fn finish(mut self, completion: Completion) -> Result<Profile, ReplayError> {
+        if let Some(statistics) = &mut self.statistics {
+            statistics.end();
+        }
         let joined = Joined::of(&self.locations);
         let mut timeline = self.feed.live_mut().timeline().unwrap_or_default();
         timeline.lives = joined.lives(timeline.lives);

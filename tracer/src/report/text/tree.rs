@@ -36,7 +36,7 @@ pub fn write_tree(
             pending.pop();
             continue;
         };
-        line.write(&mut page, answer)?;
+        line.write(&mut page, tree, answer)?;
         if let Some(node) = line.node {
             pending.push(Line::of(tree, node, &line.below, least));
         }
@@ -90,7 +90,7 @@ impl<'t> Line<'t> {
         lines
     }
 
-    fn write(&self, page: &mut Page<'_>, answer: &Answer) -> io::Result<()> {
+    fn write(&self, page: &mut Page<'_>, tree: &Tree, answer: &Answer) -> io::Result<()> {
         let (count, smaller) = self.smaller;
         let bytes = self.node.map_or(smaller, |node| node.bytes);
         let share = size::percent(bytes, answer.bytes);
@@ -103,12 +103,15 @@ impl<'t> Line<'t> {
         let room = (room + 16).saturating_sub(branch.chars().count());
         let (style, text) = match self.node {
             None => (Style::Dim, format!("({count} smaller)")),
-            Some(Node { name, place, .. }) => match place {
+            Some(node) => match tree.place(node) {
                 Some(place) => {
                     let room = room.saturating_sub(place.chars().count() + 3).max(12);
-                    (Style::Bold, format!("{} ({place})", cut(name, room)))
+                    (
+                        Style::Bold,
+                        format!("{} ({place})", cut(tree.name(node), room)),
+                    )
                 }
-                None => (Style::Bold, name.clone()),
+                None => (Style::Bold, tree.name(node).to_owned()),
             },
         };
         page.line(&[

@@ -12,9 +12,19 @@ fn read(text: &str) -> (Vec<u64>, Vec<&str>) {
             u64::from_str_radix(first, 16).expect("hexadecimal")
         };
         match what {
-            "a" => sizes.push(number()),
-            "+" => level += sizes[number() as usize],
-            "-" => level -= sizes[number() as usize],
+            "a" => sizes.push((number(), 0)),
+            "+" => {
+                let (size, there) = &mut sizes[number() as usize];
+                (level, *there) = (level + *size, *there + 1);
+            }
+            "-" => {
+                let (size, there): &mut (u64, u64) = &mut sizes[number() as usize];
+                assert!(
+                    *there > 0,
+                    "heaptrack_gui crashes: a block goes that never came, in {text}"
+                );
+                (level, *there) = (level - *size, *there - 1);
+            }
             _ => rest.push(line),
         }
         if let "+" | "-" = what {
@@ -24,14 +34,23 @@ fn read(text: &str) -> (Vec<u64>, Vec<&str>) {
     (levels, rest)
 }
 
+fn events(entries: &[Entry]) -> u64 {
+    entries
+        .iter()
+        .cloned()
+        .map(|entry| number_of_events(&Ok(entry)))
+        .sum()
+}
+
 fn written(script: Script, question: &Question) -> (Profile, String) {
     let mut script = script;
     script.close(9, "interrupted");
     let entries = script.entries.clone();
     let profile = script.unfinished();
     let mut out = Vec::new();
-    let entries = entries.into_iter().map(Ok);
-    write(&profile, question, entries, &mut out).expect("a Vec takes all");
+    let happened = events(&entries);
+    let entries = || Ok(entries.clone().into_iter().map(Ok));
+    write((&profile, happened), question, entries, &mut out).expect("a Vec takes all");
     (profile, String::from_utf8(out).expect("it is text"))
 }
 
@@ -77,11 +96,45 @@ fn what_was_held_before_attach_counts_until_it_is_freed() {
     script.allocate(0, 1, 1, 100);
     script.free_unknown(0, 2, 4096);
     script.allocate(0, 3, 1, 900);
+    script.free_unknown(0, 4, 32);
+    script.free_unknown(0, 5, 4096);
     let (profile, text) = written(script, &Question::default());
     let (levels, _) = read(&text);
-    assert_eq!(levels, [4096, 4196, 100, 1000]);
-    assert_eq!(profile.peak.bytes, 100);
+    assert_eq!(levels, [32, 4128, 8224, 8324, 4228, 5128, 5096, 1000]);
+    assert_eq!(profile.end.bytes, 1000);
     assert!(text.contains(BEFORE_ATTACH));
+}
+
+#[test]
+fn where_a_part_goes_the_whole_goes_and_the_rest_comes_anew() {
+    let mut told = Told::default();
+    let mut out = Vec::new();
+    for size in [100, 30, 30, 0] {
+        told.came(size, 1, &mut out).unwrap();
+    }
+    for (size, trace) in [(20, 1), (30, 1), (105, 1), (1, 2), (0, 1), (9, 1)] {
+        told.went(size, trace, &mut out).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    let (levels, _) = read(&text);
+    assert_eq!(levels, [100, 130, 160, 160, 130, 140, 110, 10, 0, 5, 5, 0]);
+}
+
+#[test]
+fn what_goes_over_to_a_forked_child_goes_block_by_block() {
+    let mut script = Script::launched("/bin/app");
+    script.stack(1, &["keep", "main"]);
+    script.allocate(0, 1, 1, 100);
+    script.allocate(0, 2, 1, 30);
+    script.allocate(0, 3, 1, 7);
+    script.fork(0, 1, 4);
+    script.free_in(1, 5, 1);
+    script.exit(0, 6, 0);
+    script.free_in(1, 7, 2);
+    let (_, text) = written(script, &Question::default());
+    // The child has 107 as one block. So all of it goes, and the 100 that it keeps come anew.
+    let (levels, _) = read(&text);
+    assert_eq!(levels, [100, 130, 137, 37, 30, 137, 107, 0, 100]);
 }
 
 #[test]
@@ -124,11 +177,24 @@ fn a_recording_without_all_of_its_events_is_refused() {
     script.allocate(0, 2, 1, 100);
     let mut entries = script.entries.clone();
     let profile = script.closed();
+    let happened = events(&entries);
     entries.pop();
-    let entries = entries.into_iter().map(Ok);
-    let written = write(&profile, &Question::default(), entries, &mut Vec::new());
+    let entries = || Ok(entries.clone().into_iter().map(Ok));
+    let written = write(
+        (&profile, happened),
+        &Question::default(),
+        entries,
+        &mut Vec::new(),
+    );
     let said = written.expect_err("it is refused").to_string();
     assert!(said.contains("every single event"), "{said}");
+}
+
+#[test]
+fn numbers_are_hexadecimal() {
+    let mut out = Vec::new();
+    write_line(&mut out, b'i', &[0, 9, 0x10, 0xabc_def0, u64::MAX]).unwrap();
+    assert_eq!(out, b"i 0 9 10 abcdef0 ffffffffffffffff\n");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod afford;
 mod attach;
+mod attaching;
 mod checkup;
 mod clock;
 mod code;
@@ -30,6 +31,7 @@ mod pause;
 mod places;
 mod preflight;
 mod probes;
+mod program;
 mod progress;
 mod python;
 mod quality;
@@ -153,6 +155,7 @@ struct Session {
     threads: threads::Threads,
     sampled_high: memory::SampledHigh,
     makeups: makeup::Makeups,
+    attaching: attaching::Attaching,
     answering: so_far::Answering,
     named: marks::Named,
     processor_time: ProcessorTime,
@@ -188,6 +191,7 @@ impl Session {
         let mut interrupted = false;
         marks.know_processes(self.processes.keys().copied());
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
+        let attached = std::sync::Arc::clone(&self.attaching.ready);
         let new_code = self
             .sideband
             .as_ref()
@@ -227,6 +231,7 @@ impl Session {
                 }
                 mark = marks.next() => self.mark(mark),
                 () = tables.notified() => self.place_tables(),
+                () = attached.notified() => self.take_attached(),
                 () = new_code.notified() => self.hear_of_new_code(),
                 () = sleep_until(self.code_due), if self.code_due.is_some() => self.look_at_new_code(),
                 () = tokio::time::sleep(LOOK_EVERY), if looking => self.look_for_libraries(),
@@ -276,6 +281,7 @@ impl Session {
 
     /// Takes all probes out. Targets run on; their processes are written as let go.
     fn let_go(&mut self) {
+        self.end_attaching();
         let running: Vec<u32> = self.processes.keys().copied().collect();
         for &tgid in &running {
             self.sample(tgid);

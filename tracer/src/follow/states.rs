@@ -9,9 +9,9 @@
 //!
 //! Forked: its own memory or its parent's, and no probes yet. Waiting: it has called exec, and its allocator is not probed yet.
 //!
-//! What holds, whatever the facts are: an image is announced before its first event; it is closed exactly once, unless it was
-//! never announced; once it is closed, or ends without having been announced, what it held is released, once; and after that
-//! nothing is said of it any more.
+//! What holds, whatever the facts are: an image is announced before its first call; what it holds counts from its announcement on, or,
+//! of a forked child with a memory of its own, from the fork on; an image that counts is closed exactly once; once it is closed, or
+//! ends without having counted, what was kept for it is released, once; and after that nothing is said of it any more.
 
 use std::collections::HashMap;
 
@@ -119,7 +119,7 @@ pub enum Action {
         /// How it came under trace.
         origin: Origin,
     },
-    /// The child holds what its parent held when it was made.
+    /// The child, which is not announced yet, holds what its parent holds at this moment.
     Inherit {
         /// Image of the parent.
         parent: ProcessId,
@@ -174,12 +174,18 @@ struct Image {
     parent: Option<ProcessId>,
     from: Nanos,
     shares_memory: bool,
+    /// It holds what its parent held when it was forked.
+    inherits: bool,
     stage: Stage,
 }
 
 impl Image {
     fn is_announced(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Traced | Stage::Untraced)
+    }
+
+    fn counts(&self) -> bool {
+        self.is_announced() || self.inherits
     }
 }
 
@@ -203,6 +209,11 @@ impl Images {
             self.latest = Some(image);
         }
         announced
+    }
+
+    /// Whether what this image holds counts: then turns of its life may be written down.
+    pub fn counts(&self, image: ProcessId) -> bool {
+        self.get(image).is_some_and(Image::counts)
     }
 
     /// The pid of an image that has not ended.
@@ -233,6 +244,7 @@ impl Images {
                     parent: None,
                     from: at,
                     shares_memory: false,
+                    inherits: false,
                     stage: Stage::Launched,
                 });
             }
@@ -248,6 +260,7 @@ impl Images {
                     parent,
                     from: at,
                     shares_memory: false,
+                    inherits: false,
                     stage: Stage::Traced,
                 });
                 if entered {
@@ -267,14 +280,19 @@ impl Images {
                 pid,
                 shares_memory,
             } => {
-                self.enter(Image {
+                let inherits = !shares_memory && self.counts(parent);
+                let entered = self.enter(Image {
                     id: child,
                     pid,
                     parent: Some(parent),
                     from: at,
                     shares_memory,
+                    inherits,
                     stage: Stage::Forked,
                 });
+                if entered && inherits {
+                    actions.push(Action::Inherit { parent, child, at });
+                }
             }
             Fact::Executed {
                 image,
@@ -324,7 +342,13 @@ impl Images {
                 self.end(image, EndReason::Executed, actions);
                 Some(image)
             }
-            false => old.parent,
+            false => {
+                if old.counts() {
+                    let reason = EndReason::Executed;
+                    actions.push(Action::Close { image, reason });
+                }
+                old.parent
+            }
         };
         let launched = old.stage == Stage::Launched;
         self.current.remove(&image);
@@ -336,6 +360,7 @@ impl Images {
                 parent,
                 from: at,
                 shares_memory: false,
+                inherits: false,
                 stage: if linked.is_some() {
                     Stage::Traced
                 } else {
@@ -366,23 +391,14 @@ impl Images {
             pid, parent, from, ..
         } = *current;
         match current.stage {
-            Stage::Forked => {
-                actions.push(Action::Announce {
-                    image,
-                    pid,
-                    parent,
-                    from,
-                    origin: Origin::Forked { missed_ns },
-                    baseline_bytes: 0,
-                });
-                if let Some(parent) = parent {
-                    actions.push(Action::Inherit {
-                        parent,
-                        child: image,
-                        at: from,
-                    });
-                }
-            }
+            Stage::Forked => actions.push(Action::Announce {
+                image,
+                pid,
+                parent,
+                from,
+                origin: Origin::Forked { missed_ns },
+                baseline_bytes: 0,
+            }),
             Stage::Waiting | Stage::Untraced => actions.push(Action::Correct {
                 image,
                 pid,
@@ -397,7 +413,7 @@ impl Images {
 
     fn refuse(&mut self, image: ProcessId, actions: &mut Vec<Action>) {
         match self.get(image).map(|image| (image.stage, image.pid)) {
-            // Nothing was written of it, and nothing will be.
+            // It was not announced, and will not be.
             Some((Stage::Forked, _)) => self.end(image, EndReason::Detached, actions),
             Some((Stage::Waiting, pid)) => {
                 if let Some(current) = self.current.get_mut(&image) {
@@ -426,6 +442,10 @@ impl Images {
             });
         }
         if ended.is_announced() {
+            actions.push(Action::Close { image, reason });
+        } else if ended.counts() {
+            // Nobody knows it, so nothing may be left of it, even if it runs on.
+            let reason = EndReason::Vanished;
             actions.push(Action::Close { image, reason });
         }
         actions.push(Action::Release { image, pid });

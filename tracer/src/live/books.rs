@@ -93,7 +93,8 @@ impl AddAssign for Held {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.blocks += other.blocks;
-        self.variance += other.variance;
+        // A fold may claim what no samples come to.
+        self.variance = self.variance.saturating_add(other.variance);
     }
 }
 
@@ -101,7 +102,7 @@ impl SubAssign for Held {
     fn sub_assign(&mut self, other: Self) {
         self.bytes -= other.bytes;
         self.blocks -= other.blocks;
-        self.variance -= other.variance;
+        self.variance = self.variance.saturating_sub(other.variance);
     }
 }
 

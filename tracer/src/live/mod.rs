@@ -208,6 +208,7 @@ impl LiveSet {
         self.enter_era(at);
         let index = self.find_or_open(process, at);
         let process = &mut self.processes[index];
+        process.opened = true;
         if process.ended.is_none() {
             process.set_baseline(baseline_bytes);
             self.now = self.now.max(at);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::LiveSet;
 use super::books::Held;
 use super::fold::{Fold, FoldedProcess};
+use super::totals::Totals;
 
 /// What a live set says of a process that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,8 @@ impl LiveSet {
     /// Takes out one of the processes that have ended, if those are more than `most`. Nothing may be said of it any more, and it is
     /// told of neither here nor in a [fold](Self::fold).
     ///
-    /// Those that held something at the peak of all stay, and so does the last that ended.
+    /// Those that held something at the peak of all stay, and so does the last that ended. What is left of
+    /// a forked child that was never [opened](Self::open) is forgotten.
     pub fn shed(&mut self, most: usize) -> Option<Remains> {
         for _ in 0..LOOKS {
             if self.ended.len() <= most {
@@ -45,7 +47,11 @@ impl LiveSet {
                 self.ended.push_back(id);
                 continue;
             }
-            return Some(self.take_out(index));
+            let is_known = process.opened || process.totals != Totals::default();
+            let remains = self.take_out(index);
+            if is_known {
+                return Some(remains);
+            }
         }
         None
     }

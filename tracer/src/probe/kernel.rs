@@ -9,7 +9,6 @@ use std::{
     collections::HashMap,
     ffi::CStr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
-    rc::Rc,
     sync::Arc,
 };
 
@@ -91,8 +90,8 @@ pub struct Kernel {
     object: Object,
     btf: Arc<OwnedFd>,
     types: KernelTypes,
-    programs: HashMap<(String, u32), OwnedFd>,
-    pins: Option<Rc<Pins>>,
+    programs: HashMap<(String, u32), Arc<OwnedFd>>,
+    pins: Option<Arc<Pins>>,
     processes: BpfHashMap<MapData, u32, TracedProcess>,
     changes: Array<MapData, u64>,
     /// How often we have changed `processes`.
@@ -326,8 +325,8 @@ impl Kernel {
     }
 
     /// What holds our links.
-    pub(super) fn pins(&mut self) -> Rc<Pins> {
-        Rc::clone(self.pins.get_or_insert_with(Pins::new))
+    pub(super) fn pins(&mut self) -> Arc<Pins> {
+        Arc::clone(self.pins.get_or_insert_with(Pins::new))
     }
 
     /// A uprobe program, loaded for an attach type (`expected_attach_type`).
@@ -335,13 +334,13 @@ impl Kernel {
         &mut self,
         name: &str,
         attach_type: u32,
-    ) -> Result<BorrowedFd<'_>, ProbeError> {
+    ) -> Result<Arc<OwnedFd>, ProbeError> {
         let key = (name.to_owned(), attach_type);
         if !self.programs.contains_key(&key) {
             let fd = self.load_program(name, Purpose::Uprobe(attach_type))?;
-            self.programs.insert(key.clone(), fd);
+            self.programs.insert(key.clone(), Arc::new(fd));
         }
-        Ok(self.programs[&key].as_fd())
+        Ok(Arc::clone(&self.programs[&key]))
     }
 
     /// Begins to load what a session is about to need, beside what else it starts: verifying is most of the time that an attach

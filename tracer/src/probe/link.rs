@@ -11,8 +11,9 @@ use std::{
     fs::File,
     io,
     num::NonZeroU32,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     str::FromStr,
+    sync::Arc,
 };
 
 use highwater_common::cookie;
@@ -20,7 +21,7 @@ use highwater_common::cookie;
 use super::{
     ProbeError,
     kernel::Kernel,
-    pins::HeldLink,
+    pins::{HeldLink, Pins},
     sys::{self, Attach, Point},
 };
 use crate::target::allocator::{Library, ProbePoint};
@@ -189,7 +190,12 @@ impl Link {
             LinkKind::Session | LinkKind::Multi => Attach::MultiEntry,
             LinkKind::Perf => Attach::PerfEntry,
         };
-        let held = hold(kernel, kind, COUNT, attach, library, sites, pid)?;
+        let part = Part {
+            program: kernel.program(COUNT, attach.program_type())?,
+            attach,
+            sites: sites.to_vec(),
+        };
+        let held = hold(kind, &kernel.pins(), &part, library, pid)?;
         Ok(Self { kind, _held: held })
     }
 
@@ -201,48 +207,7 @@ impl Link {
         sites: &[Site],
         whose: Whose,
     ) -> Result<Self, ProbeError> {
-        let (mut returning, others): (Vec<Site>, Vec<Site>) =
-            sites.iter().partition(|site| site.returns);
-        if kind == LinkKind::Perf {
-            for site in &mut returning {
-                site.cookie = cookie::of_process(site.cookie, whose.process.get());
-            }
-        }
-        let parts = match kind {
-            // What needs no return goes apart: while a second session link stands on the same file, the kernel would
-            // trap its returns too (see `session::company`).
-            LinkKind::Session => [
-                (programs.session, Attach::Session, &returning[..]),
-                (programs.entry, Attach::MultiEntry, &others[..]),
-            ],
-            // Returns first: a call whose entry is seen should find its return probed.
-            LinkKind::Multi => [
-                (programs.at_return, Attach::MultiReturn, &returning[..]),
-                (programs.entry, Attach::MultiEntry, sites),
-            ],
-            LinkKind::Perf => [
-                (programs.at_return, Attach::PerfReturn, &returning[..]),
-                (programs.entry, Attach::PerfEntry, sites),
-            ],
-        };
-        let mut held = Vec::with_capacity(parts.len());
-        for (program, attach, sites) in parts {
-            if sites.is_empty() {
-                continue;
-            }
-            held.extend(hold(
-                kernel,
-                kind,
-                program,
-                attach,
-                library,
-                sites,
-                whose.thread,
-            )?);
-        }
-        // And out the other way round.
-        held.reverse();
-        Ok(Self { kind, _held: held })
+        Placement::of_programs(kernel, programs, kind, sites, whose)?.place(library)
     }
 
     /// Which kind it is.
@@ -251,20 +216,111 @@ impl Link {
     }
 }
 
+/// Probes that are about to be placed, with all that this takes: it may be done on any thread.
+pub struct Placement {
+    kind: LinkKind,
+    /// Which thread the links are for.
+    thread: NonZeroU32,
+    pins: Arc<Pins>,
+    /// In the order in which they go in.
+    parts: Vec<Part>,
+}
+
+/// Probes of one sort.
+struct Part {
+    program: Arc<OwnedFd>,
+    attach: Attach,
+    sites: Vec<Site>,
+}
+
+impl Placement {
+    /// Loads what `sites` of a library need, unless it is loaded.
+    pub fn new(
+        kernel: &mut Kernel,
+        kind: LinkKind,
+        sites: &[Site],
+        whose: Whose,
+    ) -> Result<Self, ProbeError> {
+        Self::of_programs(kernel, TRACER, kind, sites, whose)
+    }
+
+    fn of_programs(
+        kernel: &mut Kernel,
+        programs: Programs,
+        kind: LinkKind,
+        sites: &[Site],
+        whose: Whose,
+    ) -> Result<Self, ProbeError> {
+        let (mut returning, others): (Vec<Site>, Vec<Site>) =
+            sites.iter().partition(|site| site.returns);
+        if kind == LinkKind::Perf {
+            for site in &mut returning {
+                site.cookie = cookie::of_process(site.cookie, whose.process.get());
+            }
+        }
+        let sorts = match kind {
+            // What needs no return goes apart: while a second session link stands on the same file, the kernel would
+            // trap its returns too (see `session::company`).
+            LinkKind::Session => [
+                (programs.session, Attach::Session, returning),
+                (programs.entry, Attach::MultiEntry, others),
+            ],
+            // Returns first: a call whose entry is seen should find its return probed.
+            LinkKind::Multi => [
+                (programs.at_return, Attach::MultiReturn, returning),
+                (programs.entry, Attach::MultiEntry, sites.to_vec()),
+            ],
+            LinkKind::Perf => [
+                (programs.at_return, Attach::PerfReturn, returning),
+                (programs.entry, Attach::PerfEntry, sites.to_vec()),
+            ],
+        };
+        let mut parts = Vec::with_capacity(sorts.len());
+        for (program, attach, sites) in sorts {
+            if !sites.is_empty() {
+                let program = kernel.program(program, attach.program_type())?;
+                parts.push(Part {
+                    program,
+                    attach,
+                    sites,
+                });
+            }
+        }
+        Ok(Self {
+            kind,
+            thread: whose.thread,
+            pins: kernel.pins(),
+            parts,
+        })
+    }
+
+    /// Places them. Where one cannot be placed, the others come out again.
+    pub fn place(self, library: Library<'_>) -> Result<Link, ProbeError> {
+        let mut held = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            held.extend(hold(self.kind, &self.pins, part, library, self.thread)?);
+        }
+        // And out the other way round.
+        held.reverse();
+        Ok(Link {
+            kind: self.kind,
+            _held: held,
+        })
+    }
+}
+
 /// Makes a link for each place.
 fn hold(
-    kernel: &mut Kernel,
     kind: LinkKind,
-    program: &str,
-    attach: Attach,
+    pins: &Arc<Pins>,
+    part: &Part,
     library: Library<'_>,
-    sites: &[Site],
     pid: NonZeroU32,
 ) -> Result<Vec<HeldLink>, ProbeError> {
-    let pins = kernel.pins();
-    let program = kernel.program(program, attach.program_type())?;
-    let link = |site: &Site| pins.hold(link(program, attach, library.file, site.point(), pid)?);
-    let links: io::Result<Vec<HeldLink>> = sites.iter().map(link).collect();
+    let program = part.program.as_fd();
+    let link =
+        |site: &Site| pins.hold(link(program, part.attach, library.file, site.point(), pid)?);
+    let links: io::Result<Vec<HeldLink>> = part.sites.iter().map(link).collect();
     links.map_err(|source| ProbeError::Link {
         library: library.name.to_owned(),
         kind,

@@ -16,10 +16,12 @@
 //! it comes within the milliseconds in which probes are taken out, and the next start of a recorder removes them.
 
 use std::{
-    cell::Cell,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -35,7 +37,7 @@ pub(super) struct Pins {
     /// Its root; nothing where we may not mount one.
     root: Option<OwnedFd>,
     /// How many links have been pinned: their files are named by number.
-    pinned: Cell<u64>,
+    pinned: AtomicU64,
 }
 
 /// A link that the kernel drops once this is dropped, or we end. It does so within some 100 ms: the memory of the process tells when
@@ -43,13 +45,13 @@ pub(super) struct Pins {
 #[derive(Debug)]
 pub(super) enum HeldLink {
     /// By a file of that name.
-    Pinned { pins: Rc<Pins>, name: String },
+    Pinned { pins: Arc<Pins>, name: String },
     /// By its descriptor.
     Open { _link: OwnedFd },
 }
 
 impl Pins {
-    pub(super) fn new() -> Rc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let root = mount()
             .inspect_err(|error| {
                 log::info!(
@@ -57,25 +59,23 @@ impl Pins {
                 );
             })
             .ok();
-        Rc::new(Self {
+        Arc::new(Self {
             root,
-            pinned: Cell::new(0),
+            pinned: AtomicU64::new(0),
         })
     }
 
     /// Takes a new link over.
-    pub(super) fn hold(self: &Rc<Self>, link: OwnedFd) -> io::Result<HeldLink> {
+    pub(super) fn hold(self: &Arc<Self>, link: OwnedFd) -> io::Result<HeldLink> {
         let Some(root) = &self.root else {
             return Ok(HeldLink::Open { _link: link });
         };
-        let number = self.pinned.get();
-        self.pinned.set(number + 1);
-        let name = number.to_string();
+        let name = self.pinned.fetch_add(1, Ordering::Relaxed).to_string();
         // Through /proc: a directory's descriptor can be given only from Linux 6.5 on.
         let path = format!("/proc/self/fd/{}/{name}", root.as_raw_fd());
         sys::pin(link.as_fd(), &path)?;
         Ok(HeldLink::Pinned {
-            pins: Rc::clone(self),
+            pins: Arc::clone(self),
             name,
         })
     }

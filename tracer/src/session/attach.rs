@@ -1,23 +1,24 @@
 //! Putting probes into a process.
 
-use std::{collections::HashMap, num::NonZeroU32, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use highwater_common::process::{PROCESS_HELD, PROCESS_INHERITS, TracedProcess};
 
 use super::{
-    Session, SessionError, clock,
+    Session, SessionError,
+    attaching::{of_process, whose},
+    clock,
     follow::{Followed, Stage},
     launch::Launched,
-    probes::Probed,
 };
 use crate::words::say;
 use crate::{
-    event::{Nanos, ProcessId},
+    event::ProcessId,
     follow::Fact,
     probe::{
         ProbeError,
         kernel::Kernel,
-        link::{Link, LinkKind, Site, Whose},
+        link::{Link, LinkKind, Site},
         selftest::{self, Situation},
     },
     record::LossKind,
@@ -164,7 +165,7 @@ impl Session {
 
     /// Follows the target and, if asked, the processes it has made already.
     pub(super) fn attach_running(&mut self, pid: u32) -> Result<(), SessionError> {
-        let command = self.examine_and_attach(pid, None, None)?;
+        let command = self.examine_and_attach(pid, None)?;
         let mut others = 0;
         if self.options.children {
             for child in target::descendants(pid) {
@@ -173,7 +174,7 @@ impl Session {
                     continue;
                 }
                 let parent = self.processes.get(&pid).map(|root| root.id);
-                match self.examine_and_attach(child, None, parent) {
+                match self.examine_and_attach(child, parent) {
                     Ok(_) => others += 1,
                     Err(error) => {
                         log::info!("child process {child} is not followed: {error}");
@@ -194,56 +195,39 @@ impl Session {
 
     /// Looks at a process that runs and puts probes into it, again if it became another program meanwhile. Says what its
     /// command line is.
-    pub(super) fn examine_and_attach(
+    fn examine_and_attach(
         &mut self,
         pid: u32,
-        forked: Option<(ProcessId, Nanos)>,
         parent: Option<ProcessId>,
     ) -> Result<String, SessionError> {
-        let mut look = || {
+        let attached = settled(|| {
             let (target, findings) = examine(pid)?;
             let command = target.command.clone();
-            match self.attach(target.clone(), &findings, forked, parent) {
-                // The library went with the process, not the other way round.
-                Err(SessionError::Probe(ProbeError::Link { .. })) if !target.is_alive() => {
-                    Err(TargetError::Gone { pid }.into())
-                }
-                Err(SessionError::Probe(ProbeError::Link { .. })) if !target.is_same_program() => {
-                    Err(TargetError::Executed { pid }.into())
-                }
+            match self.attach(target.clone(), &findings, parent) {
+                Err(SessionError::Probe(error)) => Err(of_process(error, &target)),
                 Err(error) => Err(error),
                 Ok(()) => Ok(command),
             }
-        };
-        if forked.is_some() {
-            // The kernel side tells of its exec, and it is looked at then.
-            return look();
-        }
-        let attached = settled(look);
+        });
         if attached.is_err() {
             self.kernel.forget_process(pid);
         }
         attached
     }
 
-    /// Puts probes into a process that runs. `forked` is its identity and when it was forked, if we saw that.
+    /// Puts probes into a process that runs.
     fn attach(
         &mut self,
         target: Target,
         findings: &Findings,
-        forked: Option<(ProcessId, Nanos)>,
         parent: Option<ProcessId>,
     ) -> Result<(), SessionError> {
         let mut allocator = allocator::find(&target)?;
         self.note_allocators(&target, &allocator);
         let kind = self.kind_for(&target, findings)?;
-        let id = match forked {
-            Some((id, _)) => id,
-            None => self.kernel.new_image()?,
-        };
+        let id = self.kernel.new_image()?;
         self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
-        followed.inherits = forked.is_some();
         let memory = followed
             .sampler
             .as_mut()
@@ -255,24 +239,15 @@ impl Session {
         let now = clock::monotonic();
         let pid = followed.target.pid;
         self.processes.insert(pid, followed);
-        // A forked child's own memory is its parent's: what the parent held unseen, it holds.
-        let fact = match forked {
-            Some((image, at)) => Fact::Linked {
-                image,
-                missed_ns: now.0.saturating_sub(at.0),
-            },
-            None => Fact::Attached {
-                image: id,
-                pid,
-                parent,
-                baseline_bytes: held,
-            },
+        let fact = Fact::Attached {
+            image: id,
+            pid,
+            parent,
+            baseline_bytes: held,
         };
         self.follow(now, fact);
         self.sample(pid);
-        if forked.is_none() {
-            self.look_at_attach(pid);
-        }
+        self.look_at_attach(pid);
         Ok(())
     }
 
@@ -339,32 +314,16 @@ impl Session {
         })
     }
 
-    /// Places all probes before any of them counts: they go in one after another, and a block whose allocation was seen
-    /// but whose free was not would stay live for ever.
+    /// Puts probes into a process at once. None of them counts before all are in, as in [`begin_placing`](Self::begin_placing).
     pub(super) fn place_held(
         &mut self,
         followed: &mut Followed,
         kind: LinkKind,
         allocator: &mut Allocator,
     ) -> Result<(), SessionError> {
-        self.declare(followed, Some(allocator), PROCESS_HELD)?;
-        // From here on the kernel side tells of an exec; of one before it nobody has heard.
-        if !followed.target.is_same_program() {
-            return Err(TargetError::Executed {
-                pid: followed.target.pid,
-            }
-            .into());
-        }
-        // Its tables are built while the probes go in.
-        self.read_code(followed);
-        followed.link = Some(self.place(kind, allocator, &followed.target)?);
-        followed.linked_at = clock::monotonic();
-        followed.library = identity_of(&allocator.file);
-        followed.keeps_library = true;
-        followed.place = self.places.remember(kind, allocator);
-        followed.probed = allocator.in_memory.take().map(Probed::new);
-        self.know_code(followed);
-        Ok(self.declare(followed, Some(allocator), 0)?)
+        self.hold_calls(followed, allocator)?;
+        let link = self.place(kind, allocator, &followed.target)?;
+        self.keep_link(followed, (link, clock::monotonic()), allocator)
     }
 
     fn place(
@@ -373,20 +332,8 @@ impl Session {
         allocator: &Allocator,
         target: &Target,
     ) -> Result<Link, ProbeError> {
-        let thread = if target.leader_gone {
-            target.live_tid
-        } else {
-            target.pid
-        };
-        let thread = NonZeroU32::new(thread).unwrap_or(NonZeroU32::MIN);
-        let process = NonZeroU32::new(target.pid).unwrap_or(thread);
-        Link::place(
-            &mut self.kernel,
-            kind,
-            allocator.library(),
-            &sites(allocator),
-            Whose::through(process, thread),
-        )
+        let (library, sites) = (allocator.library(), sites(allocator));
+        Link::place(&mut self.kernel, kind, library, &sites, whose(target))
     }
 
     /// Tells the reader where memory may be handled that we do not see.
@@ -432,8 +379,13 @@ impl Session {
     pub(super) fn not_followed(&mut self, image: ProcessId, pid: u32, error: &SessionError) {
         log::info!("child process {pid} is not followed: {error}");
         if matches!(error, SessionError::NotAlone(_)) {
-            self.kernel.forget_process(pid);
-            self.follow(clock::monotonic(), Fact::Refused { image });
+            self.refuse_child(image, pid);
         }
+    }
+
+    /// A child that was just made may not be followed.
+    pub(super) fn refuse_child(&mut self, image: ProcessId, pid: u32) {
+        self.kernel.forget_process(pid);
+        self.follow(clock::monotonic(), Fact::Refused { image });
     }
 }

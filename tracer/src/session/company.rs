@@ -126,6 +126,7 @@ impl Session {
             return;
         }
         self.company.lone = Some(process);
+        self.await_attached();
         let others: Vec<u32> = self
             .processes
             .keys()

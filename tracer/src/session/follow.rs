@@ -87,8 +87,19 @@ pub(super) struct Followed {
 pub(super) enum Stage {
     /// It will call exec; until then nothing of it counts.
     Held,
-    /// It has called exec, then, and has not mapped its libc yet.
-    Awaiting { since: Nanos, until: Instant },
+    /// It has called exec, then, and has not mapped its libc yet, as far as is known. `is_looked_at`: it is just looked at.
+    Awaiting {
+        since: Nanos,
+        until: Instant,
+        is_looked_at: bool,
+    },
+    /// Its probes are going in. It is a program since then, or a child that was forked then. Of a program (`until`), what fails is tried
+    /// again until then; `replaces`: it had probes in another library.
+    Placing {
+        since: Nanos,
+        until: Option<Instant>,
+        replaces: bool,
+    },
     /// It is traced, or was found not to be traceable.
     Settled,
 }
@@ -149,7 +160,9 @@ impl Followed {
     pub(super) fn has_expected_library(&self) -> bool {
         let has_mapped = match self.stage {
             // What a program maps may be heard of before its exec is.
-            Stage::Awaiting { since, .. } => self.expected_at >= Some(since),
+            Stage::Awaiting { since, .. } | Stage::Placing { since, .. } => {
+                self.expected_at >= Some(since)
+            }
             Stage::Held | Stage::Settled => false,
         };
         self.keeps_library || has_mapped

@@ -110,9 +110,15 @@ impl Session {
     pub(super) fn book(&mut self, event: Event) {
         let image = event.process;
         if !self.images.is_announced(image) {
-            self.look_for_image(event.at, image);
-            if !self.images.is_announced(image) {
-                return;
+            let is_turn = matches!(
+                event.call,
+                Call::Forked { .. } | Call::Executed { .. } | Call::Exited { .. }
+            );
+            if !(is_turn && self.images.counts(image)) {
+                self.look_for_image(event.at, image);
+                if !self.images.is_announced(image) {
+                    return;
+                }
             }
         }
         self.events += 1;

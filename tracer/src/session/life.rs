@@ -1,34 +1,24 @@
 //! The turns of a followed process's life: forks, execs, its end.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::{
-    END_GRACE, Session, SessionError, Subject,
-    attach::examine,
+    END_GRACE, Session, Subject,
+    attaching::{Look, Looking},
     clock,
     follow::{Followed, Stage},
     lifecycle,
-    probes::Probed,
 };
-use crate::words::say;
 use crate::{
     event::{Call, Nanos, ProcessId},
     follow::{Action, Fact},
     record::{
         Cgroup, EndReason, Entry, LossKind, Origin, Process, ProcessEnd, fold::parts_of_remains,
     },
-    target::{
-        Target,
-        allocator::{self, Allocator},
-        mapped_file::identity_of,
-        safety::Findings,
-    },
+    target::Target,
 };
-
-/// How long a new program may take to map its libc.
-const LIBRARY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The command of a process that had ended before it could be read.
 const ENDED_UNREAD: &str = "(ended before its name was read)";
@@ -38,9 +28,6 @@ const MOST_LOOKED_FOR: usize = 1024;
 
 /// Processes that have ended, and that memory is kept for.
 const MOST_ENDED: usize = 1024;
-
-/// How long a program maps libraries, mostly.
-const LIBRARIES_TAKE: Duration = Duration::from_millis(25);
 
 impl Session {
     /// A fact about an image: what follows from it is done.
@@ -165,8 +152,7 @@ impl Session {
         );
         if self.is_alone() {
             log::info!("child process {pid} is not followed: its parent must be traced alone");
-            self.kernel.forget_process(pid);
-            self.follow(at, Fact::Refused { image: child });
+            self.refuse_child(child, pid);
             return;
         }
         if shares_memory {
@@ -177,9 +163,11 @@ impl Session {
             }
             return;
         }
-        if let Err(error) = self.examine_and_attach(pid, Some((child, at)), Some(parent)) {
-            self.not_followed(child, pid, &error);
-        }
+        self.attaching.look(Look {
+            image: child,
+            pid,
+            at: Looking::Child { at, parent },
+        });
     }
 
     /// An event came of an image that nothing was heard of. If a process that is followed runs it, then the exec that made it
@@ -200,169 +188,6 @@ impl Session {
         }
     }
 
-    /// A followed process became another program.
-    pub(super) fn executed(
-        &mut self,
-        at: Nanos,
-        process: ProcessId,
-        next: ProcessId,
-        from_thread: bool,
-    ) {
-        let Some(tgid) = self.images.pid(process) else {
-            return;
-        };
-        let known = self.processes.remove(&tgid);
-        let mut old = known.filter(|followed| followed.id == process);
-        if let Some(old) = &mut old {
-            self.python.end(old);
-            self.write_high(old);
-        }
-        if self.images.is_announced(process) {
-            self.book(lifecycle(at, process, Call::Executed { next }));
-        }
-        if from_thread && let Some(old) = &mut old {
-            self.link_new_leader(old, at, next);
-        }
-        let was_held = old.as_ref().is_some_and(|old| old.stage == Stage::Held);
-        let parent = match was_held {
-            true => old.as_ref().and_then(|old| old.parent),
-            false => Some(process),
-        };
-        // It may have ended already, and been reaped: what it did is still to come.
-        let target = Target::open(tgid).ok();
-        let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
-        let linked = old.as_ref().filter(|old| old.link.is_some());
-        let linked = linked.map(|old| old.linked_at.0.saturating_sub(at.0));
-        if let Some(target) = target {
-            let stage = Stage::Awaiting {
-                since: at,
-                until: Instant::now() + LIBRARY_PATIENCE,
-            };
-            let mut new = Followed::new(next, parent, target, stage);
-            if let Some(old) = old {
-                (new.link, new.linked_at) = (old.link, old.linked_at);
-                (new.place, new.library) = (old.place, old.library);
-                new.expected_at = old.expected_at;
-            }
-            if tgid == self.root && was_held {
-                say!("tracing {tgid} ({})", new.target.command);
-            }
-            self.processes.insert(tgid, new);
-        }
-        self.follow(
-            at,
-            Fact::Executed {
-                image: process,
-                next,
-                linked,
-            },
-        );
-        self.sample(tgid);
-    }
-
-    /// Whether some process has called exec and not mapped its libc yet.
-    pub(super) fn awaits_library(&self) -> bool {
-        self.processes
-            .values()
-            .any(|followed| matches!(followed.stage, Stage::Awaiting { .. }))
-    }
-
-    /// Looks at the processes that have called exec: once the libc is there, its probes go in or stay.
-    pub(super) fn look_for_libraries(&mut self) {
-        let awaiting: Vec<u32> = self
-            .processes
-            .iter()
-            .filter(|(_, followed)| matches!(followed.stage, Stage::Awaiting { .. }))
-            .map(|(tgid, _)| *tgid)
-            .collect();
-        for tgid in awaiting {
-            let Some(mut followed) = self.processes.remove(&tgid) else {
-                continue;
-            };
-            let (fact, at) = (self.look_for_library(&mut followed), clock::monotonic());
-            self.processes.insert(tgid, followed);
-            if let Some(fact) = fact {
-                self.follow(at, fact);
-            }
-        }
-    }
-
-    fn look_for_library(&mut self, followed: &mut Followed) -> Option<Fact> {
-        let Stage::Awaiting { since, until } = followed.stage else {
-            return None;
-        };
-        // Before anything else: the program may allocate as soon as its libraries are mapped.
-        self.read_code(followed);
-        if followed.link.is_some() && followed.age() < LIBRARIES_TAKE {
-            // Its probes are in: what follows takes longer than the program takes to map the rest of its libraries.
-            return None;
-        }
-        let found = examine(followed.target.pid).and_then(|(target, findings)| {
-            let allocator = if followed.link.is_some() {
-                allocator::find_probed(&target)
-            } else {
-                allocator::find(&target)
-            };
-            allocator.map(|allocator| (findings, allocator))
-        });
-        let settled = match found {
-            Ok((findings, mut allocator)) => {
-                self.settle(followed, since, &findings, &mut allocator)
-            }
-            Err(_) if Instant::now() < until => return None,
-            Err(error) => Err(error.into()),
-        };
-        if settled.is_err() && !followed.target.is_alive() {
-            // It has ended meanwhile: the kernel side is about to tell, and then it counts as missed.
-            followed.unlink();
-            return None;
-        }
-        followed.stage = Stage::Settled;
-        let image = followed.id;
-        let fact = settled.unwrap_or_else(|error| {
-            followed.unlink();
-            let target = Some(&followed.target);
-            self.lose(LossKind::Untraced, target, error.to_string());
-            Some(Fact::Refused { image })
-        });
-        self.know_code(followed);
-        fact
-    }
-
-    /// The libc is mapped: keeps the link if it is the one that is probed, places it anew otherwise.
-    fn settle(
-        &mut self,
-        followed: &mut Followed,
-        since: Nanos,
-        findings: &Findings,
-        allocator: &mut Allocator,
-    ) -> Result<Option<Fact>, SessionError> {
-        self.note_allocators(&followed.target, allocator);
-        let was_linked = followed.link.is_some();
-        let keeps = was_linked && followed.library == identity_of(&allocator.file);
-        if keeps {
-            followed.keeps_library = true;
-            followed.probed = allocator.in_memory.take().map(Probed::new);
-            self.declare(followed, Some(allocator), 0)?;
-            return Ok(None);
-        }
-        followed.unlink();
-        let kind = self.kind_for(&followed.target, findings)?;
-        self.place_held(followed, kind, allocator)?;
-        let now = clock::monotonic();
-        let missed_ns = now.0.saturating_sub(since.0);
-        if was_linked {
-            let why = format!(
-                "{}; its first {:.1} ms were not seen",
-                allocator.name.display(),
-                missed_ns as f64 / 1e6,
-            );
-            self.lose(LossKind::OtherLibrary, Some(&followed.target), why);
-        }
-        let image = followed.id;
-        Ok(Some(Fact::Linked { image, missed_ns }))
-    }
-
     /// The last thread of a followed process ended.
     pub(super) fn exited(&mut self, at: Nanos, process: ProcessId, status: u32) {
         let Some(tgid) = self.images.pid(process) else {
@@ -378,7 +203,7 @@ impl Session {
         }
         let mut followed = known.and_then(|tgid| self.processes.remove(&tgid));
         if let Some(followed) = &mut followed {
-            self.write_high(followed);
+            self.part_with(followed);
         }
         let oom_victim = followed
             .as_ref()
@@ -394,11 +219,8 @@ impl Session {
         if let Some(followed) = &followed {
             self.note_unseen(followed);
         }
-        if self.images.is_announced(process) {
+        if self.images.counts(process) {
             self.book(lifecycle(at, process, Call::Exited { status }));
-        }
-        if let Some(followed) = &followed {
-            self.python.end(followed);
         }
         self.end(process, tgid, at, reason);
     }
@@ -473,11 +295,16 @@ impl Session {
         }
         self.define_stacks(Some(image));
         if let Some(mut followed) = self.processes.remove(&tgid) {
-            self.write_high(&mut followed);
+            self.part_with(&mut followed);
             self.kernel.forget_process(tgid);
-            self.python.end(&followed);
             self.end(followed.id, tgid, clock::monotonic(), EndReason::Vanished);
         }
+    }
+
+    /// A process is followed no more, as the program that it was: what is left to say of it comes before its end does.
+    pub(super) fn part_with(&mut self, followed: &mut Followed) {
+        self.write_high(followed);
+        self.python.end(followed);
     }
 
     /// Tracing of a process has ended.
@@ -501,9 +328,8 @@ impl Session {
             return;
         };
         followed.unlink();
-        self.write_high(&mut followed);
+        self.part_with(&mut followed);
         self.lose(LossKind::LetGo, Some(&followed.target), why.to_owned());
-        self.python.end(&followed);
         self.end(followed.id, tgid, clock::monotonic(), EndReason::Detached);
     }
 

@@ -47,6 +47,7 @@ impl Session {
 
     /// Gives the processes that had probes.
     fn pause_probes(&mut self) -> Vec<u32> {
+        self.await_attached();
         let tgids: Vec<u32> = self.processes.keys().copied().collect();
         let mut paused = Vec::new();
         // One cut for all functions and processes: the probes themselves go one after another.

@@ -7,7 +7,10 @@ use std::{
 
 use highwater_common::cookie::Function;
 
-use super::{Session, follow::Followed};
+use super::{
+    Session,
+    follow::{Followed, Stage},
+};
 use crate::target::{
     Target,
     maps::{Mapping, MappingName},
@@ -123,7 +126,8 @@ impl Session {
             MappingName::File(path, _) if probed_code::is_patcher(path) => Some(path),
             _ => None,
         });
-        if let (Some(library), true) = (patcher, followed.link.is_some()) {
+        let is_probed = followed.link.is_some() || matches!(followed.stage, Stage::Placing { .. });
+        if let (Some(library), true) = (patcher, is_probed) {
             let tgid = followed.target.pid;
             self.patchers.insert(tgid, library.clone());
         }

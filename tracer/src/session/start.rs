@@ -9,8 +9,9 @@ use highwater_common::sampling::Sampling;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Company, INTERRUPTED, Options, Outcome, Session, SessionError, Subject, afford, attach, code,
-    descriptors,
+    Company, INTERRUPTED, Options, Outcome, Session, SessionError, Subject, afford, attach,
+    attaching::Attaching,
+    code, descriptors,
     governor::{Governor, ProcessorTime},
     heal,
     intake::Sent,
@@ -134,6 +135,10 @@ pub async fn record(
         what: "start the thread that looks at what memory is made of",
         source,
     })?;
+    let attaching = Attaching::start().map_err(|source| SessionError::Start {
+        what: "start the thread that attaches",
+        source,
+    })?;
     let (sender, mut batches) = mpsc::channel(BATCHES_IN_FLIGHT);
     let drain = Drain::start(rings, sender).map_err(|source| SessionError::Start {
         what: "start the draining thread",
@@ -184,6 +189,7 @@ pub async fn record(
         threads: threads::Threads::default(),
         sampled_high: memory::SampledHigh::none(),
         makeups,
+        attaching,
         answering: so_far::Answering::default(),
         named: marks::Named::default(),
         processor_time: ProcessorTime::default(),

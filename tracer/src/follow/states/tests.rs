@@ -43,14 +43,19 @@ const ENDED: Fact = Fact::Ended {
 };
 
 #[test]
-fn a_child_is_announced_once_it_is_linked_and_holds_what_its_parent_held_at_the_fork() {
+fn a_child_holds_what_its_parent_holds_at_the_fork_and_is_announced_once_it_is_linked() {
     let linked = Fact::Linked {
         image: CHILD,
         missed_ns: 5,
     };
     let (mut images, actions) = after(&[ATTACHED, FORKED]);
-    assert_eq!(actions, []);
-    assert!(!images.is_announced(CHILD));
+    let inherit = Action::Inherit {
+        parent: PARENT,
+        child: CHILD,
+        at: Nanos(1),
+    };
+    assert_eq!(actions, [inherit]);
+    assert!(images.counts(CHILD) && !images.is_announced(CHILD));
     let announce = Action::Announce {
         image: CHILD,
         pid: 20,
@@ -59,19 +64,20 @@ fn a_child_is_announced_once_it_is_linked_and_holds_what_its_parent_held_at_the_
         origin: Origin::Forked { missed_ns: 5 },
         baseline_bytes: 0,
     };
-    let inherit = Action::Inherit {
-        parent: PARENT,
-        child: CHILD,
-        at: Nanos(1),
-    };
-    assert_eq!(images.step(Nanos(6), linked), [announce, inherit]);
+    assert_eq!(images.step(Nanos(6), linked), [announce]);
     assert!(images.is_announced(CHILD));
 }
 
 #[test]
 fn a_program_that_ends_before_it_is_linked_was_missed_and_is_closed_all_the_same() {
     let (mut images, actions) = after(&[ATTACHED, FORKED, EXECUTED]);
-    let announced = matches!(actions[..], [Action::Announce { image: PROGRAM, .. }]);
+    let reason = EndReason::Executed;
+    let close = Action::Close {
+        image: CHILD,
+        reason,
+    };
+    assert_eq!(actions[0], close);
+    let announced = matches!(actions[1..], [Action::Announce { image: PROGRAM, .. }]);
     assert!(announced, "{actions:?}");
     assert!(images.is_announced(PROGRAM));
     let (image, pid) = (PROGRAM, 20);
@@ -93,7 +99,7 @@ fn a_program_that_ends_before_it_is_linked_was_missed_and_is_closed_all_the_same
 }
 
 #[test]
-fn a_child_that_ends_in_its_parents_program_is_released_and_never_announced() {
+fn a_child_that_ends_in_its_parents_program_leaves_nothing_and_is_never_announced() {
     let ended = Fact::Ended {
         image: CHILD,
         reason: EXITED,
@@ -107,6 +113,10 @@ fn a_child_that_ends_in_its_parents_program_is_released_and_never_announced() {
                 image,
                 pid,
                 shared_memory: false
+            },
+            Action::Close {
+                image,
+                reason: EndReason::Vanished
             },
             Action::Release { image, pid }
         ]
@@ -291,6 +301,7 @@ proptest! {
     ) {
         let mut images = Images::default();
         let mut announced: HashSet<ProcessId> = HashSet::new();
+        let mut counted: HashSet<ProcessId> = HashSet::new();
         let mut closed: HashSet<ProcessId> = HashSet::new();
         let mut released: HashMap<ProcessId, u32> = HashMap::new();
         let mut entered = HashSet::new();
@@ -325,19 +336,23 @@ proptest! {
                 match action {
                     Action::Announce { image, .. } => {
                         prop_assert!(announced.insert(image), "announced twice");
-                        prop_assert!(!released.contains_key(&image));
+                        prop_assert!(!released.contains_key(&image) && !closed.contains(&image));
+                        counted.insert(image);
                     }
                     Action::Correct { image, .. } => {
                         prop_assert!(announced.contains(&image) && !closed.contains(&image));
                     }
-                    Action::Inherit { child, .. } => prop_assert!(announced.contains(&child)),
+                    Action::Inherit { parent, child, .. } => {
+                        prop_assert!(counted.contains(&parent) && !closed.contains(&parent));
+                        prop_assert!(counted.insert(child), "it counts already");
+                    }
                     Action::Miss { image, .. } => prop_assert!(!released.contains_key(&image)),
                     Action::Close { image, .. } => {
-                        prop_assert!(announced.contains(&image), "closed, never announced");
+                        prop_assert!(counted.contains(&image), "closed, and never counted");
                         prop_assert!(closed.insert(image), "closed twice");
                     }
                     Action::Release { image, .. } => {
-                        prop_assert_eq!(announced.contains(&image), closed.contains(&image));
+                        prop_assert_eq!(counted.contains(&image), closed.contains(&image));
                         prop_assert_eq!(released.insert(image, 1), None);
                     }
                 }
@@ -348,10 +363,12 @@ proptest! {
                     let image = image(process, generation);
                     let open = announced.contains(&image) && !closed.contains(&image);
                     prop_assert_eq!(images.is_announced(image), open);
+                    let counts = counted.contains(&image) && !closed.contains(&image);
+                    prop_assert_eq!(images.counts(image), counts);
                 }
             }
         }
-        prop_assert_eq!(&announced, &closed);
+        prop_assert_eq!(&counted, &closed);
         prop_assert!(announced.iter().all(|image| released.contains_key(image)));
     }
 }

@@ -40,6 +40,8 @@ pub(in crate::live) struct Process {
     pub(in crate::live) totals: Totals,
     /// Something happened in it, or it got its parent's live set.
     pub(in crate::live) begun: bool,
+    /// It was said that it is traced. A forked child may end before that.
+    pub(in crate::live) opened: bool,
     /// When tracing of it ended: what is said of it later changes nothing.
     pub(in crate::live) ended: Option<Nanos>,
     /// It is gone, and what it held with it. One that we let go of has ended, and holds what it held.
@@ -83,6 +85,7 @@ impl Process {
             kin,
             totals: Totals::default(),
             begun: false,
+            opened: false,
             ended: None,
             released: false,
             holdings: Holdings::default(),

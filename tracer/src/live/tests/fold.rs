@@ -145,8 +145,12 @@ proptest! {
             if concerned(&step.1).into_iter().any(is_shed) {
                 continue;
             }
-            take(&mut whole, step);
-            take(&mut shedding, step);
+            // A child that was never opened leaves nothing.
+            let opened = concerned(&step.1).into_iter().map(|id| (step.0, Step::Open(id, 0)));
+            for step in opened.chain([*step]) {
+                take(&mut whole, &step);
+                take(&mut shedding, &step);
+            }
             while let Some(remains) = shedding.shed(most) {
                 shed.extend(parts_of_remains(remains));
             }

@@ -200,19 +200,19 @@ impl Session {
         pid: u32,
         parent: Option<ProcessId>,
     ) -> Result<String, SessionError> {
-        let attached = settled(|| {
+        settled(|| {
             let (target, findings) = examine(pid)?;
             let command = target.command.clone();
-            match self.attach(target.clone(), &findings, parent) {
-                Err(SessionError::Probe(error)) => Err(of_process(error, &target)),
-                Err(error) => Err(error),
-                Ok(()) => Ok(command),
+            let attached = self.attach(target.clone(), &findings, parent);
+            if attached.is_err() {
+                // It may be known by the number of a program that it has become since, which is not the one that comes next.
+                self.kernel.forget_process(pid);
             }
-        });
-        if attached.is_err() {
-            self.kernel.forget_process(pid);
-        }
-        attached
+            match attached {
+                Err(SessionError::Probe(error)) => Err(of_process(error, &target)),
+                attached => attached.map(|()| command),
+            }
+        })
     }
 
     /// Puts probes into a process that runs.

@@ -128,6 +128,21 @@ fn what_a_master_loaded_before_it_forked_counts_once_and_is_told_as_inherited() 
 }
 
 #[test]
+fn what_a_daemons_parent_held_as_it_ended_is_its_childs() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut record = highwater();
+    record.args(["record", "-o"]).arg(&file).args(["--", "sh"]);
+    record.args(["-c", "\"$0\"; sleep 1"]);
+    run(record.arg(victim_program("daemon"))).assert_says(0, &[]);
+    let report = Report::of(&file);
+    assert_eq!(report.peak().through("hold"), (20_000_000, 20));
+    assert_eq!(report.end().through("hold"), (20_000_000, 20));
+    assert_eq!(report.memory("end", "live"), report.end().bytes);
+}
+
+#[test]
 fn helpers_that_run_one_after_another_count_one_at_a_time() {
     privileged!();
     let directory = scratch();

@@ -1,5 +1,6 @@
 //! Processes that make others: what each holds counts for as long as it lives, and no longer.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -124,6 +125,44 @@ fn what_a_master_loaded_before_it_forked_counts_once_and_is_told_as_inherited() 
     ] {
         let text = run(highwater().arg("report").arg(&file).args(more)).stdout;
         assert!(text.contains(says), "{says} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_name_of_a_server_stands_for_it_and_what_it_made_and_its_workers_are_one_row() {
+    privileged!();
+    let directory = scratch();
+    let program = directory.path().join("hw-server");
+    fs::copy(victim_program("family"), &program).expect("the program can be copied");
+    let mut victim = Victim::start_command(&mut Command::new(&program));
+    victim.tell("fork 2");
+    let file = directory.path().join("recording.hwm");
+    let mut record = highwater();
+    record
+        .args(["record", "-y", "-p", "hw-server", "-o"])
+        .arg(&file);
+    let mut recorder = Recorder::start_command(&file, &mut record);
+    recorder.await_words("highwater: tracing");
+    let truth = victim.tell("hold 5");
+    let report = recorder.interrupt();
+    victim.quit();
+    report.assert_end(&truth);
+    for (by, name) in [
+        ("command", "hw-server ×3"),
+        ("unit", "×3"),
+        ("cgroup", "×3"),
+    ] {
+        let mut table = highwater();
+        table.args(["table", "--json", "--by", by]).arg(&file);
+        let table = run(&mut table).stdout;
+        let table: serde_json::Value = serde_json::from_str(&table).expect("it is JSON");
+        let rows = table["rows"].as_array().expect("rows");
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert!(
+            rows[0]["name"].as_str().expect("a name").ends_with(name),
+            "{rows:?}"
+        );
+        assert_eq!(rows[0]["bytes"], truth.get("live_bytes"));
     }
 }
 

@@ -14,7 +14,7 @@ fn recording() -> PathBuf {
 }
 
 #[test]
-fn a_name_in_place_of_a_pid_is_answered_with_the_processes_of_that_name() {
+fn a_name_that_many_processes_have_is_answered_with_those() {
     let directory = scratch();
     let program = directory.path().join("hw-asked-for");
     fs::copy("/bin/sleep", &program).expect("the program can be copied");
@@ -28,7 +28,7 @@ fn a_name_in_place_of_a_pid_is_answered_with_the_processes_of_that_name() {
     outcome.assert_says(
         2,
         &[
-            "a pid is a number",
+            "more than one process has that name",
             "hw-asked-for 100",
             "and 2 more",
             &first,
@@ -62,7 +62,8 @@ fn the_command_line_of_a_process_cannot_touch_the_terminal() {
         line.starts_with(b"hw-evil")
     });
     let outcome = run(highwater().args(["record", "-p", "hw-evil"]));
-    outcome.assert_says(2, &["hw-evil 0\\x1b[2J\\n7777 fake"]);
+    // It is not just its name, so it is not attached to.
+    outcome.assert_says(2, &["called just so", "hw-evil 0\\x1b[2J\\n7777 fake"]);
     assert!(!outcome.stderr.contains('\x1b'), "{:?}", outcome.stderr);
     sleeping.signal(libc::SIGTERM);
     sleeping.wait();
@@ -71,7 +72,7 @@ fn the_command_line_of_a_process_cannot_touch_the_terminal() {
 #[test]
 fn a_name_that_nothing_has_is_told_as_that() {
     run(highwater().args(["record", "-p", "no-such-program-anywhere"]))
-        .assert_says(2, &["a pid is a number", "no process of that name"]);
+        .assert_says(2, &["no pid", "no process of that name"]);
     run(highwater().args(["doctor", "-p", "no-such-program-anywhere"]))
         .assert_says(2, &["no process of that name"]);
 }

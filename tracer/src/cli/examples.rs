@@ -30,7 +30,7 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
                 "attach, and stop after half a minute",
             ),
             (
-                "sudo highwater record -p $(pgrep -o nginx)",
+                "sudo highwater record -p nginx",
                 "attach to a server and the processes that it made",
             ),
             (
@@ -197,7 +197,7 @@ mod tests {
             .collect();
         for verb in verbs {
             for (example, what) in of(verb) {
-                let words = example.replace("$(pgrep -o nginx)", "1234");
+                let words = example.replace("-p nginx", "-p 1234");
                 let words = words.split(" | ").next().unwrap_or_default();
                 let words = words.trim_start_matches("sudo ").split(' ');
                 if let Err(error) = command.clone().try_get_matches_from(words) {

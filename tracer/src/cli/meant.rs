@@ -26,10 +26,15 @@ highwater: who held the memory at the high-water mark?
 const MOST_LISTED: usize = 5;
 /// Most characters shown of a command line.
 const MOST_SHOWN: usize = 90;
+/// Most processes between one and the one that it comes from.
+const MOST_ANCESTORS: usize = 64;
 /// Most bytes read of a command line.
 const MOST_READ: u64 = 4096;
 
-/// A process's number; the error says which processes have that name.
+/// A process's number, or the name of the one process that is called so; the error says which have that name.
+///
+/// A server and the processes that it made count as one, since those are followed with it. The name is the program's, or that which
+/// the kernel has for it; others that have the word somewhere in their names are listed, and not taken.
 pub(super) fn pid(text: &str) -> Result<u32, String> {
     if let Ok(pid) = text.parse() {
         return Ok(pid);
@@ -39,11 +44,19 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
         return Err("no process has that number".to_owned());
     }
     let named = running(text);
-    if named.is_empty() {
-        return Err("a pid is a number, and no process of that name is running either".to_owned());
+    let called = named.iter().filter(|process| process.is_called_so);
+    let pids: Vec<u32> = called.map(|process| process.pid).collect();
+    if let Some(ancestor) = common_ancestor(&pids, parent) {
+        return Ok(ancestor);
     }
-    let mut said = "a pid is a number. Of that name are running:".to_owned();
-    for (pid, command) in named.iter().take(MOST_LISTED) {
+    if named.is_empty() {
+        return Err("that is no pid, and no process of that name is running either".to_owned());
+    }
+    let mut said = match pids.len() {
+        0 => "no process is called just so. With the word in their names are running:".to_owned(),
+        _ => "more than one process has that name:".to_owned(),
+    };
+    for Named { pid, command, .. } in named.iter().take(MOST_LISTED) {
         said.push_str(&format!("\n{pid:>9}  {command}"));
     }
     if named.len() > MOST_LISTED {
@@ -53,14 +66,40 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
             named.len() - MOST_LISTED
         ));
     }
-    if let Some((pid, _)) = named.first() {
+    if let Some(Named { pid, .. }) = named.first() {
         said.push_str(&format!("\n\nSo: highwater record -p {pid}"));
     }
     Err(said)
 }
 
-/// Processes of a name, with their command lines, printable: those that are called just so, or else those with the word in their names.
-fn running(name: &str) -> Vec<(u32, String)> {
+/// The one of these processes that all others come from.
+fn common_ancestor(pids: &[u32], parent: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+    let comes_from = |pid: u32, ancestor: u32| {
+        let line = std::iter::successors(Some(pid), |&pid| parent(pid));
+        line.take(MOST_ANCESTORS).any(|pid| pid == ancestor)
+    };
+    let is_common = |ancestor: &u32| pids.iter().all(|&pid| comes_from(pid, *ancestor));
+    pids.iter().copied().find(is_common)
+}
+
+/// The pid of a process's parent.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|&parent: &u32| parent != 0)
+}
+
+/// A process that has a word in its names.
+struct Named {
+    pid: u32,
+    /// Its command line, printable.
+    command: String,
+    /// The word is its program's name, or the kernel's for it.
+    is_called_so: bool,
+}
+
+/// Processes of a name: those whose program, script or name for the kernel is just that, or else those that have the word in it.
+fn running(name: &str) -> Vec<Named> {
     let wanted = file_name(name);
     let own = std::process::id();
     let mut processes = Vec::new();
@@ -78,26 +117,27 @@ fn running(name: &str) -> Vec<(u32, String)> {
             let comm = fs::read(entry.path().join("comm")).unwrap_or_default();
             let comm = String::from_utf8_lossy(&comm).trim_end().to_owned();
             // An interpreter's script is the second word.
-            let mut names: Vec<String> = words.iter().take(2).map(|word| file_name(word)).collect();
-            names.push(comm);
-            processes.push((pid, names, words.join(" ")));
+            let script = words.get(1).map(|word| file_name(word));
+            processes.push((pid, [file_name(&words[0]), comm], script, words.join(" ")));
         }
     }
     processes.sort_unstable_by_key(|(pid, ..)| *pid);
-    let called = |is: &dyn Fn(&str) -> bool| -> Vec<(u32, String)> {
-        let found = processes
-            .iter()
-            .filter(|(_, names, _)| names.iter().any(|name| is(name)));
+    let with = |is: &dyn Fn(&str) -> bool| -> Vec<Named> {
+        let found = processes.iter().filter(|(_, names, script, _)| {
+            let mut names = names.iter().chain(script);
+            names.any(|name| is(name))
+        });
         found
-            .map(|(pid, _, line)| {
-                let shown: String = printable(line).chars().take(MOST_SHOWN).collect();
-                (*pid, shown)
+            .map(|(pid, names, _, line)| Named {
+                pid: *pid,
+                command: printable(line).chars().take(MOST_SHOWN).collect(),
+                is_called_so: names.contains(&wanted),
             })
             .collect()
     };
-    let exactly = called(&|name| name == wanted);
+    let exactly = with(&|name| name == wanted);
     match exactly.is_empty() {
-        true => called(&|name| name.contains(&wanted)),
+        true => with(&|name| name.contains(&wanted)),
         false => exactly,
     }
 }
@@ -177,6 +217,21 @@ mod tests {
         for text in ["", "-1", "99999999999", "no-such-program-anywhere"] {
             assert!(pid(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_server_and_its_workers_are_one_and_two_servers_are_not() {
+        let parent = |pid| match pid {
+            11 | 12 => Some(10),
+            13 => Some(12),
+            10 | 20 => Some(1),
+            _ => None,
+        };
+        assert_eq!(common_ancestor(&[10, 11, 13], parent), Some(10));
+        assert_eq!(common_ancestor(&[13], parent), Some(13));
+        assert_eq!(common_ancestor(&[10, 11, 20], parent), None);
+        assert_eq!(common_ancestor(&[11, 12], parent), None);
+        assert_eq!(common_ancestor(&[], parent), None);
     }
 
     #[test]

@@ -12,12 +12,13 @@ use crate::report::{
     Threads,
     answer::{Answer, Unit},
     export::csv,
+    owner::Owner,
     rows::{By, Row, rows},
     text,
 };
 use crate::words;
 
-/// List who held the memory, one row for each stack, function, module, thread or process
+/// List who held the memory, one row for each stack, function, module, thread, process or what processes belong to
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -46,6 +47,13 @@ enum Choice {
     Module,
     Thread,
     Process,
+    /// All processes that run the same program
+    Command,
+    Cgroup,
+    /// By the first digits of its id
+    Container,
+    /// A systemd service or scope
+    Unit,
 }
 
 #[derive(Serialize)]
@@ -66,6 +74,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Choice::Module => (By::Module, Threads::Together),
         Choice::Thread => (By::Thread, Threads::Apart),
         Choice::Process => (By::Process, Threads::Together),
+        Choice::Command => (By::Owner(Owner::Command), Threads::Together),
+        Choice::Cgroup => (By::Owner(Owner::Cgroup), Threads::Together),
+        Choice::Container => (By::Owner(Owner::Container), Threads::Together),
+        Choice::Unit => (By::Owner(Owner::Unit), Threads::Together),
     };
     let profile = question::read(&arguments.recording.path()?, &question, threads)?;
     let answer = Answer::of(&profile, &question);

@@ -36,6 +36,7 @@ mod mark;
 pub mod memory;
 mod model;
 pub mod name;
+pub mod owner;
 pub mod package;
 pub mod question;
 mod replay;

@@ -1,6 +1,6 @@
 //! The holders of an answer, summed up by what a person wants to see them by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::FixedState;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use super::arenas;
 use super::joined::{Together, together};
 use super::model::Profile;
 use super::name::{self, NamedFrame, UNKNOWN_STACK};
+use super::owner::Owner;
 use super::package::package;
 use super::telling::{Weight, most_telling};
 use crate::live::Holder;
@@ -30,6 +31,8 @@ pub enum By {
     Thread,
     /// One a process.
     Process,
+    /// One for all processes of an owner, and how many of them hold something.
+    Owner(Owner),
 }
 
 /// One row of a table.
@@ -104,9 +107,12 @@ pub fn rows(profile: &Profile, answer: &Answer, by: By) -> Vec<Row> {
                 rows.row(process(profile, holder)).add(holder, true);
             }
         }
+        By::Owner(owner) => rows.owners(profile, answer, owner),
     }
     rows.sorted()
 }
+
+const UNKNOWN_PROCESS: &str = "(unknown process)";
 
 /// Callers named of a stack that has one line.
 const CALLERS: usize = 2;
@@ -169,6 +175,26 @@ impl Rows {
         self.list.push(row);
     }
 
+    /// Of an owner of several processes, the row says how many.
+    fn owners(&mut self, profile: &Profile, answer: &Answer, owner: Owner) {
+        let mut pids: Vec<BTreeSet<u32>> = Vec::new();
+        for holder in &answer.holders {
+            let process = profile.process(holder.process);
+            let process = process.map(|process| &process.process);
+            let name =
+                process.map_or_else(|| UNKNOWN_PROCESS.to_owned(), |process| owner.of(process));
+            let index = self.index(name);
+            self.list[index].add(holder, true);
+            pids.resize(self.list.len(), BTreeSet::new());
+            pids[index].extend(process.map(|process| process.pid));
+        }
+        for (row, pids) in self.list.iter_mut().zip(pids) {
+            if pids.len() > 1 {
+                row.name.push_str(&format!(" ×{}", pids.len()));
+            }
+        }
+    }
+
     /// Of a million stacks most have the same code locations, so each is looked at once.
     fn frames(&mut self, profile: &Profile, answer: &Answer, name: fn(&NamedFrame<'_>) -> String) {
         let mut known: HashMap<FrameIndex, Vec<(usize, Weight)>, FixedState> = HashMap::default();
@@ -221,6 +247,6 @@ fn process(profile: &Profile, holder: &Holder) -> String {
             let process = &process.process;
             format!("{} (pid {})", name::program(&process.command), process.pid)
         }
-        None => "(unknown process)".to_owned(),
+        None => UNKNOWN_PROCESS.to_owned(),
     }
 }

@@ -15,6 +15,7 @@ use flate2::write::GzEncoder;
 use super::super::answer::Answer;
 use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
+use super::super::owner;
 use super::super::telling::Role;
 use crate::live::HolderKey;
 use crate::units::{size, time};
@@ -329,7 +330,26 @@ pub fn write(
         let program = process.map_or_else(String::new, |process| name::program(&process.command));
         let numbers =
             [("pid", pid), ("tid", thread)].map(|(name, id)| (tables.texts.index(name), id));
-        let texts = [("process", program.as_str()), ("thread", thread_name)]
+        let cgroup = process.and_then(|process| process.cgroup.as_deref());
+        let of_cgroup = |part: Option<&str>| words::printable(part.unwrap_or("")).into_owned();
+        let texts = [
+            ("process", program),
+            ("thread", thread_name.to_owned()),
+            (
+                "cgroup",
+                of_cgroup(cgroup.map(|cgroup| cgroup.path.as_str())),
+            ),
+            (
+                "container",
+                of_cgroup(cgroup.and_then(|cgroup| cgroup.container.as_deref())),
+            ),
+            (
+                "unit",
+                of_cgroup(cgroup.and_then(|cgroup| owner::unit(&cgroup.path))),
+            ),
+        ];
+        let texts = texts
+            .each_ref()
             .map(|(name, text)| (tables.texts.index(name), tables.texts.index(text)));
         tables.profile.message(2, |sample| {
             sample.packed(1, &locations);

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::super::answer::Answer;
 use super::super::model::Profile;
+use super::super::owner::Owner;
 use super::super::rows::{By, Row};
 use super::page::{Page, Style, cut};
 use super::{NARROWEST, TextOptions};
@@ -104,5 +105,9 @@ fn name_of(by: By) -> &'static str {
         By::Module => "module",
         By::Thread => "thread",
         By::Process => "process",
+        By::Owner(Owner::Command) => "command",
+        By::Owner(Owner::Cgroup) => "cgroup",
+        By::Owner(Owner::Container) => "container",
+        By::Owner(Owner::Unit) => "unit",
     }
 }

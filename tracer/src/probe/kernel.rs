@@ -354,7 +354,11 @@ impl Kernel {
         ]
         .map(|(name, attach)| (name, Purpose::Uprobe(attach.program_type())));
         let calls = [REMAP, CALL_BEGINS, CALL_ENDS].map(|name| (name, Purpose::RawTracepoint));
-        for (programs, wanted) in [(&probes[..], sessions), (&calls[..], mappings)] {
+        let calls = match mappings {
+            true => &calls[..],
+            false => &calls[..1],
+        };
+        for (programs, wanted) in [(&probes[..], sessions), (calls, true)] {
             let unloaded: Vec<Unloaded> = programs
                 .iter()
                 .filter(|_| wanted)

@@ -116,13 +116,8 @@ impl Session {
 
     /// Writes down what was seen, and asks again if it is time to.
     pub(super) fn look_at_makeups(&mut self) {
-        while let Ok(Seen { makeup, took }) = self.makeups.seen.try_recv() {
-            self.makeups.under_way = self.makeups.under_way.saturating_sub(1);
-            self.makeups.took += took;
-            log::debug!("a look at what memory is made of took {took:?}");
-            if let Some(makeup) = makeup {
-                self.write_makeup(makeup);
-            }
+        while let Ok(seen) = self.makeups.seen.try_recv() {
+            self.take_makeup(seen);
             if self.makeups.under_way == 0 {
                 let interval = (self.started.elapsed() / 3600).clamp(LEAST_INTERVAL, MOST_INTERVAL);
                 let pause = interval.max(self.makeups.took * SHARE_OF_TIME);
@@ -154,13 +149,10 @@ impl Session {
         let patience = Clock::now() + AT_ATTACH;
         while self.makeups.under_way > 0 {
             let left = patience.saturating_duration_since(Clock::now());
-            let Ok(Seen { makeup, .. }) = self.makeups.seen.recv_timeout(left) else {
+            let Ok(seen) = self.makeups.seen.recv_timeout(left) else {
                 break;
             };
-            self.makeups.under_way -= 1;
-            if let Some(makeup) = makeup {
-                self.write_makeup(makeup);
-            }
+            self.take_makeup(seen);
         }
         let until = Clock::now() + WITHIN;
         for tgid in running {
@@ -179,6 +171,16 @@ impl Session {
             if let Some(makeup) = seen {
                 self.write_makeup(makeup);
             }
+        }
+    }
+
+    /// One that was under way has come back.
+    fn take_makeup(&mut self, Seen { makeup, took }: Seen) {
+        self.makeups.under_way = self.makeups.under_way.saturating_sub(1);
+        self.makeups.took += took;
+        log::debug!("a look at what memory is made of took {took:?}");
+        if let Some(makeup) = makeup {
+            self.write_makeup(makeup);
         }
     }
 

@@ -158,4 +158,8 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     area_flags: u32::MAX,
     area_file: u32::MAX,
     area_place: u32::MAX,
+    file_inode: u32::MAX,
+    inode_super: u32::MAX,
+    super_magic: u32::MAX,
+    unused: 0,
 });

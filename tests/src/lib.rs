@@ -36,6 +36,7 @@ mod python;
 mod recorder;
 mod report;
 mod sinks;
+mod terminal;
 mod victim;
 
 pub use backtrace::{ToldStacks, record_stacks};
@@ -55,6 +56,7 @@ pub use python::{CPython, PythonFrame, every_cpython, python_victim, told_python
 pub use recorder::{Launched, Recorder, link_kinds};
 pub use report::{Exit, Frame, Holder, Holding, Place, Process, Report};
 pub use sinks::{Sink, every_sink, unpacked};
+pub use terminal::on_terminal;
 pub use victim::{Conversation, Truth, Victim};
 
 /// How long anything may take before a test gives up on it.

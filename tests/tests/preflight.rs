@@ -1,6 +1,8 @@
 //! What tracing will cost is told before probes go in.
 
-use highwater_tests::{Recorder, Victim, alone, mapped_text, privileged, run, scratch};
+use std::process::Command;
+
+use highwater_tests::{Recorder, Report, Victim, alone, mapped_text, privileged, run, scratch};
 
 /// The line of a recorder that says what to expect, if it says so.
 fn expectation(stderr: &str) -> Option<&str> {
@@ -59,6 +61,22 @@ fn no_count_leaves_nothing_told_and_a_count_leaves_nothing_in_the_process() {
     }
     victim.tell("work 100");
     victim.quit();
+}
+
+#[test]
+fn the_clock_of_a_recording_starts_where_probes_count_not_as_the_recorder_makes_itself_ready() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victim = Victim::start("steady");
+    // What is idle is counted for all of that time, so the recording begins after it.
+    let counted = run(Command::new("date").args(["-u", "-d", "+1 second", "+%FT%T.%NZ"])).stdout;
+    let options = ["--preflight", "1s", "--duration", "50ms"];
+    run(&mut Recorder::command(victim.pid(), &file, &options)).assert_says(0, &[]);
+    victim.quit();
+    let report = Report::of(&file);
+    let started = report.json()["started"].as_str().expect("a moment");
+    assert!(started > counted.trim(), "{started} is before {counted}");
 }
 
 #[test]

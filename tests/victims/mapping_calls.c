@@ -200,8 +200,22 @@ FRAME static void files_and_shared(void)
     int file = memfd_create("victim", 0);
     if (file < 0 || ftruncate(file, 64 * PAGE))
         broken("memfd_create");
-    map_as(FILES, 0, 64, PROT_READ, MAP_SHARED, file);
+    // It is a file by name alone; what is private is a copy of it.
+    map_as(SHARED, 0, 64, PROT_READ, MAP_SHARED, file);
     map_as(FILES, 100, 32, RW, MAP_PRIVATE, file);
+    // So is one of POSIX's shared memory; a program is none.
+    int named = shm_open("/highwater-victim", O_RDWR | O_CREAT, 0600);
+    int program = open("/proc/self/exe", O_RDONLY);
+    if (named < 0 || ftruncate(named, 8 * PAGE) || shm_unlink("/highwater-victim") || program < 0)
+        broken("shm_open");
+    map_as(SHARED, 500, 8, RW, MAP_SHARED, named);
+    map_as(SHARED, 510, 8, RW, MAP_SHARED_VALIDATE, named);
+    map_as(FILES, 520, 8, PROT_READ, MAP_PRIVATE, named);
+    map_as(FILES, 530, 2, PROT_READ, MAP_SHARED, program);
+    protect(500, 2, PROT_NONE);
+    unmap(514, 4);
+    close(named);
+    close(program);
     map_as(SHARED, 200, 16, RW, MAP_SHARED | MAP_ANONYMOUS, -1);
     map_as(SHARED, 300, 8, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1);
     unmap(10, 5);
@@ -253,7 +267,7 @@ FRAME static void partly_protected(void)
     if (read_only < 0)
         broken("memfd_create");
     map_as(RESERVED, 200, 5, PROT_NONE, PRIVATE, -1);
-    map_as(FILES, 205, 1, PROT_READ, MAP_SHARED, read_only);
+    map_as(SHARED, 205, 1, PROT_READ, MAP_SHARED, read_only);
     map_as(RESERVED, 206, 5, PROT_NONE, PRIVATE, -1);
     fails(call(SYS_mprotect, (long)AT(200), 11 * PAGE, RW, 0, 0, 0));
     protected(200, 5, 1);

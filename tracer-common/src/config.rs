@@ -48,9 +48,17 @@ pub struct KernelOffsets {
     pub area_file: u32,
     /// `vm_area_struct.vm_pgoff`: where in that it begins, pages.
     pub area_place: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `inode.i_sb`
+    pub inode_super: u32,
+    /// `super_block.s_magic`: which kind of file system it is.
+    pub super_magic: u32,
+    /// Keeps the size a multiple of 8.
+    pub unused: u32,
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 88);
+const _: () = assert!(size_of::<KernelOffsets>() == 104);
 
 /// How large the tables are whose places the kernel side computes, as binary logarithms of their entries. The user side makes
 /// the maps to match.

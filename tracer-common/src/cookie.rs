@@ -49,6 +49,9 @@ pub enum Function {
     FreeAlignedSized = 13,
 }
 
+/// After such a pause on a processor, nanoseconds, little of what a call needs is in its caches any more.
+pub const PAUSE_NS: u64 = 1_000_000;
+
 impl Function {
     /// Every function, in the order of their cookies.
     pub const ALL: [Self; 13] = [
@@ -103,6 +106,11 @@ impl Function {
             Self::Reallocarray | Self::PosixMemalign => 3,
         }
     }
+
+    /// Where the preflight counts calls that come after a pause of [`PAUSE_NS`] on their processor: the cookie of no function.
+    pub const RARE: u32 = 0;
+    /// ... and where it keeps when the latest call came.
+    pub const LATEST: u32 = Self::ALL.len() as u32 + 1;
 
     /// The function whose cookie this is.
     pub const fn from_cookie(cookie: u64) -> Option<Self> {

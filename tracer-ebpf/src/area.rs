@@ -66,6 +66,61 @@ pub fn segment(start: u64) -> Result<u64, Busy> {
     search(start, u64::MAX, Alike::Segment)
 }
 
+/// File systems whose files are memory and nothing else: `TMPFS_MAGIC`, of `memfd_create`, of what is in `/dev/shm`, and of
+/// `mmap`'s own shared memory; and `HUGETLBFS_MAGIC`.
+const TMPFS: u64 = 0x0102_1994;
+const HUGETLBFS: u64 = 0x9584_58f6;
+
+/// Tries at a look at one area while another thread changes the address space.
+const TRIES: u32 = 64;
+
+/// What is asked of the file that is mapped at an address. As in [`Search`], nothing is a number that the verifier knows.
+#[repr(C)]
+struct Named {
+    start: u64,
+    /// Which kind of file system it is in; `start` as long as that is not known.
+    magic: u64,
+}
+
+/// Whether what is mapped there is a file that is memory and nothing else. Where the kernel cannot say, it is none.
+#[inline(always)]
+pub fn is_of_memory(start: u64) -> bool {
+    let mut named = Named {
+        start,
+        magic: start,
+    };
+    unsafe {
+        bpf_loop(TRIES, ask_file as *mut c_void, (&raw mut named).cast(), 0);
+    }
+    matches!(named.magic, TMPFS | HUGETLBFS)
+}
+
+/// Looks at the area's file, or once more.
+extern "C" fn ask_file(_: u64, context: *mut c_void) -> i64 {
+    let named = unsafe { &*context.cast::<Named>() };
+    let answer = unsafe {
+        bpf_find_vma(
+            bpf_get_current_task_btf(),
+            named.start,
+            look_at_file as *mut c_void,
+            context,
+            0,
+        )
+    };
+    (answer != -EBUSY) as i64
+}
+
+/// The file system of the file of the area.
+extern "C" fn look_at_file(_: *const c_void, area: *const c_void, context: *mut c_void) -> i64 {
+    let named = unsafe { &mut *context.cast::<Named>() };
+    let offsets = KERNEL_OFFSETS.load();
+    let file = word(area, offsets.area_file) as *const c_void;
+    let inode = word(file, offsets.file_inode) as *const c_void;
+    let system = word(inode, offsets.inode_super) as *const c_void;
+    named.magic = word(system, offsets.super_magic);
+    0
+}
+
 #[inline(always)]
 fn search(start: u64, end: u64, alike: Alike) -> Result<u64, Busy> {
     match hw_areas(start, end, alike as u64) {
@@ -150,16 +205,16 @@ extern "C" fn look(_: *const c_void, area: *const c_void, context: *mut c_void) 
     0
 }
 
-/// A member of the area; 0 where it cannot be read, which no area ends at. Whether it could is not asked: two ways each.
+/// A member of the area, or of what it leads to; 0 where it cannot be read, which no area ends at. Whether it could is not asked: two ways each.
 #[inline(always)]
-fn word(area: *const c_void, offset: u32) -> u64 {
+fn word(of: *const c_void, offset: u32) -> u64 {
     let mut word = 0u64;
     if offset != u32::MAX {
         unsafe {
             bpf_probe_read_kernel(
                 (&raw mut word).cast(),
                 size_of::<u64>() as u32,
-                area.byte_add(offset as usize),
+                of.byte_add(offset as usize),
             )
         };
     }

@@ -10,7 +10,8 @@
 //! before the process was traced, or never did (a seccomp filter answers in the kernel's place, and then only the end
 //! is seen).
 //!
-//! **What is not said by the arguments.** A segment of shared memory is as long as the kernel says ([`area::segment`]); and a
+//! **What is not said by the arguments.** A segment of shared memory is as long as the kernel says ([`area::segment`]); whether
+//! a file is one by name alone, and memory that is shared, it says as well ([`area::is_of_memory`]); and a
 //! failed `mprotect` has changed what lies before the first area that it could not change ([`area::as_accessible`]).
 //!
 //! **Whose doing.** What the allocator maps is flagged: for a call that is followed by [`call::is_of_latest_call`], for others
@@ -287,9 +288,16 @@ fn ends(regs: *const pt_regs, number: u64, result: u64) {
             (EventKind::Mapped, range, MAPPING_COMMITTED | MAPPING_SHARED)
         }
         MMAP => {
-            let Some((length, traits)) = asked_for(regs) else {
+            let Some((length, mut traits)) = asked_for(regs) else {
                 return;
             };
+            // What is a file by name alone is memory that is shared.
+            if traits & MAPPING_FILE != 0
+                && traits & MAPPING_SHARED != 0
+                && area::is_of_memory(result)
+            {
+                traits &= !MAPPING_FILE;
+            }
             let range = Range {
                 start: result,
                 length,

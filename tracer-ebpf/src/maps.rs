@@ -120,10 +120,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 #[map]
 pub static SELFTEST: Array<u64> = Array::with_max_entries(3, 0);
 
-/// Calls that the preflight has counted, by function: the index is its cookie.
+/// Calls that the preflight has counted, by function: the index is its cookie. Also those of [`Function::RARE`], and when the latest
+/// came.
 #[map]
-pub static CALLS: PerCpuArray<u64> =
-    PerCpuArray::with_max_entries(Function::ALL.len() as u32 + 1, 0);
+pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Function::LATEST + 1, 0);
 
 /// The look at a process's threads: whose (tgid), how many with an alternate stack above, how many in all.
 #[map]
@@ -158,4 +158,8 @@ pub static KERNEL_OFFSETS: Global<KernelOffsets> = Global::new(KernelOffsets {
     area_flags: u32::MAX,
     area_file: u32::MAX,
     area_place: u32::MAX,
+    file_inode: u32::MAX,
+    inode_super: u32::MAX,
+    super_magic: u32::MAX,
+    unused: 0,
 });

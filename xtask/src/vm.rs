@@ -45,7 +45,7 @@ const SMOKE: [(&str, &[&str]); 2] = [
 const TOO_LONG: [&str; 1] = ["samples_are_kept_though_a_million_blocks_were_seen_before"];
 
 /// Test executables that cannot run in the machines, or that another kernel has no part in; and why.
-const NOT_THERE: [(&str, &str); 11] = [
+const NOT_THERE: [(&str, &str); 12] = [
     ("consumers", "needs other profilers"),
     ("contrib", "needs Python, cargo and cmake"),
     ("dist", "needs a compiler"),
@@ -53,6 +53,10 @@ const NOT_THERE: [(&str, &str); 11] = [
     ("memray", "needs Python"),
     ("named_files", "needs Python"),
     ("page", "needs a browser"),
+    (
+        "programs",
+        "reads kept recordings, and no kernel has a part in that",
+    ),
     ("python", "needs Python"),
     (
         "recordings",

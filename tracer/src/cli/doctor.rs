@@ -162,6 +162,10 @@ fn rows_of(checkup: &Checkup, rows: &mut Vec<(String, String)>) {
         format!("{:.0} ns", cost.allocation_ns),
     );
     row("a free costs", format!("{:.0} ns", cost.free_ns));
+    row(
+        "... both after a pause",
+        format!("{:.0} ns", cost.rare_pair_ns()),
+    );
     let memory = crate::units::size::short(checkup.memory_bytes);
     row("kernel memory taken now", memory);
     let Some(checked) = &checkup.target else {
@@ -228,6 +232,7 @@ fn as_json(facts: &KernelFacts, found: &anyhow::Result<Checkup>) -> Value {
             "counted": checkup.cost.counted_ns,
             "allocation": checkup.cost.allocation_ns,
             "free": checkup.cost.free_ns,
+            "pair_after_pause": checkup.cost.rare_pair_ns(),
         })),
         "allocator": checkup.map(|checkup| json!({
             "library": checkup.allocator.name.to_string_lossy(),

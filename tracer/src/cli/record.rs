@@ -17,7 +17,6 @@ use super::{
 };
 use crate::words::say;
 use crate::{
-    event::Nanos,
     probe::{capability, link::LinkKind},
     record::Opening,
     session::{self, Options, Outcome, Preflight, Subject},
@@ -316,11 +315,10 @@ fn forget_if_empty(path: &std::path::Path) -> bool {
     !began
 }
 
-/// How this recording came to be; the session adds the kind of link.
+/// How this recording came to be; the session adds the kind of link, and when it began.
 fn opening(redacted: bool, options: &Options) -> Opening {
     let uname = rustix::system::uname();
     let part = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let Nanos(started_ns) = session::monotonic();
     Opening {
         highwater: env!("CARGO_PKG_VERSION").to_owned(),
         command_line: command_line(redacted),
@@ -330,8 +328,8 @@ fn opening(redacted: bool, options: &Options) -> Opening {
             part(uname.release()),
             part(uname.machine())
         ),
-        started_ns,
-        started_unix_ns: session::wall(),
+        started_ns: 0,
+        started_unix_ns: 0,
         page_size: rustix::param::page_size() as u64,
         link: String::new(),
         redacted,

@@ -16,9 +16,10 @@ pub enum Kind {
     /// Private address space without a file that may not be touched (`PROT_NONE`): guards, and what is set aside to be
     /// committed later.
     Reserved,
-    /// A mapped file, private or shared; memory that is a file only by name (`memfd_create`, `/dev/shm`) too.
+    /// A mapped file, private or shared.
     File,
-    /// Memory without a file that is shared with the children to come.
+    /// Memory that is shared with other processes: with the children to come, or by a file that is one only by name
+    /// (`memfd_create`, `/dev/shm`, any file in a `tmpfs`).
     Shared,
 }
 

@@ -267,7 +267,8 @@ fn told(f: &mut fmt::Formatter<'_>, at: &str, loss: &record::Loss) -> fmt::Resul
         LossKind::MappingsUntraced => write!(f, "Memory mappings were not traced: {why}."),
         LossKind::OtherAllocator => write!(
             f,
-            "Process {pid} ({command}) has another allocator, {why}: what goes through that is not seen."
+            "Process {pid} ({command}) has another allocator, {why}: blocks of that are not seen, and the memory it takes \
+             counts as mappings."
         ),
         LossKind::Unnamed => write!(f, "From {at} on names are missing: {why}."),
         LossKind::More => write!(f, "From {at} on there was more that was not seen: {why}."),

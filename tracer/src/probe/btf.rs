@@ -104,6 +104,10 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
         area_flags: none,
         area_file: none,
         area_place: none,
+        file_inode: none,
+        inode_super: none,
+        super_magic: none,
+        unused: 0,
     };
     // Members of members: where the outer one lies, and where in it the inner one.
     let (mut thread_info, mut thread_status) = (None, None);
@@ -140,6 +144,9 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                 | b"thread_struct"
                 | b"mm_struct"
                 | b"vm_area_struct"
+                | b"file"
+                | b"inode"
+                | b"super_block"
                 | b""),
             )
             | (KIND_UNION, structure @ b"") => {
@@ -189,6 +196,9 @@ fn parse(data: &[u8]) -> Result<KernelTypes, BtfError> {
                         (b"vm_area_struct", b"vm_flags") => &mut offsets.area_flags,
                         (b"vm_area_struct", b"vm_file") => &mut offsets.area_file,
                         (b"vm_area_struct", b"vm_pgoff") => &mut offsets.area_place,
+                        (b"file", b"f_inode") => &mut offsets.file_inode,
+                        (b"inode", b"i_sb") => &mut offsets.inode_super,
+                        (b"super_block", b"s_magic") => &mut offsets.super_magic,
                         (b"mm_struct", b"brk") => &mut offsets.mm_break,
                         (b"task_struct", b"pid") => &mut offsets.task_pid,
                         (b"task_struct", b"tgid") => &mut offsets.task_tgid,
@@ -315,6 +325,10 @@ mod tests {
             area_flags,
             area_file,
             area_place,
+            file_inode,
+            inode_super,
+            super_magic,
+            unused: _,
         } = types.offsets;
         for offset in [
             task_pid,
@@ -339,6 +353,9 @@ mod tests {
             area_flags,
             area_file,
             area_place,
+            file_inode,
+            inode_super,
+            super_magic,
         ] {
             assert!(offset < 64 << 10, "{types:?}");
         }

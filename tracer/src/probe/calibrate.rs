@@ -3,7 +3,8 @@
 //! The child runs pairs of `malloc` and `free` from a stack ten frames deep and tells how much of its processor time they
 //! took: without probes, with probes that only count, with those of allocations, and with those of frees too, each linked
 //! as a session would. The differences are the costs. What is measured is the steady state: the stack is that of the call
-//! before, and the ring takes every event.
+//! before, and the ring takes every event. Then single pairs, each after a pause: what they need is in no cache of the processor
+//! any more, so that they cost some times as much.
 //!
 //! The child's stack is made by hand, of frames with frame pointers, the outermost marked by a null one. So its walk needs
 //! no unwind tables (a frame that is remembered costs the same with them), and is never cut.
@@ -20,10 +21,12 @@ use std::{
     ops::Range,
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use highwater_common::{
-    cookie::Function,
+    cookie::{Function, PAUSE_NS},
     process::TracedProcess,
     unwind::{CodeRange, TABLE_FRAME_POINTERS},
 };
@@ -52,6 +55,10 @@ const ROUNDS: usize = 5;
 const BARE_PAIRS: u64 = 20_000;
 /// ... and with them: a few milliseconds in all.
 const PROBED_PAIRS: u64 = 500;
+/// Single pairs after a pause, of which the median counts.
+const RARE_ROUNDS: usize = 5;
+/// The pause before each: as long as most are, so that others have used the caches.
+const PAUSE: Duration = Duration::from_nanos(10 * PAUSE_NS);
 
 /// What a hit costs the process that is hit, nanoseconds of its processor time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -62,12 +69,19 @@ pub struct HitCost {
     pub allocation_ns: f64,
     /// A free: entry, one event.
     pub free_ns: f64,
+    /// What a pair of them costs more after a pause.
+    pub rare_ns: f64,
 }
 
 impl HitCost {
     /// An allocation and the free of its block.
     pub fn pair_ns(&self) -> f64 {
         self.allocation_ns + self.free_ns
+    }
+
+    /// The same after a pause.
+    pub fn rare_pair_ns(&self) -> f64 {
+        self.pair_ns() + self.rare_ns
     }
 }
 
@@ -121,6 +135,7 @@ fn measure_in(
     };
 
     let bare = child.median(BARE_PAIRS)?;
+    let rare_bare = child.median_of_rare()?;
     let both = [malloc, free].concat();
     let counting = Link::count(kernel, kind, library, &both, pid)?;
     let counted = child.median(PROBED_PAIRS)?;
@@ -141,10 +156,12 @@ fn measure_in(
     let allocating = child.median(PROBED_PAIRS)?;
     let _frees = Link::place(kernel, kind, library, free, Whose::of(pid))?;
     let freeing = child.median(PROBED_PAIRS)?;
+    let rare = child.median_of_rare()?;
     Ok(HitCost {
         counted_ns: ((counted - bare) / 2.0).max(0.0),
         allocation_ns: (allocating - bare).max(0.0),
         free_ns: (freeing - allocating).max(0.0),
+        rare_ns: ((rare - rare_bare) - (freeing - bare)).max(0.0),
     })
 }
 
@@ -244,13 +261,29 @@ impl MeasuredChild {
     fn median(&mut self, pairs: u64) -> io::Result<f64> {
         let mut rounds = [0; ROUNDS + 1];
         for round in &mut rounds {
-            let numbers = self.numbers.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-            writeln!(numbers, "{pairs}")?;
-            *round = self.answer()?;
+            *round = self.round(pairs)?;
         }
         let counting = &mut rounds[1..];
         counting.sort_unstable();
         Ok(counting[ROUNDS / 2] as f64 / pairs as f64)
+    }
+
+    /// Nanoseconds of a pair after a pause, the median of some.
+    fn median_of_rare(&mut self) -> io::Result<f64> {
+        let mut rounds = [0; RARE_ROUNDS];
+        for round in &mut rounds {
+            thread::sleep(PAUSE);
+            *round = self.round(1)?;
+        }
+        rounds.sort_unstable();
+        Ok(rounds[RARE_ROUNDS / 2] as f64)
+    }
+
+    /// What so many pairs took, nanoseconds.
+    fn round(&mut self, pairs: u64) -> io::Result<u64> {
+        let numbers = self.numbers.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(numbers, "{pairs}")?;
+        self.answer()
     }
 }
 

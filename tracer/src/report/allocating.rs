@@ -24,7 +24,12 @@ const QUALIFIERS: [&str; 9] = [
 ];
 
 /// What may stand before a bare `alloc`.
-const MEMORY: [&str; 4] = ["mem", "memory", "raw", "heap"];
+const MEMORY: [&str; 8] = [
+    "mem", "memory", "raw", "heap", "internal", "cleared", "zeroed", "aligned",
+];
+
+/// What may stand before a bare `memory`, at the beginning of a name of few words: `AcquireAlignedMemory`.
+const TAKERS: [&str; 3] = ["acquire", "allocate", "resize"];
 
 /// Whether the function allocates for others, by its name.
 pub(super) fn allocates(function: &str) -> bool {
@@ -41,7 +46,9 @@ pub(super) fn allocates(function: &str) -> bool {
     }
     match tail {
         ["alloc" | "allocate" | "reallocate"] => true,
+        ["ngx", "alloc"] => true,
         [.., before, "alloc" | "allocate"] => MEMORY.contains(before),
+        [first, "memory"] | [first, _, "memory"] => TAKERS.contains(first),
         [.., last] => ends(last),
         [] => false,
     }
@@ -93,6 +100,11 @@ mod tests {
             "av_mallocz",
             "app::Pool::Allocate(unsigned long)",
             "ngx_palloc",
+            "ngx_alloc",
+            "ggc_internal_alloc(unsigned long, void (*)(void*), unsigned long, unsigned long)",
+            "ggc_internal_cleared_alloc",
+            "AcquireAlignedMemory",
+            "ResizeMagickMemory",
         ] {
             assert!(allocates(name), "{name}");
         }
@@ -104,6 +116,8 @@ mod tests {
             "sqlite3PcacheFetch",
             "main",
             "callocate_all",
+            "free_memory",
+            "acquire_lock_of_shared_memory",
             "app::Malloc::report()",
             "",
             "123",

@@ -14,6 +14,9 @@ pub(super) const LABEL: &str = "Python's small objects";
 /// What there is to say of it.
 pub(super) const ADVICE: &str = "who holds them was not seen: --python-allocators";
 
+/// The same where there is less room.
+pub(super) const SHORT_ADVICE: &str = "held by whom: --python-allocators";
+
 /// How long an arena is, bytes: before CPython 3.10, and from then on
 /// (<https://github.com/python/cpython/blob/v3.13.0/Include/internal/pycore_obmalloc.h#L232>).
 const SIZES: [u64; 2] = [256 << 10, 1 << 20];

@@ -167,6 +167,23 @@ pub struct Together {
     pub arenas: u64,
 }
 
+impl Together {
+    /// Adds what reads the same.
+    pub(super) fn add(&mut self, other: &Self) {
+        add(&mut self.holder, &other.holder);
+        self.processes = self.processes.max(other.processes);
+        self.arenas = self.arenas.saturating_add(other.arenas);
+    }
+}
+
+/// Adds what a holder holds. Errors of estimates add up as those of independent ones do.
+fn add(sum: &mut Holder, holder: &Holder) {
+    sum.bytes = sum.bytes.saturating_add(holder.bytes);
+    sum.blocks = sum.blocks.saturating_add(holder.blocks);
+    let error = (sum.error_bytes as f64).hypot(holder.error_bytes as f64);
+    sum.error_bytes = error as u64;
+}
+
 /// Joins the holders of all processes that read alike, largest first; and all of Python's arenas.
 pub fn together(profile: &Profile, holders: &[Holder]) -> Vec<Together> {
     joined(&profile.alike, &profile.arenas, holders)
@@ -214,20 +231,14 @@ fn joined(alike: &Firsts, arenas: &Arenas, holders: &[Holder]) -> Vec<Together> 
         .collect()
 }
 
-/// Makes one of the holders with the same key. Errors of estimates add up as those of independent ones do.
+/// Makes one of the holders with the same key.
 fn join_by<K: Eq + std::hash::Hash>(holders: &mut Vec<Holder>, key: impl Fn(&Holder) -> K) {
     let mut at: HashMap<K, usize> = HashMap::with_capacity(holders.len());
     let mut joined: Vec<Holder> = Vec::with_capacity(holders.len());
     for holder in holders.drain(..) {
         let next = joined.len();
         match *at.entry(key(&holder)).or_insert(next) {
-            earlier if earlier < next => {
-                let sum = &mut joined[earlier];
-                sum.bytes = sum.bytes.saturating_add(holder.bytes);
-                sum.blocks = sum.blocks.saturating_add(holder.blocks);
-                let error = (sum.error_bytes as f64).hypot(holder.error_bytes as f64);
-                sum.error_bytes = error as u64;
-            }
+            earlier if earlier < next => add(&mut joined[earlier], &holder),
             _ => joined.push(holder),
         }
     }

@@ -22,7 +22,7 @@ pub struct Moments {
     /// When tracing ended: the last sample.
     pub end: Memory,
     /// Some process holds what its parent held before attach.
-    pub(super) is_inherited: bool,
+    pub is_inherited: bool,
 }
 
 /// Memory at one moment, bytes. `None`: not known, which is not zero.

@@ -111,7 +111,7 @@ pub fn program(command: &str) -> String {
     printable(name).into_owned()
 }
 
-fn module_name(module: &Module) -> String {
+pub(super) fn module_name(module: &Module) -> String {
     let name = module.path.file_name().unwrap_or(module.path.as_os_str());
     match name.to_string_lossy() {
         name if name.is_empty() => "[no name]".to_owned(),

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | own | everything else: the program's code and that of its libraries, with a name or without |
 //! | engine | V8 and Node, which run JavaScript: what was asked for, but not by whom |
+//! | wrapper | what is called like an allocator (`xmalloc`), in a file of the program |
 //! | nameless | code in no file that nothing has a name for: what a JIT compiler made, or where a file is not known any more |
-//! | plumbing | libc, the loader, the C++ and Rust libraries, allocators and what is called like one (`xmalloc`), an interpreter, the machinery of Python's imports and Node's own JavaScript |
+//! | plumbing | libc, the loader, the C++ and Rust libraries, allocators, an interpreter, the machinery of Python's imports and Node's own JavaScript |
 //! | start-up | what runs a program or a thread before any code of its own |
 //!
 //! The holder is the innermost frame of the first of these roles that the stack has: a stripped program's own code is told as
@@ -15,7 +16,7 @@
 
 use super::allocating::allocates;
 use super::javascript::{self, JAVASCRIPT};
-use super::name::NamedFrame;
+use super::name::{NamedFrame, module_name};
 use crate::record::{FrameKind, Module};
 
 /// What a frame tells of who asked for memory; the first is the best.
@@ -25,6 +26,8 @@ pub enum Role {
     Own,
     /// Code of V8 or Node, which runs functions of JavaScript.
     Engine,
+    /// A function that only allocates for others, by its name.
+    Wrapper,
     /// Code that is in no file and has no name.
     Nameless,
     /// Code of the language, of libc, of an allocator or an interpreter: it is in the stacks of every program.
@@ -36,7 +39,10 @@ pub enum Role {
 impl Role {
     /// Whether it tells little of who asked for the memory: it would be in the stacks of any program.
     fn is_plumbing(self) -> bool {
-        matches!(self, Self::Engine | Self::Plumbing | Self::StartUp)
+        matches!(
+            self,
+            Self::Engine | Self::Wrapper | Self::Plumbing | Self::StartUp
+        )
     }
 }
 
@@ -63,6 +69,9 @@ const LIBRARIES: [&str; 17] = [
 
 /// Source files of plumbing that is compiled into a program, by what their paths have in them.
 const SOURCES: [&str; 3] = ["/include/c++/", "/c++/v1/", "/library/alloc/src/"];
+
+/// Where Rust's own sources are: of a release, of a distribution's, and where they are installed beside the compiler.
+const RUST: [&str; 3] = ["/rustc/", "/rustc-", "/rustlib/src/rust/"];
 
 /// Folders of what is installed for programs of Python and JavaScript, by what paths have in them.
 const PACKAGES: [&str; 4] = [
@@ -138,9 +147,11 @@ impl NamedFrame<'_> {
         if self.module.is_some_and(is_plumbing_file)
             || self.file.is_some_and(is_plumbing_source)
             || self.function.is_some_and(is_plumbing_function)
-            || self.function.is_some_and(allocates)
         {
             return Role::Plumbing;
+        }
+        if self.function.is_some_and(allocates) {
+            return Role::Wrapper;
         }
         let has_name = self.function.is_some_and(|name| !name.trim().is_empty());
         let in_file = self.module.is_some_and(|module| !module.is_anonymous());
@@ -161,6 +172,22 @@ impl NamedFrame<'_> {
     /// Whether it tells little of who asked for the memory: it would be in the stacks of any program.
     pub fn is_plumbing(&self) -> bool {
         self.role().is_plumbing()
+    }
+
+    /// Whether it is of the loader of shared libraries.
+    pub fn is_of_loader(&self) -> bool {
+        let is_loader = |name: String| name.starts_with("ld-") || name.starts_with("ld.so");
+        self.module.map(module_name).is_some_and(is_loader)
+    }
+
+    /// Where it is, as the list of holders has it: its place in the source, but of plumbing the library that it is of. That it is the
+    /// loader's `mmap` says more than which line of libc's source that is.
+    pub fn whereabouts(&self) -> Option<String> {
+        let library = self.module.filter(|module| is_plumbing_file(module));
+        match (self.function, library) {
+            (Some(_), Some(library)) => Some(module_name(library)),
+            _ => self.place(),
+        }
     }
 }
 
@@ -256,7 +283,7 @@ fn is_plumbing_file(module: &Module) -> bool {
 
 fn is_plumbing_source(file: &str) -> bool {
     SOURCES.iter().any(|part| file.contains(part))
-        || file.starts_with("/rustc/") && file.contains("/library/")
+        || file.contains("/library/") && RUST.iter().any(|part| file.contains(part))
         // As the standard library of Rust is told where its sources are not installed.
         || ["library/std/src/", "library/core/src/", "library/alloc/src/"]
             .iter()
@@ -281,247 +308,4 @@ fn is_plumbing_function(function: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::RuntimeIndex;
-
-    fn named(function: &str) -> NamedFrame<'_> {
-        NamedFrame {
-            function: Some(function),
-            ..NamedFrame::default()
-        }
-    }
-
-    fn python<'a>(function: &'a str, file: &'a str) -> NamedFrame<'a> {
-        NamedFrame {
-            file: Some(file),
-            kind: FrameKind::Managed(RuntimeIndex(0)),
-            ..named(function)
-        }
-    }
-
-    fn script<'a>(function: &'a str, file: &'a str) -> NamedFrame<'a> {
-        NamedFrame {
-            file: Some(file),
-            runtime: Some(JAVASCRIPT),
-            ..named(function)
-        }
-    }
-
-    fn module(path: &str) -> Module {
-        Module {
-            index: 0,
-            path: path.into(),
-            build_id: None,
-        }
-    }
-
-    fn labels(frames: &[NamedFrame<'_>], lines: usize) -> Vec<String> {
-        let telling = most_telling(frames, lines);
-        telling.iter().map(|frame| frame.label()).collect()
-    }
-
-    #[test]
-    fn plumbing_is_told_from_the_programs_own() {
-        for name in [
-            "operator new(unsigned long)",
-            "std::vector<int, std::allocator<int>>::reserve(unsigned long)",
-            "void std::vector<app::Row>::_M_realloc_insert<app::Row const&>(app::Row const&)",
-            "<alloc::vec::Vec<T> as core::iter::Extend<T>>::extend",
-            "alloc::alloc::alloc",
-            "__rust_alloc",
-            "__libc_start_main",
-            "_start",
-        ] {
-            assert!(named(name).is_plumbing(), "{name}");
-        }
-        for name in [
-            "main",
-            "app::load(std::string const&)",
-            "std_lib_wrapper",
-            "<app::Table as core::clone::Clone>::clone",
-            "restart",
-        ] {
-            assert!(!named(name).is_plumbing(), "{name}");
-        }
-    }
-
-    #[test]
-    fn libraries_of_the_language_are_told_by_file_and_source() {
-        for path in [
-            "/usr/lib/x86_64-linux-gnu/libc.so.6",
-            "/lib64/ld-linux-x86-64.so.2",
-            "/usr/lib/libstdc++.so.6.0.30",
-        ] {
-            let library = module(path);
-            let frame = NamedFrame {
-                module: Some(&library),
-                ..named("anything")
-            };
-            assert!(frame.is_plumbing(), "{path}");
-        }
-        let own = module("/srv/libcurl.so.4");
-        assert!(
-            !NamedFrame {
-                module: Some(&own),
-                ..named("anything")
-            }
-            .is_plumbing()
-        );
-        for file in [
-            "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/alloc/src/alloc.rs",
-            "library/core/src/ops/function.rs",
-            "/usr/include/c++/12/bits/stl_vector.h",
-        ] {
-            let frame = NamedFrame {
-                file: Some(file),
-                ..named("alloc")
-            };
-            assert!(frame.is_plumbing(), "{file}");
-        }
-        let php = NamedFrame {
-            file: Some("ext/standard/string.c"),
-            ..named("php_repeat")
-        };
-        assert!(!php.is_plumbing());
-    }
-
-    #[test]
-    fn the_most_telling_frames_are_the_programs_own() {
-        let frames = [
-            named("operator new(unsigned long)"),
-            NamedFrame::default(),
-            named("load"),
-            named("std::invoke"),
-            named("main"),
-        ];
-        assert_eq!(labels(&frames, 4), ["load", "main"]);
-        assert_eq!(labels(&frames, 1), ["load"]);
-        assert_eq!(labels(&frames[..1], 4), ["operator new(unsigned long)"]);
-        assert_eq!(labels(&frames[1..2], 4), ["(unknown frame)"]);
-        assert_eq!(labels(&[], 4), [""; 0]);
-    }
-
-    #[test]
-    fn a_stripped_program_is_told_before_functions_of_libc() {
-        let (git, libc) = (module("/usr/bin/git"), module("/lib/libc.so.6"));
-        let frames = [
-            NamedFrame {
-                module: Some(&libc),
-                ..named("strdup")
-            },
-            NamedFrame {
-                module: Some(&git),
-                offset: Some(0x28_1bdc),
-                ..NamedFrame::default()
-            },
-            NamedFrame {
-                module: Some(&libc),
-                ..named("__libc_start_call_main")
-            },
-        ];
-        assert_eq!(labels(&frames, 4), ["git+0x281bdc"]);
-        // Where nothing is its own, what is not in every stack of it.
-        let libc_alone = [frames[0].clone(), frames[2].clone()];
-        assert_eq!(labels(&libc_alone, 4), ["strdup"]);
-    }
-
-    #[test]
-    fn code_without_file_or_name_tells_less_than_any_other_of_its_own() {
-        let anonymous = module("[anon]");
-        let compiled = NamedFrame {
-            module: Some(&anonymous),
-            offset: Some(0x7f00),
-            ..NamedFrame::default()
-        };
-        assert_eq!(labels(&[compiled.clone(), named("run")], 1), ["run"]);
-        assert_eq!(labels(&[compiled, named("_start")], 1), ["[anon]+0x7f00"]);
-    }
-
-    #[test]
-    fn what_only_allocates_for_others_is_passed_over_with_what_it_calls() {
-        let sqlite = module("/usr/lib/libsqlite3.so.0");
-        let unnamed = |offset| NamedFrame {
-            module: Some(&sqlite),
-            offset: Some(offset),
-            ..NamedFrame::default()
-        };
-        let frames = [
-            unnamed(0xa_7504),
-            named("sqlite3Malloc"),
-            named("fetch_page"),
-            unnamed(0x1000),
-            named("main"),
-        ];
-        assert_eq!(
-            labels(&frames, 4),
-            ["fetch_page", "libsqlite3.so.0+0x1000", "main"]
-        );
-        // A name that is not one of those says more than what it calls by itself.
-        let other = [named("load"), named("xmalloc"), named("main")];
-        assert_eq!(labels(&other, 1), ["load"]);
-        assert_eq!(labels(&[named("xmalloc"), named("main")], 1), ["main"]);
-        assert_eq!(labels(&[named("xmalloc"), named("_start")], 1), ["xmalloc"]);
-    }
-
-    #[test]
-    fn a_function_of_javascript_comes_before_the_engine_that_runs_it() {
-        let frames = [
-            named("node::NodeArrayBufferAllocator::Allocate(unsigned long)"),
-            named("v8::internal::BackingStore::Allocate(unsigned long)"),
-            named("Builtins_TypedArrayConstructor"),
-            script("alloc", "node:buffer"),
-            script("load", "/srv/app.js"),
-            script("main", "/srv/app.js"),
-            named("Builtins_JSEntry"),
-            named("node::Start(int, char**)"),
-        ];
-        assert_eq!(labels(&frames, 4), ["load", "main"]);
-        let unnamed = [frames[0].clone(), frames[2].clone(), frames[7].clone()];
-        assert_eq!(
-            labels(&unnamed, 2),
-            [
-                "node::NodeArrayBufferAllocator::Allocate(unsigned long)",
-                "Builtins_TypedArrayConstructor"
-            ]
-        );
-    }
-
-    #[test]
-    fn by_weight_the_holder_is_the_same() {
-        let frames = [
-            named("operator new"),
-            named("keep"),
-            python("get_code", "<frozen importlib._bootstrap>"),
-            python("load", "/srv/app.py"),
-            named("_start"),
-        ];
-        for from in 0..frames.len() {
-            for to in from + 1..=frames.len() {
-                let stack = &frames[from..to];
-                let holder = Weight::most_telling(stack.iter().map(Weight::of)).unwrap();
-                assert_eq!(stack[holder], *most_telling(stack, 1)[0]);
-            }
-        }
-        assert_eq!(Weight::most_telling([].into_iter()), None);
-    }
-
-    #[test]
-    fn a_python_line_comes_first_then_what_it_called_then_its_callers() {
-        let frames = [
-            named("npy_alloc_cache"),
-            named("array_empty"),
-            python("load", "/srv/app.py"),
-            python("main", "/srv/app.py"),
-            named("_start"),
-        ];
-        assert_eq!(labels(&frames, 2), ["load", "array_empty"]);
-        assert_eq!(labels(&frames, 9), ["load", "array_empty", "main"]);
-        let importing = [
-            named("read_file"),
-            python("get_code", "<frozen importlib._bootstrap_external>"),
-            python("<module>", "/srv/app.py"),
-        ];
-        assert_eq!(labels(&importing, 1), ["<module>"]);
-    }
-}
+mod tests;

@@ -172,6 +172,7 @@ mod tests {
         counted_ns: 500.0,
         allocation_ns: 2000.0,
         free_ns: 1000.0,
+        rare_ns: 0.0,
     };
 
     fn governor(exponent: u32) -> Governor {

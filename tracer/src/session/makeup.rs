@@ -35,7 +35,7 @@ const AT_THE_END: Duration = Duration::from_millis(100);
 const WITHIN: Duration = Duration::from_millis(500);
 
 /// They are looked at at most this often,
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+const LEAST_INTERVAL: Duration = Duration::from_millis(250);
 /// ... at least this often, however long the recording gets,
 const MOST_INTERVAL: Duration = Duration::from_secs(60);
 /// ... and for at most this part of the time.

@@ -47,6 +47,9 @@ const COUNTING_OUT_WITHIN: Duration = Duration::from_millis(300);
 const ASK_ABOVE: f64 = 0.20;
 const ASK_ABOVE_OF_PROCESSOR: f64 = 0.05;
 
+/// A smaller part of a processor is not told by its number.
+const LEAST_TOLD: f64 = 0.001;
+
 /// What to do before attaching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preflight {
@@ -203,10 +206,11 @@ pub(super) async fn count(
             .map(|function| kernel.calls(function))
             .sum()
     };
-    let now = |kernel: &Kernel| -> (u64, u64, u64, Instant) {
+    let now = |kernel: &Kernel| -> (u64, u64, u64, u64, Instant) {
         (
             calls(kernel, false),
             calls(kernel, true),
+            kernel.rare_calls(),
             cpu(),
             Instant::now(),
         )
@@ -217,12 +221,13 @@ pub(super) async fn count(
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = signals.next_end() => return Err(Declined::Interrupted.into()),
         }
-        let (allocations, frees, cpu_ns, at) = now(kernel);
+        let (allocations, frees, rare, cpu_ns, at) = now(kernel);
         let counted = Counted {
             allocations: allocations - begun.0,
             frees: frees - begun.1,
-            cpu_ns: cpu_ns.saturating_sub(begun.2),
-            window: at - begun.3,
+            rare: rare - begun.2,
+            cpu_ns: cpu_ns.saturating_sub(begun.3),
+            window: at - begun.4,
         };
         if counted.window >= window || counted.allocations + counted.frees >= ENOUGH_CALLS {
             drop(links);
@@ -259,21 +264,34 @@ fn told(forecast: &Forecast, pid: u32, descendants: usize) -> String {
         1 => format!("process {pid} and 1 descendant"),
         n => format!("process {pid} and {n} descendants"),
     };
-    let pair = format!(
-        "{:.1} us a malloc and free",
-        forecast.cost.pair_ns() / 1000.0
-    );
+    let us = |ns: f64| match ns {
+        10_000.0.. => format!("{:.0} us", ns / 1000.0),
+        _ => format!("{:.1} us", ns / 1000.0),
+    };
+    let cost = &forecast.cost;
     let calls = forecast.rate.calls_per_s();
     if calls <= 0.0 {
-        return format!("expects no calls of {whose}, and to take {pair}");
+        return format!(
+            "expects no calls of {whose}, and to take {} a malloc and free, {} after a pause",
+            us(cost.pair_ns()),
+            us(cost.rare_pair_ns())
+        );
     }
+    let rare = forecast.rate.rare_per_s * cost.rare_ns / (calls / 2.0);
+    let pair = format!("{} a malloc and free", us(cost.pair_ns() + rare));
     let about = match forecast.rate.is_at_most {
         true => "at least",
         false => "about",
     };
+    let taken = match forecast.of_processor() {
+        share if share < LEAST_TOLD && !forecast.rate.is_at_most => {
+            format!("less than {}", percent(LEAST_TOLD))
+        }
+        share => format!("{about} {}", percent(share)),
+    };
     format!(
-        "expects to take {about} {} of a processor from {whose} (it uses {} now): {} calls/s, {pair}",
-        percent(forecast.of_processor()),
+        "expects to take {} of a processor from {whose} (it uses {} now): {} calls/s, {pair}",
+        taken,
         percent(forecast.rate.cpu_ns_per_s / 1e9),
         size::thousands(calls.round() as u64),
     )
@@ -340,10 +358,12 @@ mod tests {
                 counted_ns: 400.0,
                 allocation_ns: 1400.0,
                 free_ns: 500.0,
+                rare_ns: 18_100.0,
             },
             rate: Rate {
                 allocations_per_s: 16.0,
                 frees_per_s: 16.0,
+                rare_per_s: 16.0,
                 cpu_ns_per_s: 2.0,
                 is_at_most: true,
             },
@@ -359,10 +379,12 @@ mod tests {
                 counted_ns: 400.0,
                 allocation_ns: 1400.0,
                 free_ns: 500.0,
+                rare_ns: 18_100.0,
             },
             rate: Rate {
                 allocations_per_s: 106_000.0,
                 frees_per_s: 106_000.0,
+                rare_per_s: 0.0,
                 cpu_ns_per_s: 650_000_000.0,
                 is_at_most: false,
             },
@@ -378,7 +400,22 @@ mod tests {
         };
         assert_eq!(
             told(&idle, 1234, 0),
-            "expects no calls of process 1234, and to take 1.9 us a malloc and free"
+            "expects no calls of process 1234, and to take 1.9 us a malloc and free, 20 us after a pause"
+        );
+        let rare = Rate {
+            allocations_per_s: 5.0,
+            frees_per_s: 5.0,
+            rare_per_s: 5.0,
+            cpu_ns_per_s: 1_000_000.0,
+            is_at_most: false,
+        };
+        let rare = Forecast {
+            rate: rare,
+            ..forecast
+        };
+        assert_eq!(
+            told(&rare, 1234, 0),
+            "expects to take less than 0.1 % of a processor from process 1234 (it uses 0.1 % now): 10 calls/s, 20 us a malloc and free"
         );
         let rate = Rate {
             is_at_most: true,

@@ -15,6 +15,8 @@ pub struct Counted {
     pub allocations: u64,
     /// Calls that free.
     pub frees: u64,
+    /// How many of these came after a pause, and so cost more.
+    pub rare: u64,
     /// Processor time of the traced processes, the cost of counting included, nanoseconds.
     pub cpu_ns: u64,
     /// How long the window was.
@@ -28,6 +30,8 @@ pub struct Rate {
     pub allocations_per_s: f64,
     /// Calls that free.
     pub frees_per_s: f64,
+    /// Calls of these that come after a pause.
+    pub rare_per_s: f64,
     /// Their own processor time, nanoseconds.
     pub cpu_ns_per_s: f64,
     /// It may be far less than that: counting took nearly all of their time.
@@ -43,6 +47,7 @@ impl Rate {
         let Counted {
             allocations,
             frees,
+            rare,
             cpu_ns,
             window,
         } = *counted;
@@ -57,6 +62,7 @@ impl Rate {
         Self {
             allocations_per_s: allocations as f64 / seconds,
             frees_per_s: frees as f64 / seconds,
+            rare_per_s: rare as f64 / seconds,
             cpu_ns_per_s: own.max(least) / seconds,
             is_at_most: own < least,
         }
@@ -69,7 +75,9 @@ impl Rate {
 
     /// Processor time that tracing takes of them in a second, nanoseconds.
     pub fn taken_ns_per_s(&self, cost: &HitCost) -> f64 {
-        self.allocations_per_s * cost.allocation_ns + self.frees_per_s * cost.free_ns
+        self.allocations_per_s * cost.allocation_ns
+            + self.frees_per_s * cost.free_ns
+            + self.rare_per_s * cost.rare_ns
     }
 
     /// How much more processor time the same work takes when traced: 0.31 is 31 % more. 0 where nothing is called.
@@ -92,6 +100,7 @@ mod tests {
         counted_ns: 500.0,
         allocation_ns: 1500.0,
         free_ns: 500.0,
+        rare_ns: 20_000.0,
     };
 
     fn second(allocations: u64, frees: u64, cpu_ns: u64) -> Counted {
@@ -100,6 +109,7 @@ mod tests {
             frees,
             cpu_ns,
             window: Duration::from_secs(1),
+            ..Counted::default()
         }
     }
 
@@ -111,6 +121,17 @@ mod tests {
         assert_eq!(rate.cpu_ns_per_s, 500_000_000.0);
         // 0.2 s more for 0.5 s.
         assert_eq!(rate.slowdown(&COST), 0.4);
+    }
+
+    #[test]
+    fn what_is_called_rarely_costs_more() {
+        let rare = Counted {
+            rare: 10,
+            ..second(10, 10, 1_000_000)
+        };
+        let often = Rate::of(&second(10, 10, 1_000_000), &COST);
+        assert_eq!(often.taken_ns_per_s(&COST), 20_000.0);
+        assert_eq!(Rate::of(&rare, &COST).taken_ns_per_s(&COST), 220_000.0);
     }
 
     #[test]

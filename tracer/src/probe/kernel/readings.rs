@@ -25,6 +25,13 @@ impl Kernel {
             .map_or(0, |values| values.iter().sum())
     }
 
+    /// How many of them came after a pause on their processor.
+    pub fn rare_calls(&self) -> u64 {
+        self.calls
+            .get(&Function::RARE, 0)
+            .map_or(0, |values| values.iter().sum())
+    }
+
     /// What each program image lost so far.
     pub fn losses(&self) -> Vec<(ProcessId, Losses)> {
         let known = self.losses.iter().filter_map(Result::ok);

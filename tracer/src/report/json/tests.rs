@@ -113,7 +113,7 @@ fn the_report_says_everything_that_is_known() {
     assert_eq!(
         report["memory"]["attach"],
         json!({
-            "at_ns": 0, "rss": MIB, "anon": MIB / 2, "file": MIB / 2, "shmem": 0, "swap": 0,
+            "at_ns": 0, "rss": MIB, "anon": MIB, "file": 0, "shmem": 0, "swap": 0,
             "malloc": null, "thread_stacks": null, "page_tables": null,
             "cgroup": { "path": "/app.slice/server", "current": 2 * MIB, "limit": 64 * MIB },
             "live": 0, "inherited": 0, "before_attach": 0, "unexplained": MIB,

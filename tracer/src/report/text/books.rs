@@ -127,24 +127,24 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
 /// One of the parts, bytes.
 type Part = fn(&Explained) -> Option<i64>;
 
-/// What the unexplained is made of, where that was looked at.
+/// What the unexplained is made of: files and shared memory as the kernel has them in RSS, the others where that was looked at.
 fn explained(page: &mut Page<'_>, profile: &Profile, table: &Table<'_>) -> io::Result<()> {
-    let looked = |memory: &&Memory| memory.malloc.is_some() || memory.thread_stacks.is_some();
-    if !table.moments.iter().any(looked) {
-        return Ok(());
-    }
-    let parts: [(&str, Part); 5] = [
+    let parts: [(&str, Part); 4] = [
         ("  kept by malloc", |parts| parts.kept),
         ("  thread stacks", |parts| parts.thread_stacks),
         ("  mapped files", |parts| parts.file),
         ("  shared memory", |parts| parts.shmem),
-        ("  the rest", |parts| parts.rest),
     ];
-    let known = |part: Part| {
+    let is_some = |part: Part| {
         let mut moments = table.moments.iter();
-        moments.any(|memory| part(&profile.memory.explained(memory)).is_some())
+        moments.any(|memory| part(&profile.memory.explained(memory)).is_some_and(|part| part != 0))
     };
-    for (label, part) in parts.into_iter().filter(|(_, part)| known(*part)) {
+    let parts = parts.into_iter().filter(|(_, part)| is_some(*part));
+    let mut parts: Vec<(&str, Part)> = parts.collect();
+    if !parts.is_empty() {
+        parts.push(("  the rest", |parts| parts.rest));
+    }
+    for (label, part) in parts {
         let cells = table.row(|memory| {
             let explained = profile.memory.explained(memory);
             part(&explained).map(i128::from)
@@ -180,6 +180,11 @@ fn notes(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
                 "Unexplained is below zero where blocks were allocated but their pages not touched yet."
             }
         };
+        page.prose(Style::Dim, (2, 2), text)?;
+    }
+    if profile.memory.is_inherited {
+        let text = "What the unexplained is made of is not told: what processes have from a parent that held it before attach is of \
+                    all kinds.";
         page.prose(Style::Dim, (2, 2), text)?;
     }
     if profile.processes.len() > 1 {

@@ -7,36 +7,37 @@
 use std::io;
 
 use super::super::arenas;
-use super::super::fit::fitted;
 use super::super::javascript::runs_javascript;
-use super::super::joined::{Together, together};
 use super::super::model::{Completion, Profile};
-use super::super::name::{NamedFrame, UNKNOWN_STACK};
-use super::super::telling::{Role, most_telling};
+use super::super::name::{NamedFrame, module_name};
 use super::books::FAR;
-use super::holders::{grown, holder_of_moment, whose};
+use super::holders::{grown, holder_of_moment};
 use super::page::{Page, Style};
+use super::told::{Row, Rows};
 use super::{amount, ending, headline, held_in, in_arenas, kinds, resident, subject, trust};
-use crate::live::{Holder, Snapshot};
+use crate::live::Holder;
+use crate::record::Origin;
 use crate::units::{size, time};
-use crate::words::printable;
 
 /// Lines of a terminal.
 const LINES: usize = 24;
 /// Lines that the caller writes below: an empty one, where the recording is, what to type next.
 const BELOW: usize = 3;
-/// Most holders of the peak, and the fewest that are shown however little room there is.
+/// Most holders of the peak.
 const HOLDERS: usize = 5;
-const LEAST_HOLDERS: usize = 2;
 /// Most of those that grow.
 const GROWING: usize = 2;
+/// A name has at least so many characters where there are others beside it that can be left out.
+const LEAST_NAME: usize = 24;
 /// Most sentences on what was not seen.
 const SENTENCES: usize = 3;
+/// Stacks that are cut are told of where such a part of the whole has them.
+const CUT_PART: u64 = 10;
 
 /// Writes the first screen; `top` holders, if that many were asked for.
 pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) -> io::Result<()> {
-    headline(page, profile)?;
-    kinds(page, profile)?;
+    let with_counts = headline(page, profile)?;
+    kinds(page, profile, with_counts)?;
     subject(page, profile)?;
     ending::write(page, profile)?;
     cut_short(page, profile)?;
@@ -44,20 +45,25 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     resident::kept(page, profile)?;
     resident::before(page, profile)?;
     growing(page, profile)?;
+    let (heading, snapshot) = holder_of_moment(profile);
+    let (rows, whole) = (
+        Rows::of(profile, &snapshot.holders),
+        snapshot.listed_bytes(),
+    );
     let mut rest = Vec::new();
     let below = {
         let mut page = page.onto(&mut rest);
         left(&mut page, profile)?;
         unnamed_javascript(&mut page, profile)?;
-        not_seen(&mut page, profile)?;
+        let cut = cut(profile, rows.largest.iter().take(HOLDERS), whole);
+        not_seen(&mut page, profile, cut)?;
         page.lines
     };
     let used = page.lines + below + BELOW;
     // Besides: an empty line, the heading, and how much the others hold.
     let room = LINES.saturating_sub(used + 3) / 2;
-    let most = top.unwrap_or_else(|| room.clamp(LEAST_HOLDERS, HOLDERS));
-    let (heading, snapshot) = holder_of_moment(profile);
-    at_the_peak(page, profile, &heading, &snapshot, most, top.is_some())?;
+    let most = top.unwrap_or_else(|| room.clamp(1, HOLDERS));
+    at_the_peak(page, &heading, &rows, whole, most, top.is_some())?;
     page.raw(&rest, below)
 }
 
@@ -82,7 +88,8 @@ fn kernels_word(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         .at
         .is_some_and(|at| at.0.abs_diff(profile.peak.at.0) <= FAR);
     let when = match peak.inherited {
-        0 => "at the peak".to_owned(),
+        // So little is not worth the words.
+        bytes if bytes.saturating_mul(100) < peak.rss.unwrap_or(0) => "at the peak".to_owned(),
         bytes => format!(
             "at the peak ({} of it inherited, counted once)",
             size::short(bytes)
@@ -114,12 +121,21 @@ fn growing(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     if answer.holders.is_empty() {
         return Ok(());
     }
-    let listed = together(profile, &answer.holders);
+    // The beginning of a program is no leak: what grew by a hundredth of the peak at least. What was attached to may be watched for
+    // too short a time for that.
+    let grew = answer.bytes as f64 * profile.duration_ns() as f64 / 1e9;
+    let is_launched = profile
+        .processes
+        .first()
+        .is_some_and(|first| first.process.origin == Origin::Launched);
+    if is_launched && grew < profile.peak.bytes as f64 / 100.0 {
+        return Ok(());
+    }
+    let rows = Rows::of(profile, &answer.holders);
     let rate = answer.unit.short(answer.bytes);
     page.heading(&format!("What grows: {rate} together"))?;
-    for one in listed.iter().take(GROWING) {
+    for Row { told, one } in rows.largest.iter().take(GROWING) {
         let front = format!("  {:>11}  ", answer.unit.short(one.holder.bytes));
-        let told = Told::of(profile, one);
         page.line(&[
             (Style::Plain, &front),
             (
@@ -133,49 +149,45 @@ fn growing(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
 
 fn at_the_peak(
     page: &mut Page<'_>,
-    profile: &Profile,
     heading: &str,
-    snapshot: &Snapshot,
+    rows: &Rows,
+    whole: u64,
     most: usize,
     asked: bool,
 ) -> io::Result<()> {
-    let whole = snapshot.listed_bytes();
-    let listed = together(profile, &snapshot.holders);
-    let large = listed
+    let large = rows
+        .largest
         .iter()
-        .filter(|one| asked || one.holder.bytes.saturating_mul(100) >= whole);
-    let shown = large.take(most).count().max(1).min(listed.len());
-    let Some(shown) = listed.get(..shown).filter(|shown| !shown.is_empty()) else {
+        .filter(|row| asked || row.one.holder.bytes.saturating_mul(100) >= whole);
+    let shown = large.take(most).count().max(1).min(rows.largest.len());
+    if shown == 0 {
         return Ok(());
-    };
+    }
     page.heading(heading)?;
-    for one in shown {
-        two_lines(page, profile, one, whole)?;
+    for row in &rows.largest[..shown] {
+        two_lines(page, row, whole)?;
     }
-    let rest = &listed[shown.len()..];
-    if rest.is_empty() {
+    let (count, bytes) = rows.besides(shown);
+    if count == 0 {
         return Ok(());
     }
-    let bytes = rest
-        .iter()
-        .fold(0_u64, |sum, one| sum.saturating_add(one.holder.bytes));
     let text = format!(
         "  {:>9}  {:>7}  {} more",
         size::short(bytes),
         size::percent(bytes, whole),
-        size::thousands(rest.len() as u64),
+        size::thousands(count as u64),
     );
     page.line(&[(Style::Dim, &text)])
 }
 
-fn two_lines(page: &mut Page<'_>, profile: &Profile, one: &Together, whole: u64) -> io::Result<()> {
+fn two_lines(page: &mut Page<'_>, row: &Row, whole: u64) -> io::Result<()> {
+    let Row { told, one } = row;
     let Holder {
         bytes,
         kind,
         blocks,
         ..
     } = one.holder;
-    let told = Told::of(profile, one);
     let front = format!(
         "  {:>9}  {:>7}  ",
         size::short(bytes),
@@ -194,134 +206,17 @@ fn two_lines(page: &mut Page<'_>, profile: &Profile, one: &Together, whole: u64)
     ])?;
     let mut second = " ".repeat(indent);
     if one.arenas > 0 {
-        second += &format!("{}; {}", in_arenas(one.arenas), arenas::ADVICE);
+        let told = in_arenas(one.arenas);
+        let whole = format!("{told}; {}", arenas::ADVICE);
+        second += &match indent + whole.chars().count() <= page.width {
+            true => whole,
+            false => format!("{told}; {}", arenas::SHORT_ADVICE),
+        };
         return page.line(&[(Style::Dim, &second)]);
     }
     second += &amount(kind, blocks);
     second += &told.callers(page.width.saturating_sub(second.chars().count()));
     page.line(&[(Style::Dim, &second)])
-}
-
-/// A caller's name is folded to so many characters.
-const CALLER: usize = 28;
-
-/// A holder in words.
-struct Told {
-    /// Whose it is, where there are several processes.
-    whose: String,
-    label: String,
-    place: Option<String>,
-    source: Option<String>,
-    /// Who called it, each as label and place.
-    callers: Vec<String>,
-    /// The outermost frame of the program's own, where callers are left out.
-    root: Option<String>,
-    /// In its place where it is further out than what is shown: which of the callers is the innermost line that somebody wrote
-    /// for this program, in no package.
-    own_line: Option<usize>,
-    is_cut: bool,
-    style: Style,
-}
-
-impl Told {
-    fn of(profile: &Profile, one: &Together) -> Self {
-        if one.arenas > 0 {
-            return Self {
-                whose: whose(profile, one),
-                label: arenas::LABEL.to_owned(),
-                place: None,
-                source: None,
-                callers: Vec::new(),
-                root: None,
-                own_line: None,
-                is_cut: false,
-                style: Style::BoldPython,
-            };
-        }
-        let stack = one.holder.stack;
-        let frames = profile.frames(stack).unwrap_or_default();
-        let telling = most_telling(&frames, usize::MAX);
-        let (label, place, source, python) = match telling.first() {
-            None => (UNKNOWN_STACK.to_owned(), None, None, false),
-            Some(frame) => (
-                frame.label(),
-                frame.place(),
-                frame.source.map(|source| printable(source).into_owned()),
-                frame.is_of_runtime(),
-            ),
-        };
-        let callers = telling.get(1..).unwrap_or_default();
-        let root = frames.iter().rfind(|frame| frame.role() == Role::Own);
-        let is_own_line = |frame: &&NamedFrame<'_>| frame.is_of_runtime() && !frame.is_of_package();
-        let is_told = telling.first().is_some_and(is_own_line);
-        let own_line = callers.iter().position(is_own_line);
-        Self {
-            whose: whose(profile, one),
-            label,
-            place,
-            source,
-            callers: callers.iter().map(caller).collect(),
-            root: root.map(|frame| match frame.is_of_runtime() {
-                true => caller(&frame),
-                false => fitted(&frame.label(), CALLER),
-            }),
-            own_line: own_line.filter(|_| !is_told),
-            is_cut: profile.is_truncated(stack),
-            style: if python {
-                Style::BoldPython
-            } else {
-                Style::Bold
-            },
-        }
-    }
-
-    /// Label and place in so many columns; a long name gives way to the place, which is where to look.
-    fn first(&self, room: usize) -> String {
-        let room = room.saturating_sub(self.whose.chars().count());
-        let told = match &self.place {
-            Some(place) => {
-                let left = room.saturating_sub(place.chars().count() + 3).max(16);
-                format!("{} ({place})", fitted(&self.label, left))
-            }
-            None => fitted(&self.label, room.max(16)),
-        };
-        format!("{}{told}", self.whose)
-    }
-
-    /// The callers that fit in so many columns, how many more there are, and the outermost.
-    fn callers(&self, room: usize) -> String {
-        let count = self.callers.len();
-        let own_line = |left: usize| self.own_line.filter(|at| *at >= count - left);
-        let root = |left: usize| match own_line(left) {
-            Some(at) => self.callers.get(at),
-            None => self.root.as_ref(),
-        };
-        let tail = |left: usize| match (left, root(left)) {
-            (0, _) if self.is_cut => " ← … (cut)".to_owned(),
-            (0, _) => String::new(),
-            (1, Some(root)) if !self.is_cut => format!(" ← {root}"),
-            (left, Some(root)) if !self.is_cut => format!(" … {} more, {root}", left - 1),
-            (left, _) => format!(" … {left} more (cut)"),
-        };
-        let joined = |shown: usize| {
-            let shown = self.callers[..shown].iter();
-            let shown: String = shown.map(|caller| format!(" ← {caller}")).collect();
-            shown
-        };
-        let fitting = (0..=count).rev().find_map(|shown| {
-            let text = joined(shown) + &tail(count - shown);
-            (text.chars().count() <= room).then_some(text)
-        });
-        fitting.unwrap_or_default()
-    }
-}
-
-fn caller(frame: &&NamedFrame<'_>) -> String {
-    let label = fitted(&frame.label(), CALLER);
-    match frame.place() {
-        Some(place) => format!("{label} ({place})"),
-        None => label,
-    }
 }
 
 /// What was live at the end, in one line.
@@ -336,14 +231,18 @@ fn left(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     } else if end.holders == peak.holders {
         "Live at the end: the same".to_owned()
     } else {
-        let most = together(profile, &end.holders);
-        let most = most.first().map(|one| Told::of(profile, one).first(30));
-        format!(
-            "Live at the end: {} in {}, most by {}",
-            size::short(end.bytes),
-            held_in(end, profile.peak_of.single()),
-            most.unwrap_or_default(),
-        )
+        let rows = Rows::of(profile, &end.holders);
+        let bytes = size::short(end.bytes);
+        let counts = held_in(end, profile.peak_of.single());
+        let mut text = format!("Live at the end: {bytes} in {counts}, most by ");
+        if text.chars().count() + LEAST_NAME > page.width {
+            text = format!("Live at the end: {bytes}, most by ");
+        }
+        let room = page.width.saturating_sub(text.chars().count());
+        if let Some(most) = rows.largest.first() {
+            text += &most.told.brief(room);
+        }
+        text
     };
     page.line(&[(Style::Plain, &text)])
 }
@@ -365,9 +264,31 @@ fn unnamed_javascript(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> 
     page.prose(Style::Dim, (0, 2), text)
 }
 
-/// What was not seen, if that makes the answer wrong.
-fn not_seen(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
-    let grave: Vec<String> = trust::grave(profile);
+/// Where and why callers are missing, if they are in much of what is shown.
+fn cut<'r>(profile: &Profile, shown: impl Iterator<Item = &'r Row>, whole: u64) -> Option<String> {
+    // Whom the loader maps for is of no interest.
+    let is_missed = |row: &&Row| row.told.is_cut && !row.told.is_of_loader;
+    let cut: Vec<&Row> = shown.filter(is_missed).collect();
+    let bytes = cut.iter().map(|row| row.one.holder.bytes);
+    if bytes.fold(0, u64::saturating_add) < whole / CUT_PART {
+        return None;
+    }
+    let largest = cut.iter().max_by_key(|row| row.one.holder.bytes)?;
+    let frames = profile.frames(largest.one.holder.stack)?;
+    let module = frames.last().and_then(|frame| frame.module)?;
+    let place = match module.is_anonymous() {
+        true => "code in no file".to_owned(),
+        false => module_name(module),
+    };
+    let why = trust::why_cut(&profile.quality)?;
+    Some(format!(
+        "Callers are missing where stacks are cut, in {place}: {why}."
+    ))
+}
+
+/// What was not seen, if that makes the answer wrong; and where stacks are cut.
+fn not_seen(page: &mut Page<'_>, profile: &Profile, cut: Option<String>) -> io::Result<()> {
+    let grave: Vec<String> = trust::grave(profile).into_iter().chain(cut).collect();
     if grave.is_empty() {
         return Ok(());
     }

@@ -257,7 +257,7 @@ fn stack_lines(profile: &Profile, one: &Together, lines: usize, width: usize) ->
         Some(frames) => most_telling(frames, lines.max(3))
             .into_iter()
             .map(|frame| Line {
-                text: match frame.place() {
+                text: match frame.whereabouts() {
                     // A long name gives way to the place, which is where to look.
                     Some(place) => {
                         let room = width.saturating_sub(place.chars().count() + 5).max(16);

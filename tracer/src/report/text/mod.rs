@@ -9,6 +9,7 @@ mod page;
 mod resident;
 mod statistics;
 mod table;
+mod told;
 mod tree;
 mod trust;
 
@@ -78,8 +79,8 @@ pub fn write(profile: &Profile, options: &TextOptions, out: &mut dyn Write) -> i
 
 /// Writes all there is to tell.
 fn write_all(page: &mut Page<'_>, profile: &Profile, top: usize) -> io::Result<()> {
-    headline(page, profile)?;
-    kinds(page, profile)?;
+    let with_counts = headline(page, profile)?;
+    kinds(page, profile, with_counts)?;
     subject(page, profile)?;
     ending::write(page, profile)?;
     if let Some(reason) = profile.completion.cut_reason() {
@@ -177,8 +178,9 @@ fn until_the_limit(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     page.prose(Style::Warning, (0, 0), &text)
 }
 
-/// The peak, and beside it what was there before we came: attached late, the traced part alone would be no answer.
-fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+/// The peak, and beside it what was there before we came: attached late, the traced part alone would be no answer. Whether there was no
+/// room for the numbers of blocks and mappings, which [`kinds`] then tells.
+fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<bool> {
     let peak = &profile.peak;
     let (memory, attach) = (&profile.memory.peak, &profile.memory.attach);
     let kind = profile.peak_of.single();
@@ -191,12 +193,15 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             ns => format!("No allocation was seen in {}.", time::duration(ns)),
         };
         page.line(&[(Style::Bold, &text)])?;
-        let Some(before) = before else { return Ok(()) };
+        let Some(before) = before else {
+            return Ok(false);
+        };
         let text = format!(
             "{} were there before attach; who holds those was not seen.",
             size::headline(before)
         );
-        return page.prose(Style::Bold, (0, 0), &text);
+        page.prose(Style::Bold, (0, 0), &text)?;
+        return Ok(false);
     }
     let (bytes, rest) = match before {
         Some(before) if peak.blocks == 0 => (size::headline(before), format!(" {at}")),
@@ -221,6 +226,15 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         None => "Peak: ".to_owned(),
         Some(kind) => format!("Peak of {}: ", called(kind)),
     };
+    let lengths = [&peak_of, &bytes, &rest].map(|text| text.chars().count());
+    let are_apart = kind.is_none()
+        && peak.of(Kind::Mapping).bytes > 0
+        && lengths.iter().sum::<usize>() > page.width;
+    let rest = match (are_apart, before) {
+        (false, _) => rest,
+        (true, None) => format!(" {at}"),
+        (true, Some(_)) => format!(" traced {at}"),
+    };
     page.line(&[
         (Style::Bold, &peak_of),
         (Style::Bold, &bytes),
@@ -231,7 +245,7 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         page.prose(Style::Plain, (0, 0), text)?;
     }
     let text = match before {
-        None => return Ok(()),
+        None => return Ok(are_apart),
         Some(_) if peak.blocks == 0 => {
             "all of it there before attach; who holds it was not seen.".to_owned()
         }
@@ -242,17 +256,21 @@ fn headline(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             )
         }
     };
-    page.prose(Style::Bold, (6, 6), &text)
+    page.prose(Style::Bold, (6, 6), &text)?;
+    Ok(are_apart)
 }
+
+/// At least so many characters of a command line are shown.
+const LEAST_COMMAND: usize = 16;
 
 /// What was traced, and for how long.
 fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let Some(main) = profile.main_process() else {
         return page.line(&[(Style::Plain, "No process was traced.")]);
     };
-    let origin = match profile.processes[0].process.origin {
-        Origin::Launched => "traced from its start",
-        _ => "attached to while it ran",
+    let (origin, short_origin) = match profile.processes[0].process.origin {
+        Origin::Launched => ("traced from its start", "from its start"),
+        _ => ("attached to while it ran", "attached to"),
     };
     let others = match profile.processes.len() {
         1 => String::new(),
@@ -262,12 +280,21 @@ fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
             size::thousands(count as u64 - 1)
         ),
     };
-    let rest = format!(
-        " (pid {}), {origin}, for {}{others}",
-        main.process.pid,
-        time::duration(profile.duration_ns())
-    );
-    let room = page.width.saturating_sub(rest.chars().count()).max(20);
+    let told = |origin: &str| {
+        format!(
+            " (pid {}), {origin}, for {}{others}",
+            main.process.pid,
+            time::duration(profile.duration_ns())
+        )
+    };
+    let mut rest = told(origin);
+    if rest.chars().count() + LEAST_COMMAND > page.width {
+        rest = told(short_origin);
+    }
+    let room = page
+        .width
+        .saturating_sub(rest.chars().count())
+        .max(LEAST_COMMAND);
     let command = page::cut(&printable(&main.process.command), room);
     page.line(&[(Style::Plain, &command), (Style::Plain, &rest)])
 }
@@ -330,7 +357,7 @@ fn held_in(snapshot: &Snapshot, kind: Option<Kind>) -> String {
 }
 
 /// What the peak was made of, if not of blocks alone, and what address space there was beside it.
-fn kinds(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+fn kinds(page: &mut Page<'_>, profile: &Profile, with_counts: bool) -> io::Result<()> {
     let peak = &profile.peak;
     let short = |kind| size::short(peak.of(kind).bytes);
     if let Some(asked) = profile.peak_of.single() {
@@ -346,11 +373,15 @@ fn kinds(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         return page.prose(Style::Dim, (6, 6), &text);
     }
     if peak.of(Kind::Mapping).bytes > 0 {
-        let text = format!(
-            "heap {}, mappings {}",
-            short(Kind::Heap),
-            short(Kind::Mapping)
-        );
+        let (heap, mappings) = (short(Kind::Heap), short(Kind::Mapping));
+        let text = match with_counts {
+            false => format!("heap {heap}, mappings {mappings}"),
+            true => format!(
+                "heap {heap} in {}, {mappings} in {}",
+                amount(Kind::Heap, peak.of(Kind::Heap).blocks),
+                amount(Kind::Mapping, peak.of(Kind::Mapping).blocks)
+            ),
+        };
         page.prose(Style::Plain, (6, 6), &text)?;
     }
     let apart = [

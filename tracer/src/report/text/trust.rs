@@ -8,7 +8,7 @@ use super::page::{Page, Style};
 use crate::event::ProcessId;
 use crate::live::Totals;
 use crate::model::{Affects, Loss};
-use crate::record::ProcessLosses;
+use crate::record::{LossKind, ProcessLosses, Quality};
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -40,8 +40,17 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     Ok(())
 }
 
-/// What makes the answer wrong, in few sentences: processes whose probes were late are told together.
+/// What makes the answer wrong, in few sentences: processes whose probes were late are told together. An allocator that was not seen
+/// is among them: the figures are right, but what was held in its blocks counts for whoever made it take memory.
 pub(super) fn grave(profile: &Profile) -> Vec<String> {
+    let is_other_allocator = |loss: &&Loss| match loss {
+        Loss::Told { loss, .. } => loss.kind == LossKind::OtherAllocator,
+        _ => false,
+    };
+    let other_allocators = profile.losses.iter().filter(is_other_allocator);
+    let other_allocators: Vec<String> = other_allocators
+        .map(|loss| printable(&without_folders(&loss.to_string())).into_owned())
+        .collect();
     let late = profile.losses.iter().filter_map(|loss| match loss {
         Loss::Late { missed_ns, .. } => Some((1, *missed_ns, loss)),
         Loss::LateToo {
@@ -69,7 +78,50 @@ pub(super) fn grave(profile: &Profile) -> Vec<String> {
         );
         grave.insert(first.unwrap_or(0).min(grave.len()), together);
     }
+    grave.extend(other_allocators);
     grave
+}
+
+/// The text with absolute paths cut down to the names of their files.
+fn without_folders(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.strip_prefix('/') {
+        Some(path) => path.rsplit('/').next().unwrap_or(path),
+        None => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Why most of the stacks that are cut are.
+pub(super) fn why_cut(quality: &Quality) -> Option<&'static str> {
+    let reasons = [
+        (
+            quality.truncated_pending,
+            "it had just been mapped, and its unwind table was not there yet",
+        ),
+        (
+            quality.truncated_no_code,
+            "the next address was in no code that was known",
+        ),
+        (quality.truncated_depth, "they are too deep"),
+        (
+            quality.truncated_unreadable,
+            "the memory of the stack could not be read",
+        ),
+        (
+            quality.truncated_no_rule,
+            "its file has no call frame information there",
+        ),
+        (
+            quality.truncated_unsupported,
+            "its unwind rule is one that the tables have no words for",
+        ),
+        (
+            quality.truncated_frame_pointer,
+            "code compiled at run time keeps no frame pointers",
+        ),
+    ];
+    let most = reasons.into_iter().max_by_key(|(count, _)| *count);
+    most.filter(|(count, _)| *count > 0).map(|(_, why)| why)
 }
 
 /// The same for other views: whether it makes sizes wrong, and what is said.

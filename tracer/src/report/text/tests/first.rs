@@ -109,3 +109,101 @@ fn what_was_not_seen_is_told_only_where_it_changes_the_answer() {
     assert!(text.contains("and 1 more doubt: see --verbose"), "{text}");
     assert!(!text.contains("Nothing was lost"), "{text}");
 }
+
+#[test]
+fn stacks_that_differ_in_what_the_screen_leaves_out_are_one_row() {
+    let mut script = Script::launched("/usr/bin/python3 app.py");
+    let natives = [["grow", "parse"], ["reserve", "parse"], ["grow", "sort"]];
+    for (stack, [inner, outer]) in (1..).zip(natives) {
+        script.stack(
+            stack,
+            &[inner, outer, "py:load@app.py:5", "py:main@app.py:9"],
+        );
+        script.allocate(0, 10, stack, [0, 1, 4, 3][stack as usize] * MIB);
+    }
+    let text = screen_of(&script.closed());
+    let expected = "
+Who held it at the peak
+    5.0 MiB   62.5 %  load (app.py:5)
+                      2 blocks ← parse ← main (app.py:9)
+    3.0 MiB   37.5 %  load (app.py:5)
+                      1 block ← sort ← main (app.py:9)
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn what_grew_by_little_in_a_program_that_was_launched_is_left_to_other_views() {
+    let screen = |mut script: Script, large: u64| {
+        stacks(&mut script);
+        script.allocate(0, 1, 2, large);
+        for second in 0..20 {
+            script.allocate(0, second * 1000 + 2, 1, MIB / 8);
+        }
+        script.close(20_000, "interrupted");
+        screen_of(&script.closed())
+    };
+    let grows = |text: &str| text.contains("What grows");
+    assert!(grows(&screen(Script::launched("app"), 16 * MIB)));
+    assert!(!grows(&screen(Script::launched("app"), 1024 * MIB)));
+    assert!(grows(&screen(Script::attached("app", 0, 0), 1024 * MIB)));
+}
+
+#[test]
+fn an_allocator_that_was_not_seen_is_told_of_on_the_first_screen() {
+    let mut script = Script::launched("redis-server");
+    stacks(&mut script);
+    script.map(0, 10, 1, 4 * MIB, true);
+    script.entries.push(Entry::Loss(crate::record::Loss {
+        at_ns: 0,
+        pid: Some(4242),
+        command: "redis-server".into(),
+        kind: crate::record::LossKind::OtherAllocator,
+        why: "libjemalloc.so.2 before libc.so.6".into(),
+    }));
+    let text = screen_of(&script.closed());
+    let text = text.replace("\n  ", " ");
+    let told = "has another allocator, libjemalloc.so.2 before libc.so.6: blocks of that are not seen, and the memory it takes \
+                counts as mappings.";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
+fn where_much_is_cut_the_screen_says_in_which_file_and_why() {
+    let screen = |truncated_bytes: u64| {
+        let mut script = Script::launched("java Orders");
+        stacks(&mut script);
+        script.push_stack(9, vec![FrameIndex(100)], true);
+        script.allocate(0, 10, 9, truncated_bytes);
+        script.allocate(0, 11, 2, 100 * MIB);
+        script.quality(Quality {
+            truncated_pending: 7,
+            truncated_depth: 2,
+            ..Quality::default()
+        });
+        screen_of(&script.closed())
+    };
+    let text = screen(50 * MIB);
+    let told = "Callers are missing where stacks are cut, in server: it had just been mapped,";
+    assert!(text.contains(told), "{text}");
+    assert!(!screen(MIB).contains("Callers are missing"));
+}
+
+#[test]
+fn on_a_narrow_terminal_the_first_lines_lose_no_moment_and_no_number() {
+    let mut script = Script::launched("/usr/local/bin/some-long-server --with many --options 17");
+    stacks(&mut script);
+    script.fork(0, 1, 10);
+    for n in 0..300 {
+        script.allocate(0, 20_000 + n, 1, MIB);
+    }
+    script.map(0, 20_500, 2, 64 * MIB, true);
+    script.close(60_000, "interrupted");
+    let text = screen_of(&script.closed());
+    let expected = "\
+Peak: 381.7 MB (364.0 MiB) at +20.5s (2026-01-02T03:04:26Z)
+      heap 300.0 MiB in 300 blocks, 64.0 MiB in 1 mapping
+/usr/local/bin/s… (pid 4242), from its start, for 1 min 0 s, with 1 more process
+";
+    assert!(text.starts_with(expected), "{text}");
+}

@@ -103,6 +103,16 @@ fn a_click_on_a_band_chooses_who_holds_it_in_one_colour_everywhere() {
         "getComputedStyle(document.querySelector('#flame .chosen[aria-label^=\"{chosen},\"] rect')).fill"
     );
     assert_eq!(text_of(&page.browser, &fill), shade("#details h2 i"));
+
+    // What the bands come to at a moment is what is told of it.
+    for part in [0.3, 0.6, 0.9] {
+        let (x, y) = page.moment(start + (end - start) * part);
+        page.browser.hover_at(x, y);
+        let said = page.browser.text("#moment-under");
+        page.browser.click_at(x, y);
+        let held = format!(": {} held", page.browser.text("#total"));
+        assert!(said.contains(&held), "{said}, not {held}");
+    }
     page.assert_quiet();
 }
 

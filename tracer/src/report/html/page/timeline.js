@@ -199,6 +199,8 @@ function listen(over) {
   over.onpointerdown = event => { drag = { from: placeOf(event), to: placeOf(event) }; over.setPointerCapture(event.pointerId); };
   over.onpointermove = event => {
     const x = placeOf(event), ns = nsAt(x), said = [`${size(heldAt(eraOf(ns)))} held`];
+    const left = beforeAt(endOf(eraOf(ns)));
+    if (left) said.push(`${size(left)} from before attach`);
     for (const { name, points } of curves.slice(1)) {
       const before = points().filter(([at]) => at <= ns).pop();
       if (before) said.push(`${name} ${size(before[1])}`);

@@ -80,6 +80,7 @@ fn a_box_tells_what_is_known_of_it_and_fills_the_width_when_clicked() {
     assert!(root > leaf);
 
     // The table is sorted by what is clicked on.
+    page.browser.click("#tab-functions");
     let names = "[...document.querySelectorAll('#rows tr td:first-child')].map(cell => cell.textContent).join()";
     page.browser
         .await_that(&format!("{names}.startsWith('take')"));
@@ -87,6 +88,14 @@ fn a_box_tells_what_is_known_of_it_and_fills_the_width_when_clicked() {
     page.browser.await_that(&format!(
         "{names} === {names}.split(',').sort().join() && !{names}.startsWith('take')"
     ));
+    // Those that hold nothing come last, even where the least comes first.
+    for _ in 0..2 {
+        page.browser.click("#columns th:nth-child(2) button");
+    }
+    page.browser.await_that(
+        "document.querySelector('#columns th:nth-child(2)').getAttribute('aria-sort') === 'ascending' \
+         && Number(document.querySelector('#rows [data-bytes]').dataset.bytes) > 0",
+    );
     page.assert_quiet();
 }
 
@@ -145,14 +154,7 @@ fn the_page_can_be_used_with_the_keyboard_alone() {
             .to_owned()
     };
     assert!(focused().starts_with("all, "));
-    for name in [
-        "_start",
-        "__libc_start_main_impl",
-        "__libc_start_call_main",
-        "main",
-        "serve",
-        "obey",
-    ] {
+    for name in ["main", "serve", "obey"] {
         page.browser.press(Key::Down);
         assert!(focused().starts_with(name), "{} is not {name}", focused());
     }

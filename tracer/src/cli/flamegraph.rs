@@ -99,7 +99,7 @@ fn page(
         view: View::All,
         ..question.clone()
     };
-    let profile = question::read(file, &whole, Threads::Apart)?;
+    let profile = question::read_for_page(file, &whole)?;
     html::write(&profile, question, Order::new(arguments.inverted), out)?;
     Ok(())
 }

@@ -140,6 +140,14 @@ pub(super) fn read(path: &Path, question: &Question, threads: Threads) -> anyhow
     Ok(profile)
 }
 
+/// Reads a recording for a page, which shows more than was asked for.
+pub(super) fn read_for_page(path: &Path, question: &Question) -> anyhow::Result<Profile> {
+    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries = Ahead::of(reader).context("cannot start a thread")?;
+    let profile = Profile::replay_for_page(entries, question);
+    profile.with_context(|| format!("cannot report {}", path.display()))
+}
+
 /// Reads what a recording defines; how many events it has.
 pub(super) fn read_definitions(path: &Path, question: &Question) -> anyhow::Result<(Profile, u64)> {
     let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;

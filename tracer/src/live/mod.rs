@@ -384,6 +384,11 @@ impl LiveSet {
         saturate(self.all.now().live.bytes)
     }
 
+    /// What was freed so far that was there before it was traced, bytes.
+    pub fn freed_baseline_bytes(&self) -> u64 {
+        saturate(self.all.now().freed_baseline)
+    }
+
     /// Blocks and mappings live in all traced processes now.
     pub fn live_blocks(&self) -> u64 {
         self.all.now().live.blocks

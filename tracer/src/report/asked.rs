@@ -17,6 +17,8 @@ pub(super) struct Asked {
     what: What,
     /// Of the spans of a name, all of them: `what` is the first.
     spans: Option<Gathering>,
+    /// Temporary blocks, beside what was asked for.
+    temporaries: Option<Temporaries>,
     /// Threads are told apart.
     by_thread: bool,
     /// Processes that are traced: a window may begin at any time.
@@ -105,8 +107,16 @@ impl Asked {
         Self {
             what,
             spans,
+            temporaries: None,
             by_thread,
             processes: Vec::new(),
+        }
+    }
+
+    /// Gathers temporary blocks too, if they were not asked for.
+    pub(super) fn also_temporaries(&mut self) {
+        if !matches!(self.what, What::Temporaries(_)) {
+            self.temporaries = Some(Temporaries::new(1, self.by_thread));
         }
     }
 
@@ -155,6 +165,9 @@ impl Asked {
     /// Before an event goes into the live set.
     #[inline]
     pub(super) fn before(&mut self, event: &Event, live: &LiveSet) {
+        if let Some(temporaries) = &mut self.temporaries {
+            temporaries.apply(event);
+        }
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => temporaries.apply(event),
@@ -260,7 +273,11 @@ impl Asked {
         marks: &[Mark],
         (latest, cut): (Nanos, bool),
     ) -> Result<Gathered, ReplayError> {
-        let mut gathered = Gathered::default();
+        let temporaries = self.temporaries.as_ref();
+        let mut gathered = Gathered {
+            temporaries: temporaries.map_or_else(Vec::new, Temporaries::holders),
+            ..Gathered::default()
+        };
         match &mut self.what {
             What::Nothing => {}
             What::Temporaries(temporaries) => gathered.temporaries = temporaries.holders(),

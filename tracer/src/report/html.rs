@@ -24,12 +24,20 @@ const STYLES: [&str; 2] = [
     include_str!("html/page/page.css"),
 ];
 /// Our own, in the order in which they need each other.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 14] = [
     include_str!("html/page/words.js"),
+    include_str!("html/page/stacks.js"),
     include_str!("html/page/model.js"),
+    include_str!("html/page/search.js"),
+    include_str!("html/page/colours.js"),
     include_str!("html/page/flame.js"),
+    include_str!("html/page/card.js"),
     include_str!("html/page/table.js"),
+    include_str!("html/page/details.js"),
+    include_str!("html/page/panel.js"),
+    include_str!("html/page/bands.js"),
     include_str!("html/page/timeline.js"),
+    include_str!("html/page/state.js"),
     include_str!("html/page/page.js"),
 ];
 /// As `cargo xtask page` fetches them; those that others need come first.

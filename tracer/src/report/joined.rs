@@ -201,7 +201,7 @@ pub(super) fn parts(profile: &Profile, one: &Together, holders: &[Holder]) -> Ve
 /// Stacks on which arenas were mapped, and how long each is.
 type Arenas = HashMap<StackIndex, u64>;
 
-fn is_arena(arenas: &Arenas, holder: &Holder) -> bool {
+pub(super) fn is_arena(arenas: &Arenas, holder: &Holder) -> bool {
     holder.kind == Kind::Mapping && arenas.contains_key(&holder.stack)
 }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::makeup::Kept;
+use super::thinned::Thinned;
 use crate::event::Nanos;
 use crate::record::{Makeup, MemorySample, Process};
 
@@ -182,17 +183,12 @@ pub(super) struct Samples {
     pub(super) first: Option<MemorySample>,
     pub(super) last: Option<MemorySample>,
     nearest_to_peak: Option<MemorySample>,
-    /// One in so many, so that there are never more than [`CURVE`].
-    curve: Vec<MemorySample>,
-    one_in: u64,
-    seen: u64,
+    curve: Thinned<MemorySample>,
     recent: VecDeque<MemorySample>,
 }
 
 /// Samples kept to choose from: over half a second at the shortest interval (10 ms), several times a drain of the ring.
 const RECENT: usize = 64;
-/// Samples kept of the whole time.
-const CURVE: usize = 512;
 
 impl Samples {
     pub(super) fn push(&mut self, sample: MemorySample, peak_at: Nanos) {
@@ -203,29 +199,12 @@ impl Samples {
         self.recent.push_back(sample.clone());
         self.last = Some(sample.clone());
         self.choose(peak_at);
-        self.thin(sample);
-    }
-
-    /// Keeps one in `one_in` samples; twice as few from when there are too many.
-    fn thin(&mut self, sample: MemorySample) {
-        self.one_in = self.one_in.max(1);
-        if self.seen.is_multiple_of(self.one_in) {
-            if self.curve.len() == CURVE {
-                let mut keep = false;
-                self.curve.retain(|_| {
-                    keep = !keep;
-                    keep
-                });
-                self.one_in *= 2;
-            }
-            self.curve.push(sample);
-        }
-        self.seen += 1;
+        self.curve.push(sample);
     }
 
     /// Samples of the whole time, the last one among them.
     pub(super) fn curve(&self) -> Vec<MemorySample> {
-        let mut curve = self.curve.clone();
+        let mut curve = self.curve.kept().to_vec();
         if let Some(last) = &self.last
             && curve.last() != Some(last)
         {

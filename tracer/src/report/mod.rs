@@ -48,6 +48,7 @@ pub mod statistics;
 pub mod telling;
 mod temporary;
 pub mod text;
+mod thinned;
 pub mod tree;
 pub mod view;
 

@@ -46,6 +46,8 @@ pub struct Profile {
     pub quality: Quality,
     /// What could not be seen, and what that makes wrong.
     pub losses: Vec<Loss>,
+    /// What was left of what the processes held before attach, now and again, bytes.
+    pub held_before: Vec<(Nanos, u64)>,
     /// Whether the recording is whole.
     pub completion: Completion,
     /// The last moment that the recording knows of.

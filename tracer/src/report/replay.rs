@@ -12,6 +12,7 @@ use super::memory::Samples;
 use super::model::{Completion, Locations, Profile};
 use super::question::Question;
 use super::statistics::Statistics;
+use super::thinned::Thinned;
 use super::view::Alike;
 use crate::event::{Call, Event, Nanos, ProcessId, Tid};
 use crate::live::{Fold, Kinds, LiveSet};
@@ -72,6 +73,25 @@ impl Profile {
         Self::replay_with(entries, question, Threads::Apart, statistics)
     }
 
+    /// Replays a recording with all that the page shows: threads apart, temporary blocks, and, of a recording that has single
+    /// events, what all blocks were like.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay_for`](Self::replay_for).
+    pub fn replay_for_page(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+    ) -> Result<Self, ReplayError> {
+        Self::replay_as(entries, |opening| {
+            let mut replay = Replay::new(opening, question, Threads::Apart);
+            replay.statistics = Some(Statistics::default());
+            replay.asked.also_temporaries();
+            replay.for_page = true;
+            replay
+        })
+    }
+
     /// Replays what a recording defines and when its processes began and ended, for a sink that follows allocations and frees
     /// itself: of these nothing is known afterwards but how many events there were.
     ///
@@ -101,14 +121,23 @@ impl Profile {
         threads: Threads,
         statistics: Option<Statistics>,
     ) -> Result<Self, ReplayError> {
-        let mut entries = entries;
+        Self::replay_as(entries, |opening| {
+            let mut replay = Replay::new(opening, question, threads);
+            replay.statistics = statistics;
+            replay
+        })
+    }
+
+    fn replay_as(
+        mut entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        replay: impl FnOnce(Opening) -> Replay,
+    ) -> Result<Self, ReplayError> {
         let opening = match entries.next() {
             Some(Ok(Entry::Opening(opening))) => opening,
             Some(Ok(_)) | None => return Err(ReplayError::NoOpening),
             Some(Err(error)) => return Err(ReplayError::Unreadable(error)),
         };
-        let mut replay = Replay::new(opening, question, threads);
-        replay.statistics = statistics;
+        let mut replay = replay(opening);
         for entry in entries {
             match entry {
                 Ok(entry) => replay.take(entry),
@@ -155,6 +184,10 @@ struct Replay {
     levels: Levels,
     asked: Asked,
     statistics: Option<Statistics>,
+    /// Shows what there is, and does without the rest.
+    for_page: bool,
+    /// What had been freed of what was held before attach, at samples of the kernel's.
+    freed_before: Thinned<(Nanos, u64)>,
     marks: Vec<Mark>,
     /// Spans that have not ended, by name: their places in `marks`, the last begun last.
     open_spans: HashMap<String, Vec<usize>>,
@@ -171,6 +204,8 @@ impl Replay {
             latest: Nanos(opening.started_ns),
             asked: Asked::new(&question.when, &opening, apart),
             statistics: None,
+            for_page: false,
+            freed_before: Thinned::default(),
             marks: Vec::new(),
             open_spans: HashMap::new(),
             threads: HashMap::new(),
@@ -224,7 +259,10 @@ impl Replay {
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
             Entry::Memory(sample) => {
                 self.latest = self.latest.max(sample.at);
-                self.levels.push(sample.at, self.feed.live().live_bytes());
+                let live = self.feed.live();
+                self.levels.push(sample.at, live.live_bytes());
+                let freed = live.freed_baseline_bytes();
+                self.freed_before.push((sample.at, freed));
                 let peak_at = self.feed.live().peak_at();
                 if let Some(tracked) = self.tracked(sample.process) {
                     tracked.samples.push(sample, peak_at);

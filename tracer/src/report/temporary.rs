@@ -1,6 +1,8 @@
 //! Temporary blocks: freed before their thread had made so many allocations more. A program that makes many of them could do
 //! with fewer, or with one that it keeps.
 
+use std::collections::VecDeque;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -11,14 +13,25 @@ use crate::live::{Amount, Holder, Kind};
 ///
 /// A resize counts as the free and the allocation that it stands for. A block that another thread frees is temporary by the
 /// count of the thread that made it.
+///
+/// Only the last blocks of each thread may still be freed soon enough, so no more than these are kept.
 #[derive(Debug)]
 pub(super) struct Temporaries {
     /// Fewer allocations than these come between.
     within: u64,
     by_thread: bool,
-    made: HashMap<(ProcessId, Tid), u64, FixedState>,
+    made: HashMap<(ProcessId, Tid), Maker, FixedState>,
     live: HashMap<(ProcessId, Address), Block, FixedState>,
     found: HashMap<(ProcessId, StackIndex, Option<Tid>), Amount, FixedState>,
+}
+
+/// A thread that allocates.
+#[derive(Debug, Default)]
+struct Maker {
+    /// How many blocks it has made.
+    made: u64,
+    /// Where its last ones are, the latest last.
+    last: VecDeque<Address>,
 }
 
 #[derive(Debug)]
@@ -56,13 +69,25 @@ impl Temporaries {
                 stack,
                 ..
             } => {
-                let made = self.made.entry((process, thread)).or_default();
-                *made += 1;
+                let maker = self.made.entry((process, thread)).or_default();
+                maker.made += 1;
+                let number = maker.made;
+                maker.last.push_back(address);
+                if maker.last.len() as u64 > self.within
+                    && let Some(old) = maker.last.pop_front()
+                {
+                    let is_old = |block: &Block| {
+                        block.thread == thread && number - block.number == self.within
+                    };
+                    if self.live.get(&(process, old)).is_some_and(is_old) {
+                        self.live.remove(&(process, old));
+                    }
+                }
                 let block = Block {
                     size,
                     stack,
                     thread,
-                    number: *made,
+                    number,
                 };
                 self.live.insert((process, address), block);
             }
@@ -71,6 +96,7 @@ impl Temporaries {
             }
             Call::Executed { .. } | Call::Exited { .. } => {
                 self.live.retain(|(of, _), _| *of != process);
+                self.made.retain(|(of, _), _| *of != process);
             }
             _ => {}
         }
@@ -80,8 +106,9 @@ impl Temporaries {
         let Some(block) = self.live.remove(&(process, address)) else {
             return;
         };
-        let made = self.made.get(&(process, block.thread)).copied();
-        if made.unwrap_or(0) - block.number >= self.within {
+        let maker = self.made.get(&(process, block.thread));
+        let made = maker.map_or(block.number, |maker| maker.made);
+        if made - block.number >= self.within {
             return;
         }
         let thread = self.by_thread.then_some(block.thread);
@@ -110,6 +137,8 @@ impl Temporaries {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::event::{Function, Nanos};
 
@@ -174,5 +203,36 @@ mod tests {
     #[test]
     fn what_was_never_seen_allocated_is_none() {
         assert_eq!(found(9, &[freed(1, 16)]), []);
+    }
+
+    proptest! {
+        /// The naive twin keeps every block that is live.
+        #[test]
+        fn only_the_last_blocks_of_each_thread_need_to_be_kept(
+            within in 1_u64..5,
+            steps in prop::collection::vec((any::<bool>(), 0_u32..3, 0_u64..8), 0..200),
+        ) {
+            let mut temporaries = Temporaries::new(within, false);
+            let mut made_by = HashMap::<u32, u64>::new();
+            let mut live = HashMap::<u64, (u32, u64)>::new();
+            let mut expected = 0;
+            for (allocates, thread, address) in steps {
+                if allocates {
+                    temporaries.apply(&made(thread, address, 1));
+                    let number = made_by.entry(thread).or_default();
+                    *number += 1;
+                    live.insert(address, (thread, *number));
+                } else {
+                    temporaries.apply(&freed(thread, address));
+                    if let Some((of, number)) = live.remove(&address) {
+                        expected += u64::from(made_by[&of] - number < within);
+                    }
+                }
+            }
+            let blocks: u64 = temporaries.holders().iter().map(|holder| holder.blocks).sum();
+            prop_assert_eq!(blocks, expected);
+            let kept = made_by.len() as u64 * within;
+            prop_assert!(temporaries.live.len() as u64 <= kept);
+        }
     }
 }

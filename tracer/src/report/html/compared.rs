@@ -12,7 +12,7 @@ use super::super::model::Profile;
 use super::super::text;
 use super::data::{Data, Holders, View, title};
 use super::drafts::{MOST_HOLDERS, MOST_NODES};
-use super::trie::Trie;
+use super::trie::{Leaf, Trie};
 use crate::live::{Holder, Kind};
 use crate::units::time;
 
@@ -26,14 +26,21 @@ impl Data {
         order: Order,
     ) -> Self {
         let mut trie = Trie::new();
-        let mut rows = rows(&mut trie, before, after);
+        let (mut rows, telling) = rows(&mut trie, before, after);
         let merged = rows.len().saturating_sub(MOST_HOLDERS);
         if merged > 0 {
             add_up(&mut trie, &mut rows);
         }
         let mut holders = Holders::default();
         for ((node, kind), _) in &rows {
-            holders.push(*node, *kind);
+            let telling = telling.get(node).copied().unwrap_or(0);
+            holders.push(
+                Leaf {
+                    node: *node,
+                    telling,
+                },
+                *kind,
+            );
         }
         let rate = after.1.unit == Unit::BytesPerSecond;
         let view = |name, words: String, amount: &dyn Fn(&[Amount; 2]) -> Amount| {
@@ -82,7 +89,8 @@ impl Data {
             views,
             inverted: order == Order::LeafFirst,
             // Their stacks have what was asked for already.
-            looks_at: "all",
+            looks_at: "telling",
+            own: true,
             first: 2,
             difference: true,
             trust: trust.collect(),
@@ -101,20 +109,28 @@ fn recorded(profile: &Profile) -> String {
     }
 }
 
-/// What each stack held before and after, largest first.
+/// What a stack held before and after.
+type Row = ((u32, Kind), [Amount; 2]);
+
+/// What each stack held before and after, largest first; which frame of it is the holder, by its node.
 fn rows(
     trie: &mut Trie,
     before: (&Profile, &Answer),
     after: (&Profile, &Answer),
-) -> Vec<((u32, Kind), [Amount; 2])> {
+) -> (Vec<Row>, HashMap<u32, u32>) {
     let mut rows: HashMap<(u32, Kind), [Amount; 2]> = HashMap::new();
+    let mut telling = HashMap::new();
     // The later one first: lines are those of its source.
     for (which, (profile, answer)) in [(1, after), (0, before)] {
         let mut holders: Vec<&Holder> = answer.holders.iter().collect();
         holders.sort_by_key(|holder| Reverse(holder.bytes));
         for holder in holders {
             let node = match trie.len() < MOST_NODES {
-                true => trie.compared(profile, holder.stack),
+                true => {
+                    let leaf = trie.compared(profile, holder.stack);
+                    telling.entry(leaf.node).or_insert(leaf.telling);
+                    leaf.node
+                }
                 false => trie.other_below(0),
             };
             let amount = &mut rows.entry((node, holder.kind)).or_default()[which];
@@ -124,11 +140,11 @@ fn rows(
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(key, [before, after])| (Reverse(before.0.max(after.0)), *key));
-    rows
+    (rows, telling)
 }
 
 /// Adds up the stacks that there is no room for.
-fn add_up(trie: &mut Trie, rows: &mut Vec<((u32, Kind), [Amount; 2])>) {
+fn add_up(trie: &mut Trie, rows: &mut Vec<Row>) {
     let other = trie.other_below(0);
     for ((_, kind), amounts) in rows.split_off(MOST_HOLDERS) {
         let key = (other, kind);

@@ -18,11 +18,13 @@ use super::super::flamegraph::Order;
 use super::super::model::Profile;
 use super::super::name;
 use super::super::question::{Question, When};
+use super::super::statistics::{OfLifetime, OfSize, Statistics};
 use super::super::text;
 use super::super::view::View as Looked;
 use super::curves;
 use super::drafts::{drafts, flat, prune, step};
-use super::trie::{Trie, process_name};
+use super::trie::{Leaf, Trie, process_name};
+use crate::event::ProcessId;
 use crate::live::{Kind, Kinds};
 use crate::units::{size, time};
 use crate::words;
@@ -32,9 +34,11 @@ pub(super) struct Data {
     pub(super) title: String,
     pub(super) command: String,
     pub(super) started: Option<String>,
+    /// The same, milliseconds since 1970-01-01 UTC.
+    pub(super) started_unix_ms: u64,
     pub(super) duration: u64,
     pub(super) trie: Trie,
-    pub(super) processes: Vec<String>,
+    pub(super) processes: Vec<OfProcess>,
     pub(super) threads: Vec<String>,
     pub(super) kinds: Vec<&'static str>,
     /// Those that are shown at first.
@@ -43,7 +47,9 @@ pub(super) struct Data {
     pub(super) views: Vec<View>,
     /// Whether it starts with who asked.
     pub(super) inverted: bool,
-    /// Which frames are looked at, at first: a key of the page's `isLookedAt`, or `all`.
+    /// Whether the program's own code alone is looked at, at first.
+    pub(super) own: bool,
+    /// Frames of which languages are looked at, at first: a key of the page's `isLookedAt`.
     pub(super) looks_at: &'static str,
     /// Which view is shown at first.
     pub(super) first: usize,
@@ -52,12 +58,18 @@ pub(super) struct Data {
     /// Whether two recordings are compared: the first two views are after and before.
     pub(super) difference: bool,
     pub(super) rss: Vec<(u64, u64)>,
+    /// What the memory cgroup was charged, if all processes are in one.
+    pub(super) cgroup: Vec<(u64, u64)>,
+    /// What was left of what was held before attach.
+    pub(super) before: Vec<(u64, u64)>,
     pub(super) limit: Option<u64>,
     pub(super) marks: Vec<(String, u64, Option<u64>)>,
     pub(super) growth: f64,
     pub(super) seconds_to_limit: Option<f64>,
     /// Whether it makes sizes wrong, and what is said.
     pub(super) trust: Vec<(bool, String)>,
+    /// What all blocks were like; not known of a folded recording.
+    pub(super) blocks: Option<Blocks>,
     /// How many holders `(other)` stands for.
     pub(super) merged: usize,
 }
@@ -65,6 +77,8 @@ pub(super) struct Data {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Holders {
     node: Vec<u32>,
+    /// Which frame of the stack is the holder, counted from the leaf.
+    telling: Vec<u32>,
     process: Vec<u32>,
     /// Of `threads`; -1 where it is not known, or several are one holder.
     thread: Vec<i64>,
@@ -74,6 +88,61 @@ pub(super) struct Holders {
     thread_growth: Vec<f64>,
     /// Era born, era gone (-1: never), bytes, blocks; and so on.
     lives: Vec<Vec<i64>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OfProcess {
+    name: String,
+    /// At its own high-water mark, bytes.
+    peak: u64,
+    peak_at: u64,
+    /// Of its peak, what it had from its parent as it was forked.
+    inherited: u64,
+    /// At its end.
+    end: u64,
+    /// At its end, as far as the kernel said.
+    rss: Option<u64>,
+    /// What it had resident; of a process alone that is the curve of all.
+    curve: Vec<(u64, u64)>,
+}
+
+impl OfProcess {
+    fn of(profile: &Profile, process: ProcessId) -> Self {
+        let known = profile.process(process);
+        let peak = known.map(|known| &known.peak);
+        Self {
+            name: process_name(profile, process),
+            peak: peak.map_or(0, |peak| peak.bytes),
+            peak_at: peak.map_or(0, |peak| profile.since_start(peak.at).0),
+            inherited: peak.map_or(0, |peak| peak.inherited_bytes),
+            end: known.map_or(0, |known| known.end.bytes),
+            rss: known.and_then(|known| known.memory.end.rss),
+            curve: known.map_or_else(Vec::new, |known| curves::rss_of(profile, known)),
+        }
+    }
+}
+
+/// What all blocks were like, whoever asked for them and when.
+#[derive(Debug, Serialize)]
+pub(super) struct Blocks {
+    allocations: u64,
+    allocated_bytes: u64,
+    temporary: u64,
+    sizes: Vec<OfSize>,
+    lifetimes: Vec<OfLifetime>,
+}
+
+impl Blocks {
+    fn of(statistics: &Statistics) -> Self {
+        let all = statistics.all();
+        Self {
+            allocations: all.blocks,
+            allocated_bytes: all.bytes,
+            temporary: statistics.temporary(),
+            sizes: statistics.sizes(),
+            lifetimes: statistics.lifetimes(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -94,16 +163,13 @@ pub(super) struct Eras {
     step: u64,
     highest: Vec<u64>,
     end: Vec<u64>,
-    /// Of what was live at the end of each, the heap blocks.
-    heap: Vec<u64>,
-    /// And the mappings.
-    mappings: Vec<u64>,
 }
 
 impl Holders {
     /// One of no process, of no thread, without a history.
-    pub(super) fn push(&mut self, node: u32, kind: Kind) {
-        self.node.push(node);
+    pub(super) fn push(&mut self, leaf: Leaf, kind: Kind) {
+        self.node.push(leaf.node);
+        self.telling.push(leaf.telling);
         self.process.push(0);
         self.thread.push(-1);
         self.kind.push(kind as u8);
@@ -117,12 +183,12 @@ impl Data {
     pub(super) fn of(profile: &Profile, question: &Question, order: Order) -> Self {
         let (views, first) = views(profile, question);
         let drafts = drafts(profile, question, &views);
-        let (drafts, trie, nodes, merged) = prune(profile, drafts);
+        let (drafts, trie, leaves, merged) = prune(profile, drafts);
         let step = step(&drafts);
-        let mut threads = Names::default();
-        let mut processes = Names::default();
+        let mut threads: Names<_, String> = Names::default();
+        let mut processes: Names<ProcessId, OfProcess> = Names::default();
         let mut holders = Holders::default();
-        for (draft, node) in drafts.iter().zip(nodes) {
+        for (draft, leaf) in drafts.iter().zip(leaves) {
             let key = draft.key;
             let thread = key.thread.map(|thread| {
                 let label = match profile.thread_name(key.process, thread) {
@@ -131,8 +197,9 @@ impl Data {
                 };
                 i64::from(threads.number((key.process, thread.0), || label))
             });
-            let process = processes.number(key.process, || process_name(profile, key.process));
-            holders.node.push(node);
+            let process = processes.number(key.process, || OfProcess::of(profile, key.process));
+            holders.node.push(leaf.node);
+            holders.telling.push(leaf.telling);
             holders.process.push(process);
             holders.thread.push(thread.unwrap_or(-1));
             holders.kind.push(key.kind as u8);
@@ -165,15 +232,16 @@ impl Data {
                 words::printable(&main.process.command).into_owned()
             }),
             started: time::rfc3339_seconds(profile.opening.started_unix_ns),
+            started_unix_ms: profile.opening.started_unix_ns / 1_000_000,
             duration: profile.duration_ns(),
             views: views.collect(),
             first,
             inverted: order == Order::LeafFirst,
+            own: question.view != Looked::All,
             looks_at: match question.view {
-                Looked::Telling => "telling",
                 Looked::Python => "python",
                 Looked::Native => "native",
-                Looked::All => "all",
+                Looked::Telling | Looked::All => "telling",
             },
             trie,
             processes: processes.list,
@@ -187,11 +255,11 @@ impl Data {
                 step,
                 highest: timeline.eras.iter().map(|era| era.highest).collect(),
                 end: timeline.eras.iter().map(|era| era.end).collect(),
-                heap: curves::levels(profile, Kind::Heap),
-                mappings: curves::levels(profile, Kind::Mapping),
             }),
             difference: false,
             rss: curves::rss(profile),
+            cgroup: curves::cgroup(profile),
+            before: curves::before(profile),
             limit: profile
                 .memory
                 .end
@@ -209,6 +277,7 @@ impl Data {
             growth: profile.growth_bytes_per_s(),
             seconds_to_limit: profile.seconds_to_limit(),
             trust: trust(profile, question),
+            blocks: profile.statistics.as_ref().map(Blocks::of),
             merged,
         }
     }
@@ -233,6 +302,14 @@ fn views(profile: &Profile, question: &Question) -> (Vec<(&'static str, Answer)>
         ("growing", When::Growing),
         ("allocated", When::Allocated),
     ];
+    // Of a folded recording it is not known.
+    if !profile.folded {
+        let within = match question.when {
+            When::Temporary(within) => within,
+            _ => 1,
+        };
+        asked.push(("temporary", When::Temporary(within)));
+    }
     let first = asked.iter().position(|(_, when)| *when == question.when);
     let first = first.unwrap_or_else(|| {
         asked.push(("asked", question.when.clone()));
@@ -250,13 +327,13 @@ fn views(profile: &Profile, question: &Question) -> (Vec<(&'static str, Answer)>
     (views.collect(), first)
 }
 
-/// Labels, numbered by who they are of.
-struct Names<K> {
-    list: Vec<String>,
+/// What is said of others, numbered by who they are of.
+struct Names<K, T> {
+    list: Vec<T>,
     numbers: HashMap<K, u32>,
 }
 
-impl<K> Default for Names<K> {
+impl<K, T> Default for Names<K, T> {
     fn default() -> Self {
         Self {
             list: Vec::new(),
@@ -265,8 +342,8 @@ impl<K> Default for Names<K> {
     }
 }
 
-impl<K: std::hash::Hash + Eq> Names<K> {
-    fn number(&mut self, key: K, label: impl FnOnce() -> String) -> u32 {
+impl<K: std::hash::Hash + Eq, T> Names<K, T> {
+    fn number(&mut self, key: K, label: impl FnOnce() -> T) -> u32 {
         let next = self.list.len() as u32;
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::super::answer::{self, Answer};
 use super::super::model::Profile;
 use super::super::question::Question;
-use super::trie::Trie;
+use super::trie::{Leaf, Trie};
 use crate::event::ProcessId;
 use crate::live::{Amount, Holder, HolderKey, Kind, Life};
 
@@ -60,7 +60,7 @@ pub(super) fn drafts(
             drafts[at].amounts[view] = (holder.bytes, holder.blocks);
             if *name == "growing" {
                 drafts[at].thread_growth = holder.bytes as f64;
-            } else if *name != "allocated" {
+            } else if !matches!(*name, "allocated" | "temporary") {
                 drafts[at].most = drafts[at].most.max(holder.bytes);
             }
         }
@@ -120,15 +120,15 @@ fn tell_growth(profile: &Profile, question: &Question, view: usize, drafts: &mut
 }
 
 /// Adds up the holders that there is no room for. Tells how many they were.
-pub(super) fn prune(profile: &Profile, drafts: Vec<Draft>) -> (Vec<Draft>, Trie, Vec<u32>, usize) {
+pub(super) fn prune(profile: &Profile, drafts: Vec<Draft>) -> (Vec<Draft>, Trie, Vec<Leaf>, usize) {
     let mut trie = Trie::new();
-    let mut nodes = Vec::new();
+    let mut leaves = Vec::new();
     let mut kept = Vec::new();
     let mut others: BTreeMap<(ProcessId, Kind), Draft> = BTreeMap::new();
     let mut merged = 0;
     for draft in drafts {
         if kept.len() < MOST_HOLDERS && trie.len() < MOST_NODES {
-            nodes.push(trie.stack(profile, draft.key.process, draft.key.stack));
+            leaves.push(trie.stack(profile, draft.key));
             kept.push(draft);
             continue;
         }
@@ -143,11 +143,14 @@ pub(super) fn prune(profile: &Profile, drafts: Vec<Draft>) -> (Vec<Draft>, Trie,
         }
     }
     for ((process, _), mut other) in others {
-        nodes.push(trie.other(profile, process));
+        leaves.push(Leaf {
+            node: trie.other(profile, process),
+            telling: 0,
+        });
         other.lives = coarser(&other.lives, 1);
         kept.push(other);
     }
-    (kept, trie, nodes, merged)
+    (kept, trie, leaves, merged)
 }
 
 impl Draft {

@@ -223,3 +223,102 @@ fn the_page_tells_python_functions_and_their_interpreter_from_other_code() {
     );
     assert!(shown.contains(&("main", 0, "")), "{shown:?}");
 }
+
+#[test]
+fn rss_stays_where_a_process_runs_on_and_is_nothing_once_it_has_ended() {
+    let curve = |script: Script| {
+        let data = data(&page(&profile(script)));
+        let points = data["rss"].as_array().unwrap().iter();
+        points
+            .map(|point| point[1].as_u64().unwrap() / MIB)
+            .collect::<Vec<_>>()
+    };
+    let mut runs_on = Script::attached("server", 300 * MIB, 310 * MIB);
+    runs_on.memory(0, 0, 310 * MIB);
+    runs_on.memory(0, 500, 300 * MIB);
+    runs_on.detach(0, 800);
+    runs_on.close(1000, "interrupted");
+    assert_eq!(curve(runs_on), [310, 300, 300]);
+    let mut ends = Script::launched("app");
+    ends.memory(0, 10, 5 * MIB);
+    ends.exit(0, 500, 0);
+    assert_eq!(curve(ends), [5, 0]);
+    // By exec a process becomes another, and has no less memory for that than the new one has.
+    let mut becomes = Script::launched("sh");
+    becomes.memory(0, 10, 5 * MIB);
+    becomes.exec(0, 1, 20, "app");
+    becomes.memory(1, 30, 4 * MIB);
+    becomes.exit(1, 500, 0);
+    assert_eq!(curve(becomes), [5, 4, 0]);
+}
+
+#[test]
+fn what_was_held_before_attach_goes_as_it_is_freed() {
+    let mut script = Script::attached("server", 300 * MIB, 310 * MIB);
+    script.memory(0, 0, 310 * MIB);
+    script.free_unknown(0, 100, 200 * MIB);
+    script.memory(0, 500, 110 * MIB);
+    script.detach(0, 1000);
+    let profile = profile(script);
+    let left = profile.memory.end.before_attach.unwrap();
+    let data = data(&page(&profile));
+    let held: Vec<u64> = data["before"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point[1].as_u64().unwrap())
+        .collect();
+    assert_eq!(held, [310 * MIB, left]);
+    assert!(left < 111 * MIB);
+}
+
+#[test]
+fn the_page_is_told_which_frame_holds_and_what_is_plumbing() {
+    let mut script = Script::launched("app");
+    script.stack(
+        1,
+        &[
+            "operator new(unsigned long)",
+            "load@src/a.c:3",
+            "main@src/a.c:9",
+            "_start",
+        ],
+    );
+    script.allocate(0, 100, 1, MIB);
+    script.close(1000, "interrupted");
+    let data = data(&page(&profile(script)));
+    assert_eq!(data["holders"]["telling"], serde_json::json!([1]));
+    let frames = &data["trie"]["frames"];
+    let hidden = frames["name"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(frames["flags"].as_array().unwrap());
+    let hidden: Vec<&str> = hidden
+        .filter(|(_, flags)| flags.as_u64().unwrap() & 1 != 0)
+        .map(|(name, _)| {
+            data["trie"]["strings"][name.as_u64().unwrap() as usize]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(hidden, ["operator new(unsigned long)", "_start"]);
+}
+
+#[test]
+fn the_charge_of_the_cgroup_has_a_curve_of_its_own() {
+    let mut script = Script::launched("app");
+    for (ms, charge) in [(10, 40), (500, 90), (900, 70)] {
+        script.memory_in_cgroup(0, ms, 5 * MIB, Some(charge * MIB), Some(200 * MIB));
+    }
+    script.exit(0, 1000, 0);
+    let data = data(&page(&profile(script)));
+    let charged: Vec<u64> = data["cgroup"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| point[1].as_u64().unwrap() / MIB)
+        .collect();
+    assert_eq!(charged, [40, 90, 70]);
+    assert_eq!(data["limit"], 200 * MIB);
+}

@@ -33,6 +33,9 @@ impl Replay {
                 self.asked.finish(self.feed.live(), &self.marks, end)?
             }
         };
+        if self.folded && self.for_page {
+            self.statistics = None;
+        }
         if self.folded && self.statistics.is_some() {
             return Err(folded("what single blocks were like"));
         }
@@ -134,6 +137,20 @@ impl Replay {
             peak: whole(&at_peak, |moments| &moments.peak, &peak),
             end: whole(&at_end, |moments| &moments.end, &end),
         };
+        let mut held_before: Vec<(Nanos, u64)> = Vec::new();
+        for &(at, freed) in self.freed_before.kept() {
+            let then = processes.iter().zip(&held);
+            let then = then.filter(|(process, _)| single || process.is_traced_at(at));
+            let held = then.fold(0_u64, |sum, (_, held)| sum.saturating_add(*held));
+            held_before.push((at, held.saturating_sub(freed)));
+        }
+        let known = [(peak.at, &memory.peak), (end.at, &memory.end)];
+        held_before.extend(
+            known
+                .into_iter()
+                .filter_map(|(at, known)| Some((at, known.before_attach?))),
+        );
+        held_before.sort_by_key(|(at, _)| *at);
         let rates = |lives: &[_]| growth::rates(&timeline, lives, &processes, self.latest);
         let growth = rates(&timeline.lives);
         let growth_of_stacks = match timeline.lives.iter().any(|lives| lives.thread.is_some()) {
@@ -159,6 +176,7 @@ impl Replay {
             growth_of_stacks,
             marks: self.marks,
             statistics: self.statistics,
+            held_before,
             asked: asked.snapshot,
             folded: self.folded,
             spans: asked.spans,

@@ -3,21 +3,7 @@ const ROW = 19, NARROWEST = 0.7;
 const graph = $('flame'), scroll = $('scroll');
 let focus = 0;
 
-const hues = new Map();
-function hue(text) {
-  let h = hues.get(text);
-  if (h === undefined) {
-    h = 7;
-    for (let i = 0; i < text.length; i++) h = (h * 31 + text.charCodeAt(i)) >>> 0;
-    hues.set(text, h);
-  }
-  return h;
-}
-let palette;
-function mix() {
-  const [light, sat, special, match, even] = ['--light', '--sat', '--special', '--found', '--even'].map(name => colour(name));
-  palette = { light: parseFloat(light), sat: parseFloat(sat), special, match, even: parseFloat(even) };
-}
+// Those that hold much have a colour of their own, what calls them and what they call has the pale one of its language.
 function fillOf(d) {
   const { n } = d.data, frame = tree.frame[n];
   if (d.highlight) return palette.match;
@@ -29,9 +15,11 @@ function fillOf(d) {
     const strong = Math.sqrt(Math.abs(part));
     return `hsl(${part > 0 ? 6 : 214} ${30 + 45 * strong}% ${palette.even + (palette.light - palette.even) * strong}%)`;
   }
-  if (!n || frames.flags[frame] & SPECIAL) return palette.special;
-  const h = hue(label(n));
-  return `hsl(${frames.kind[frame] === PYTHON ? 35 + h % 25 : 95 + h % 125} ${palette.sat}% ${palette.light}%)`;
+  if (!n) return palette.special;
+  const holds = tree.held[n] * 2 >= tree.bytes[n] && colourOf(frames.name[frame]);
+  if (holds) return holds;
+  if (frames.flags[frame] & SPECIAL) return palette.special;
+  return `hsl(${isScript(frame) ? 40 : 215} ${palette.sat}% ${palette.light + (frames.name[frame] % 3) * 1.5}%)`;
 }
 
 const tip = () => {};
@@ -39,13 +27,12 @@ tip.show = (event, d) => { hover(d.data.n, event.clientX, event.clientY); };
 tip.hide = () => hide();
 const chart = flamegraph.default()
   .cellHeight(ROW).minFrameSize(NARROWEST).transitionDuration(0).resetHeightOnZoom(true).inverted(true).tooltip(tip)
-  .getName(d => label(d.data.n)).getValue(d => tree.bytes[(d.data ?? d).n]).getChildren(d => d.children)
+  .getName(d => d.data.n ? boxText(tree.frame[d.data.n]) : 'all').getValue(d => tree.bytes[(d.data ?? d).n]).getChildren(d => d.children)
   .color(fillOf).setSearchMatch(d => found[tree.frame[d.data.n]] === 1 && d.data.n > 0).setSearchHandler(() => {})
-  .onClick(d => { tree.zoom = focus = d.data.n; drawn(); toRoot(); });
+  .onClick(d => { tree.zoom = focus = d.data.n; drawn(); toRoot(); choose(d.data.n ? frames.name[tree.frame[d.data.n]] : null); });
 
 let started = null;
 function draw() {
-  mix();
   // Before it is measured.
   scroll.hidden = !tree.bytes[0];
   $('empty').hidden = !scroll.hidden;
@@ -73,12 +60,13 @@ function drawn() {
     const g = d3.select(this), { n } = d.data, wide = Number(g.attr('width')), y = d.depth * ROW;
     g.interrupt().attr('transform', `translate(${d.x0 * width},${flame ? bottom - y : y})`);
     g.select('rect').interrupt().attr('width', Math.max(0.5, wide > 4 ? wide - 1 : wide)).attr('height', ROW - 1);
-    g.select('div').interrupt().text(n ? label(n) : `all: ${amount(tree.bytes[0])}`);
+    g.select('div').interrupt().text(n ? fitted(boxText(tree.frame[n]), wide) : `all: ${amount(tree.bytes[0])}`);
     this.id = `box-${n}`;
     this.setAttribute('role', 'treeitem');
     this.setAttribute('aria-level', tree.depth[n] + 1);
     this.setAttribute('aria-label', said(n));
     this.classList.toggle('focused', n === focus);
+    this.classList.toggle('chosen', n > 0 && frames.name[tree.frame[n]] === chosenName);
   });
   const { zoom } = tree;
   // Below what is zoomed to, so many are there.
@@ -87,9 +75,16 @@ function drawn() {
   while (pending.length) for (const box of pending.pop().children ?? []) if (tree.bytes[box.n]) { all++; pending.push(box); }
   const missing = Math.max(0, all + tree.depth[zoom] + 1 - count);
   const told = zoom ? `${label(zoom)}: ${amount(tree.bytes[zoom])}, ${percent(tree.bytes[zoom], tree.bytes[0])}` : 'Click a box to zoom in';
-  $('zoomed').textContent = told + (missing ? ` · ${group(missing)} boxes are too narrow to be drawn` : '');
+  $('zoomed').textContent = told + (missing ? ` · ${group(missing)} ${missing === 1 ? 'box is' : 'boxes are'} too narrow to be drawn` : '');
   $('reset').hidden = !zoom;
   graph.setAttribute('aria-activedescendant', `box-${focus}`);
+}
+// Of a name that a box has no room for, its last part tells more than its first.
+const LETTER = 7.3;
+function fitted(text, wide) {
+  if (byLine || text.length * LETTER < wide - 8) return text;
+  const last = text.slice(text.lastIndexOf('::') + 2 * (text.lastIndexOf('::') >= 0));
+  return last.length < text.length && last.length > 1 ? `…${last}` : text;
 }
 const said = n => `${label(n)}, ${amount(tree.bytes[n])}, ${percent(tree.bytes[n], tree.bytes[0])}`;
 const elementOf = n => document.getElementById(`box-${n}`);
@@ -99,39 +94,6 @@ function zoomTo(n) {
   if (element) chart.zoomTo(d3.select(element).datum());
 }
 function toRoot() { scroll.scrollTop = flame ? scroll.scrollHeight : 0; }
-
-// ---- what is known of a box
-function describe(n) {
-  const card = $('card'), frame = tree.frame[n];
-  card.replaceChildren();
-  make('b', label(n), card);
-  if (data.difference) {
-    const [before, after] = [tree.before[n], tree.after[n]];
-    make('div', `${signed(after - before)}: ${amount(before)} before, ${amount(after)} after`, card);
-  } else make('div', `${amount(tree.bytes[n])} (${group(tree.bytes[n])} bytes) in ${group(tree.blocks[n])} blocks`, card);
-  let shares = `${percent(tree.bytes[n], tree.bytes[0])} of all`;
-  if (tree.zoom) shares += `, ${percent(tree.bytes[n], tree.bytes[tree.zoom])} of what is zoomed to`;
-  make('div', shares, card);
-  if (tree.growth[n]) make('div', `grows by ${size(tree.growth[n])}/s`, card);
-  if (!n) return;
-  const place = tree.several[n] ? 'several lines' : strings[frames.place[frame]];
-  if (place) make('div', place, card);
-  const source = tree.several[n] ? '' : strings[frames.source[frame]];
-  if (source) make('div', source, card).className = 'source';
-  if (strings[frames.module[frame]]) make('div', strings[frames.module[frame]], card).className = 'dim';
-}
-function hover(n, x, y) {
-  const card = $('card');
-  describe(n);
-  card.hidden = false;
-  moveCard(x, y);
-}
-function moveCard(x, y) {
-  const card = $('card'), { width, height } = card.getBoundingClientRect();
-  card.style.left = Math.max(4, Math.min(x + 14, window.innerWidth - width - 6)) + 'px';
-  card.style.top = (y + 18 + height > window.innerHeight ? Math.max(4, y - height - 10) : y + 18) + 'px';
-}
-const hide = () => { $('card').hidden = true; };
 
 graph.onmousemove = event => { if (!$('card').hidden) moveCard(event.clientX, event.clientY); };
 graph.onmouseleave = hide;

@@ -1,11 +1,12 @@
 // What is on the page, and what its buttons do.
 let stale = true, tabled = 0;
 function show(changed = true) {
-  if (changed) { values(); fill(); stale = true; }
-  search(); share(); draw(); drawTimeline();
-  // The table comes once the picture is there.
+  if (changed) { values(); fill(); rank(); stale = true; }
+  mix(); search(); share(); draw(); drawTimeline();
+  // What stands beside the picture comes once it is there.
   clearTimeout(tabled);
-  tabled = setTimeout(() => { if (stale) count(); stale = false; list(); });
+  tabled = setTimeout(() => { if (stale) count(); stale = false; list(); drawPanel(); });
+  remember();
   const total = $('total'), sum = tree.bytes[0], words = chosen();
   total.dataset.bytes = sum;
   total.textContent = amount(sum);
@@ -20,9 +21,20 @@ function show(changed = true) {
   buttons.forEach((button, view) => button?.setAttribute('aria-pressed', choice.view === view));
   $('inverted').setAttribute('aria-pressed', inverted);
   $('shape').setAttribute('aria-pressed', flame);
+  $('own').setAttribute('aria-pressed', own);
+  $('all').setAttribute('aria-pressed', !own);
+  $('by-line').setAttribute('aria-pressed', byLine);
+  $('by-process').setAttribute('aria-pressed', byProcess);
+  $('clock').setAttribute('aria-pressed', onClock);
+  $('hidden-words').textContent = hiddenWords();
+  $('process').value = picked.size === 1 ? [...picked][0] : picked.size ? -2 : -1;
+  $('thread').value = thread;
+  $('language').value = language;
+  for (const button of $('kinds').children) button.setAttribute('aria-pressed', kinds[button.value]);
 }
-const names = { peak: 'Peak', end: 'End', growing: 'Growing', allocated: 'All allocated', asked: 'Asked for', after: 'After', before: 'Before', change: 'Change' };
+const names = { peak: 'Peak', end: 'End', growing: 'Growing', allocated: 'All allocated', asked: 'Asked for', temporary: 'Temporary', after: 'After', before: 'Before', change: 'Change' };
 const buttons = views.map((view, number) => {
+  if (view.name === 'temporary' && !view.bytes.some(Boolean)) return null;
   if (view.name === 'growing' && !holders.growth.some(Boolean) && !holders.thread_growth.some(Boolean)) return null;
   const button = make('button', names[view.name], $('views'));
   button.type = 'button'; button.title = view.words; button.dataset.view = view.name;
@@ -34,25 +46,30 @@ function offer(select, all, labels, set) {
   [all, ...labels].forEach((text, number) => { make('option', text, select).value = number - 1; });
   select.onchange = () => { set(Number(select.value)); show(); };
 }
-offer($('process'), 'All processes', data.processes, value => { process = value; });
+offer($('process'), `All ${data.processes.length} processes`, data.processes.map(({ name }) => name), value => { picked.clear(); if (value >= 0) picked.add(value); });
+// Chosen beside the graph.
+const some = make('option', 'Some processes', $('process'));
+some.value = -2; some.hidden = true;
 offer($('thread'), 'All threads', data.threads, value => { thread = value; });
+// Another choice of frames, or of what a box is: other boxes.
+function reframe(set) { set(); forgetStacks(); focus = 0; show(); toRoot(); }
+$('own').onclick = () => reframe(() => { own = true; });
+$('all').onclick = () => reframe(() => { own = false; });
+$('by-line').onclick = () => reframe(() => { byLine = !byLine; });
+$('by-process').hidden = !SEVERAL;
+$('by-process').onclick = () => reframe(() => { byProcess = !byProcess; });
 // Of a program without Python there is nothing to choose.
-$('frames').hidden = !isMixed;
-for (const [view, text] of [['telling', 'Python and native'], ['python', 'Python frames'], ['native', 'Native frames'], ['all', 'All frames']])
-  make('option', text, $('frames')).value = view;
-$('frames').value = frameView;
-$('frames').onchange = event => {
-  frameView = event.target.value;
-  paths.clear(); tellers.clear(); focus = 0;
-  show();
-};
+$('language').hidden = !isMixed;
+for (const [view, text] of [['telling', 'Python and native'], ['python', 'Python frames'], ['native', 'Native frames']])
+  make('option', text, $('language')).value = view;
+$('language').onchange = event => reframe(() => { language = event.target.value; });
+$('clock').onclick = () => { onClock = !onClock; show(false); };
 const present = data.kinds.map((_, kind) => holders.kind.includes(kind));
 if (present.filter(Boolean).length > 1) data.kinds.forEach((kind, number) => {
   if (!present[number]) return;
   const button = make('button', kind.replace('_', ' '), $('kinds'));
-  button.type = 'button'; button.dataset.kind = kind;
-  button.setAttribute('aria-pressed', kinds[number]);
-  button.onclick = () => { kinds[number] = !kinds[number]; button.setAttribute('aria-pressed', kinds[number]); show(); };
+  button.type = 'button'; button.dataset.kind = kind; button.value = number;
+  button.onclick = () => { kinds[number] = !kinds[number]; show(); };
 });
 $('search').oninput = event => { needle = event.target.value.trim(); show(false); };
 $('shape').onclick = () => { flame = !flame; show(false); toRoot(); };
@@ -62,11 +79,11 @@ document.addEventListener('keydown', event => {
   if (event.key === '/' && event.target !== $('search')) { event.preventDefault(); $('search').focus(); }
   if (event.key === 'Escape') {
     hide();
-    if (needle) { $('search').value = needle = ''; show(false); } else if (tree.zoom) zoomTo(0);
+    if (needle) { $('search').value = needle = ''; show(false); } else if (tree.zoom) zoomTo(0); else if (chosenName !== null) choose(null);
     if (event.target === $('search')) graph.focus();
   }
 });
-const repaint = () => { draw(); drawTimeline(); };
+const repaint = () => show(false);
 function theme(name) { document.documentElement.dataset.theme = name; }
 const dark = matchMedia('(prefers-color-scheme: dark)');
 theme(dark.matches ? 'dark' : 'light');
@@ -77,12 +94,18 @@ window.addEventListener('resize', () => { if (graph.clientWidth !== chart.width(
 $('title').textContent = data.title;
 document.title = `${data.title} · highwater`;
 $('command').textContent = $('command').title = data.command;
+const SHOWN_WARNINGS = 3;
 if (data.trust.length) {
   const banner = $('banner');
   banner.hidden = false;
   const warnings = data.trust.filter(([warning]) => warning), notes = data.trust.filter(([warning]) => !warning);
   banner.classList.toggle('quiet', !warnings.length);
-  for (const [, text] of warnings) make('p', text, banner).className = 'warning';
+  for (const [, text] of warnings.slice(0, SHOWN_WARNINGS)) make('p', text, banner).className = 'warning';
+  if (warnings.length > SHOWN_WARNINGS) {
+    const rest = make('details', undefined, banner);
+    make('summary', `${warnings.length - SHOWN_WARNINGS} more warnings`, rest);
+    for (const [, text] of warnings.slice(SHOWN_WARNINGS)) make('p', text, rest).className = 'warning';
+  }
   if (notes.length) {
     const more = make('details', undefined, banner);
     make('summary', `${warnings.length ? '' : 'Nothing was lost. '}Worth knowing: ${notes.length} ${notes.length === 1 ? 'note' : 'notes'}`, more);
@@ -90,6 +113,7 @@ if (data.trust.length) {
   }
 }
 const foot = [];
+if (data.difference) $('empty').textContent = 'Nothing changed.';
 if (timeline) foot.push(`Recorded ${data.started ?? ''} over ${offset(data.duration).slice(1)}. Moments on the timeline are ${(ERA / 1e6).toFixed(0)} ms apart; peak and end are exact.`);
 if (data.growth > 0) {
   const left = data.seconds_to_limit !== null ? `: ${group(data.seconds_to_limit)} s from the end to the limit.` : '.';
@@ -97,7 +121,9 @@ if (data.growth > 0) {
 }
 if (data.merged) foot.push(`(other) stands for the ${group(data.merged)} smallest holders.`);
 $('footer').prepend(foot.join(' '));
-if (timeline) startTimeline(); else $('timeline-card').hidden = true;
+recall();
+values(); fill(); rank(); mix();
+if (timeline) { stackBands(); startTimeline(); } else $('timeline-card').hidden = true;
 $('key').hidden = !data.difference;
 show();
 // When the first picture is there: browsers' own tools show it, and so do our tests.

@@ -167,6 +167,43 @@ fn the_name_of_a_server_stands_for_it_and_what_it_made_and_its_workers_are_one_r
 }
 
 #[test]
+fn several_processes_are_traced_together_until_the_last_ends_without_those_that_cannot_be() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let mut victims = [Victim::start("steady"), Victim::start("steady")];
+    let mut gone = Command::new("true").spawn().expect("it runs");
+    gone.wait().expect("it ends");
+    let pids = [victims[0].pid(), gone.id(), victims[1].pid()];
+    let mut record = highwater();
+    record.args(["record", "-y", "-o"]).arg(&file);
+    record.args(
+        pids.iter()
+            .flat_map(|pid| ["-p".to_owned(), pid.to_string()]),
+    );
+    let mut recorder = Recorder::start_command(&file, &mut record);
+    recorder.await_words(&format!("process {} is not traced", gone.id()));
+    recorder.await_words(&format!("tracing {}", pids[2]));
+    let held: u64 = victims
+        .iter_mut()
+        .map(|victim| victim.tell("hold 100").get("live_bytes"))
+        .sum();
+    let [first, mut last] = victims;
+    first.quit();
+    // The recording goes on.
+    last.tell("drop 50");
+    last.quit();
+    let report = recorder.finish();
+    assert_eq!(report.peak().bytes, held);
+    let traced: Vec<u32> = report
+        .processes()
+        .iter()
+        .map(|process| process.pid)
+        .collect();
+    assert_eq!(traced, [pids[0], pids[2]]);
+}
+
+#[test]
 fn what_a_daemons_parent_held_as_it_ended_is_its_childs() {
     privileged!();
     let directory = scratch();

@@ -135,7 +135,10 @@ struct Session {
     /// When processes that have mapped code are to be looked at again.
     code_due: Option<Instant>,
     kinds: HashMap<crate::probe::selftest::Situation, LinkKind>,
+    /// The process that was asked for, or the first of several.
     root: u32,
+    /// Those of them that are traced still: the recording ends with the last.
+    roots: Vec<u32>,
     root_ended: Option<&'static str>,
     pending: Vec<Event>,
     undefined: Waiting,

@@ -34,16 +34,16 @@ use crate::{
     after_help = "The end of `record` is the answer: the first screen of `highwater report`."
 )]
 pub(super) struct Arguments {
-    /// Attach to this running process
+    /// Attach to this running process, by its pid or by a name that it alone has (may be repeated)
     #[arg(
         short,
         long,
-        value_name = "PID",
+        value_name = "PID|NAME",
         value_parser = meant::pid,
         conflicts_with = "command",
         required_unless_present = "command"
     )]
-    pid: Option<u32>,
+    pid: Vec<u32>,
     /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -105,7 +105,7 @@ const MOST_PREFLIGHT: Duration = Duration::from_secs(60);
 
 impl Arguments {
     pub(super) fn launches(&self) -> bool {
-        self.pid.is_none()
+        self.pid.is_empty()
     }
 }
 
@@ -190,24 +190,28 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         command,
         no_answer,
     } = arguments;
-    if python_allocators && pid.is_some() {
+    if python_allocators && !pid.is_empty() {
         let words = "--python-allocators is for a command that is launched: an interpreter chooses its allocator as it starts.\n\
              Start the program with PYTHONMALLOC=malloc in its environment, and attach to it without this option";
         return Err(Usage(words.to_owned()).into());
     }
     let to_stdout = output.as_ref().is_some_and(|path| path.as_os_str() == "-");
     if to_stdout {
-        check_stdout(pid.is_none())?;
+        check_stdout(pid.is_empty())?;
     }
     capability::check()?;
     session::spare_others();
     if redact {
         leave_out_arguments();
     }
-    let (subject, name) = match pid {
-        Some(pid) => {
-            let target = Target::open(pid)?;
-            (Subject::Running { pid }, target.command)
+    let first = pid.first().copied();
+    let (subject, name) = match first {
+        Some(first) => {
+            let pids = distinct(pid);
+            // One of several may have gone: the session says so, and traces the others.
+            let opened = pids.iter().find_map(|&pid| Target::open(pid).ok());
+            let target = opened.map_or_else(|| Target::open(first), Ok)?;
+            (Subject::Running { pids }, target.command)
         }
         None => (
             Subject::Command {
@@ -218,7 +222,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     };
     let now = jiff::Timestamp::now();
     let path = output.unwrap_or_else(|| {
-        output::recording_name(&name, pid.unwrap_or_else(std::process::id), now)
+        output::recording_name(&name, first.unwrap_or_else(std::process::id), now)
     });
     let file = match to_stdout {
         true => io::stdout().as_fd().try_clone_to_owned()?.into(),
@@ -288,6 +292,17 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
             .unwrap_or(super::FAILED),
         None => DONE,
     })
+}
+
+/// Each once, in the order given.
+fn distinct(pids: Vec<u32>) -> Vec<u32> {
+    let mut distinct = Vec::with_capacity(pids.len());
+    for pid in pids {
+        if !distinct.contains(&pid) {
+            distinct.push(pid);
+        }
+    }
+    distinct
 }
 
 /// Whether a recording may go to standard output.

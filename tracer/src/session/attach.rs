@@ -163,7 +163,66 @@ impl Session {
         )
     }
 
-    /// Follows the target and, if asked, the processes it has made already.
+    /// The kind of link for the first of these processes that can be traced, which is the root, and the others.
+    pub(super) fn first_of(&mut self, pids: &[u32]) -> Result<(LinkKind, Vec<u32>), SessionError> {
+        let mut failed = None;
+        for (at, &pid) in pids.iter().enumerate() {
+            let kind = settled(|| examine(pid))
+                .map_err(SessionError::from)
+                .and_then(|(target, findings)| self.kind_for(&target, &findings));
+            match (kind, failed.take()) {
+                (Ok(kind), _) => {
+                    self.root = pid;
+                    self.roots = vec![pid];
+                    return Ok((kind, pids[at + 1..].to_vec()));
+                }
+                (Err(error), earlier) => {
+                    if pids.len() > 1 {
+                        say!("process {pid} is not traced: {error}");
+                    }
+                    failed = earlier.or(Some(error));
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| TargetError::Gone { pid: 0 }.into()))
+    }
+
+    /// Follows the others of several processes; those that cannot be traced are told. Fails if none can, the first included.
+    pub(super) fn attach_others(
+        &mut self,
+        first: Result<(), SessionError>,
+        others: &[u32],
+    ) -> Result<(), SessionError> {
+        let root = self.root;
+        let mut failed = None;
+        let mut take = |session: &mut Self, pid: u32, attached| match attached {
+            Ok(()) => session.roots.push(pid),
+            Err(error) => {
+                say!("process {pid} is not traced: {error}");
+                failed = failed.take().or(Some(error));
+            }
+        };
+        self.roots.clear();
+        take(self, root, first);
+        for &pid in others {
+            // It may be one that another of them has made.
+            let attached = match self.processes.contains_key(&pid) {
+                true => Ok(()),
+                false => self.attach_running(pid),
+            };
+            take(self, pid, attached);
+        }
+        match (self.roots.first(), failed) {
+            (Some(&root), _) => {
+                self.root = root;
+                Ok(())
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Follows a process and, if asked, the processes it has made already.
     pub(super) fn attach_running(&mut self, pid: u32) -> Result<(), SessionError> {
         let command = self.examine_and_attach(pid, None)?;
         let mut others = 0;

@@ -116,7 +116,7 @@ impl Session {
             return;
         }
         if self.link_kind(tgid) != Some(LinkKind::Session)
-            || tgid != self.root
+            || self.roots != [tgid]
             || !self.company.be_alone()
         {
             let why = "it handles signals on an alternate stack above its ordinary one. A handler that allocates inside \

@@ -310,7 +310,9 @@ impl Session {
     /// Tracing of a process has ended.
     fn end(&mut self, image: ProcessId, pid: u32, at: Nanos, reason: EndReason) {
         self.follow(at, Fact::Ended { image, reason });
-        if pid == self.root {
+        let was_traced = self.roots.len();
+        self.roots.retain(|root| *root != pid);
+        if self.roots.len() < was_traced && self.roots.is_empty() {
             self.root_ended = Some(match reason {
                 EndReason::Detached => "the target was let go",
                 _ => "the target ended",

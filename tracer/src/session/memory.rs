@@ -197,8 +197,12 @@ impl Session {
         }
     }
 
-    /// Resident memory of the target at the last sample, bytes.
+    /// Resident memory of the process that was asked for, or of all of them, at the last sample, bytes.
     pub(super) fn root_rss(&self) -> Option<u64> {
-        self.processes.get(&self.root)?.rss
+        let rss = |root| self.processes.get(root)?.rss;
+        self.roots
+            .iter()
+            .filter_map(rss)
+            .reduce(u64::saturating_add)
     }
 }

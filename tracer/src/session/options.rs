@@ -17,10 +17,10 @@ use crate::probe::{
 /// What to trace.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// A process that runs already.
+    /// Processes that run already.
     Running {
-        /// Pid of the process.
-        pid: u32,
+        /// Their pids, at least one. What cannot be traced of several is left out, and that is said.
+        pids: Vec<u32>,
     },
     /// A command to launch.
     Command {

@@ -116,7 +116,7 @@ pub(super) fn cost(
 
 /// What was counted, and of whom.
 pub(super) struct Looked {
-    pid: u32,
+    pids: Vec<u32>,
     kind: LinkKind,
     descendants: usize,
     counted: Counted,
@@ -129,21 +129,39 @@ impl Looked {
     }
 }
 
-/// Counts what a process and its descendants call.
+/// Counts what processes and their descendants call. One that cannot be traced is not counted: attaching will say so.
 pub(super) async fn look(
     kernel: &mut Kernel,
     kinds: &mut HashMap<Situation, LinkKind>,
     options: &Options,
-    pid: u32,
+    pids: &[u32],
     signals: &mut Signals,
 ) -> Result<Looked, SessionError> {
-    let (target, findings) = attach::settled(|| attach::examine(pid))?;
-    let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
-    let mut targets = vec![(target, kind)];
+    let mut targets: Vec<(Target, LinkKind)> = Vec::new();
+    let mut roots = Vec::new();
+    let mut failed = None;
+    for &pid in pids {
+        let examined = attach::settled(|| attach::examine(pid))
+            .map_err(SessionError::from)
+            .and_then(|(target, findings)| {
+                let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
+                Ok((target, kind))
+            });
+        match examined {
+            Ok(root) => {
+                roots.push(pid);
+                targets.push(root);
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if let (true, Some(error)) = (targets.is_empty(), failed) {
+        return Err(error);
+    }
     if options.children {
-        for child in target::descendants(pid) {
-            // Who cannot be traced is not counted; attaching will say so.
-            if let Ok((target, findings)) = attach::examine(child)
+        for child in roots.iter().flat_map(|&pid| target::descendants(pid)) {
+            if !targets.iter().any(|(target, _)| target.pid == child)
+                && let Ok((target, findings)) = attach::examine(child)
                 && let Ok(kind) = attach::kind_for(kernel, kinds, options.link, &target, &findings)
             {
                 targets.push((target, kind));
@@ -152,9 +170,9 @@ pub(super) async fn look(
     }
     let counted = count(kernel, &targets, options.preflight.window, signals).await?;
     Ok(Looked {
-        pid,
-        kind,
-        descendants: targets.len() - 1,
+        descendants: targets.len() - roots.len(),
+        pids: roots,
+        kind: targets[0].1,
         counted,
     })
 }
@@ -172,7 +190,7 @@ pub(super) async fn tell(
         cost,
         rate: Rate::of(&looked.counted, &cost),
     };
-    say!("{}", told(&forecast, looked.pid, looked.descendants));
+    say!("{}", told(&forecast, &looked.pids, looked.descendants));
     if forecast.is_much() {
         consent(go_on, signals).await?;
     }
@@ -258,11 +276,15 @@ fn link(
 }
 
 /// One line for people.
-fn told(forecast: &Forecast, pid: u32, descendants: usize) -> String {
+fn told(forecast: &Forecast, pids: &[u32], descendants: usize) -> String {
+    let processes = match pids {
+        [pid] => format!("process {pid}"),
+        pids => format!("{} processes", pids.len()),
+    };
     let whose = match descendants {
-        0 => format!("process {pid}"),
-        1 => format!("process {pid} and 1 descendant"),
-        n => format!("process {pid} and {n} descendants"),
+        0 => processes,
+        1 => format!("{processes} and 1 descendant"),
+        n => format!("{processes} and {n} descendants"),
     };
     let us = |ns: f64| match ns {
         10_000.0.. => format!("{:.0} us", ns / 1000.0),
@@ -390,7 +412,7 @@ mod tests {
             },
         };
         assert_eq!(
-            told(&forecast, 1234, 0),
+            told(&forecast, &[1234], 0),
             "expects to take about 20 % of a processor from process 1234 (it uses 65 % now): 212,000 calls/s, 1.9 us a malloc and free"
         );
         assert!(forecast.is_much());
@@ -399,7 +421,7 @@ mod tests {
             ..forecast
         };
         assert_eq!(
-            told(&idle, 1234, 0),
+            told(&idle, &[1234], 0),
             "expects no calls of process 1234, and to take 1.9 us a malloc and free, 20 us after a pause"
         );
         let rare = Rate {
@@ -414,14 +436,14 @@ mod tests {
             ..forecast
         };
         assert_eq!(
-            told(&rare, 1234, 0),
+            told(&rare, &[1234], 0),
             "expects to take less than 0.1 % of a processor from process 1234 (it uses 0.1 % now): 10 calls/s, 20 us a malloc and free"
         );
         let rate = Rate {
             is_at_most: true,
             ..forecast.rate
         };
-        let told = told(&Forecast { rate, ..forecast }, 1234, 0);
+        let told = told(&Forecast { rate, ..forecast }, &[1234], 0);
         assert!(told.contains("to take at least 20 %"), "{told}");
     }
 }

@@ -9,7 +9,7 @@ use highwater_common::sampling::Sampling;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Company, INTERRUPTED, Options, Outcome, Session, SessionError, Subject, afford, attach,
+    Company, INTERRUPTED, Options, Outcome, Session, SessionError, Subject, afford,
     attaching::Attaching,
     code, descriptors,
     governor::{Governor, ProcessorTime},
@@ -61,12 +61,12 @@ pub async fn record(
     let wanted = options.sizes(None);
     let mut counted = None;
     let (mut kernel, sizes) = match options.subject {
-        Subject::Running { pid } if !options.preflight.window.is_zero() => {
+        Subject::Running { ref pids } if !options.preflight.window.is_zero() => {
             // With next to no memory: how much is called for is known once the calls were counted.
             afford::check(wanted)?;
             let mut counting = Kernel::load(&Sizes::COUNTING)?;
             let found =
-                preflight::look(&mut counting, &mut kinds, &options, pid, &mut signals).await?;
+                preflight::look(&mut counting, &mut kinds, &options, pids, &mut signals).await?;
             let sizes = afford::afford(options.sizes(Some(found.calls_per_s())))?;
             counted = Some(found);
             (counting.resize(&sizes)?, sizes)
@@ -174,6 +174,7 @@ pub async fn record(
         code_due: None,
         kinds,
         root: 0,
+        roots: Vec::new(),
         root_ended: None,
         pending: Vec::new(),
         undefined: Waiting::default(),
@@ -246,13 +247,16 @@ impl Session {
         mut opening: Opening,
     ) -> Result<Option<launch::Launched>, SessionError> {
         let launched = match self.options.subject.clone() {
-            Subject::Running { pid } => {
-                self.root = pid;
-                let (target, findings) = attach::settled(|| attach::examine(pid))?;
-                let kind = self.kind_for(&target, &findings)?;
+            Subject::Running { pids } => {
+                let (kind, others) = self.first_of(&pids)?;
                 opening.link = kind.to_string();
                 self.open(opening);
-                self.attach_running(pid)?;
+                let first = self.attach_running(self.root);
+                if others.is_empty() {
+                    first?;
+                } else {
+                    self.attach_others(first, &others)?;
+                }
                 None
             }
             Subject::Command { command } => {
@@ -266,6 +270,7 @@ impl Session {
                 }
                 let launched = launch::Launched::hold(&command, &environment)?;
                 self.root = launched.pid();
+                self.roots = vec![self.root];
                 let kind = self.hold(&launched)?;
                 opening.link = kind.to_string();
                 self.open(opening);

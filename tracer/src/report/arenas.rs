@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use super::model::Profile;
 use super::name::NamedFrame;
+use super::view::Alike;
 use crate::event::StackIndex;
 use crate::live::Kind;
-use crate::record::FrameKind;
+use crate::record::{FrameKind, Module};
 
 /// What the holder of all arenas is called.
 pub(super) const LABEL: &str = "Python's small objects";
@@ -40,14 +41,15 @@ const FUNCTIONS: [&str; 13] = [
 ];
 
 /// The stacks that arenas were mapped on, and how long each arena is, bytes.
-pub(super) fn stacks(profile: &Profile) -> HashMap<StackIndex, u64> {
+pub(super) fn stacks(profile: &Profile, alike: &Alike) -> HashMap<StackIndex, u64> {
     let mappings = profile.allocated.iter();
     let mappings = mappings.filter(|holder| holder.kind == Kind::Mapping);
     mappings
         .filter_map(|holder| {
             let size = size(holder.bytes, holder.blocks)?;
             let frames = profile.frames(holder.stack)?;
-            maps_arena(&frames).then_some((holder.stack, size))
+            let maps = alike.is_called_by_interpreter(holder.stack) || maps_arena(&frames);
+            maps.then_some((holder.stack, size))
         })
         .collect()
 }
@@ -77,21 +79,25 @@ fn maps_arena(frames: &[NamedFrame<'_>]) -> bool {
     }
 }
 
-fn file_name(frame: &NamedFrame<'_>) -> String {
-    let path = frame.module.map(|module| &module.path);
-    let name = path.and_then(|path| path.file_name());
+fn file_name(module: &Module) -> String {
+    let name = module.path.file_name();
     name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 fn is_of_libc(frame: &NamedFrame<'_>) -> bool {
-    let name = file_name(frame);
+    frame.module.is_some_and(is_libc)
+}
+
+/// Whether it is the C library.
+pub(super) fn is_libc(module: &Module) -> bool {
+    let name = file_name(module);
     ["libc.so", "libc-", "libpthread"]
         .iter()
         .any(|start| name.starts_with(start))
 }
 
 fn is_of_interpreter(frame: &NamedFrame<'_>, frames: &[NamedFrame<'_>]) -> bool {
-    let name = file_name(frame);
+    let name = frame.module.map_or_else(String::new, file_name);
     let named = ["python", "libpython"]
         .iter()
         .any(|start| name.starts_with(start));
@@ -104,7 +110,7 @@ fn is_of_interpreter(frame: &NamedFrame<'_>, frames: &[NamedFrame<'_>]) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Module, RuntimeIndex};
+    use crate::record::RuntimeIndex;
 
     fn frame<'a>(module: &'a Module, function: Option<&'a str>) -> NamedFrame<'a> {
         NamedFrame {

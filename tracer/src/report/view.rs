@@ -3,8 +3,9 @@
 //! A stack of a Python process has its Python functions beside the interpreter's machine code that runs them. As a rule that
 //! machine code tells a reader nothing, so it is hidden; stacks that then look the same are one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::arenas;
 use super::model::Locations;
 use crate::event::mapping::Mapping;
 use crate::event::{Call, ProcessId, StackIndex};
@@ -24,14 +25,19 @@ pub enum View {
     All,
 }
 
+/// How a stack looks: its frames, whether it is cut, and whether what called libc was left out.
+type Looks = (ProcessId, Vec<FrameIndex>, bool, bool);
+
 /// Stacks of which only a part is shown.
 #[derive(Debug, Default)]
 pub(super) struct Alike {
     view: View,
     /// The first stack that looks so.
-    first: HashMap<(ProcessId, Vec<FrameIndex>, bool), StackIndex>,
+    first: HashMap<Looks, StackIndex>,
     /// Those that look like an earlier one.
     same: HashMap<StackIndex, StackIndex>,
+    /// Those of which the interpreter's frames were left out, and one of them was what called libc.
+    called_by_interpreter: HashSet<StackIndex>,
 }
 
 impl Alike {
@@ -51,18 +57,40 @@ impl Alike {
         if !stack.frames.iter().any(|frame| kind(frame).is_managed()) {
             return stack;
         }
+        let calls_libc = stack.frames.iter().find(|frame| {
+            let module = locations
+                .frames
+                .get(frame)
+                .and_then(|frame| locations.modules.get(&frame.module?));
+            !module.is_some_and(arenas::is_libc)
+        });
+        let by_interpreter = self.view == View::Telling
+            && calls_libc.is_some_and(|frame| matches!(kind(frame), FrameKind::Interpreter(_)));
         stack.frames.retain(|frame| match (self.view, kind(frame)) {
             (View::Telling, kind) => !matches!(kind, FrameKind::Interpreter(_)),
             (View::Python, kind) => kind.is_managed(),
             (View::Native, kind) => !kind.is_managed(),
             (View::All, _) => true,
         });
-        let looks = (stack.process, stack.frames.clone(), stack.truncated);
+        let looks = (
+            stack.process,
+            stack.frames.clone(),
+            stack.truncated,
+            by_interpreter,
+        );
         let first = *self.first.entry(looks).or_insert(stack.index);
+        if by_interpreter {
+            self.called_by_interpreter.insert(stack.index);
+        }
         if first != stack.index {
             self.same.insert(stack.index, first);
         }
         stack
+    }
+
+    /// Whether the interpreter called libc itself, where that is not to be seen in the stack any more.
+    pub(super) fn is_called_by_interpreter(&self, stack: StackIndex) -> bool {
+        self.called_by_interpreter.contains(&stack)
     }
 
     /// The first stack that looks like this one.
@@ -122,6 +150,21 @@ mod tests {
             script.allocate(0, ms, stack, 1000);
         }
         script
+    }
+
+    #[test]
+    fn a_stack_on_which_the_interpreter_itself_asked_is_not_one_with_that_of_a_module_it_called() {
+        let mut script = Script::launched("python3");
+        script.stack(1, &["eval:new_arena", "decode", "py:load@/srv/app.py:12"]);
+        script.stack(2, &["decode", "py:load@/srv/app.py:12"]);
+        for (ms, stack) in [(1, 1), (2, 2)] {
+            script.allocate(0, ms, stack, 1000);
+        }
+        let shown = shown_of(script.entries, View::Telling);
+        let labels = ["decode", "load (srv/app.py:12)"]
+            .map(str::to_owned)
+            .to_vec();
+        assert_eq!(shown, [(1000, labels.clone()), (1000, labels)]);
     }
 
     /// The same, folded.

@@ -199,7 +199,7 @@ impl Replay {
             alike: joined.alike(),
             arenas: HashMap::new(),
         };
-        profile.arenas = arenas::stacks(&profile);
+        profile.arenas = arenas::stacks(&profile, &self.alike);
         Ok(profile)
     }
 }

@@ -68,7 +68,7 @@ fn the_clock_of_a_recording_starts_where_probes_count_not_as_the_recorder_makes_
     privileged!();
     let directory = scratch();
     let file = directory.path().join("recording.hwm");
-    let mut victim = Victim::start("steady");
+    let victim = Victim::start("steady");
     // What is idle is counted for all of that time, so the recording begins after it.
     let counted = run(Command::new("date").args(["-u", "-d", "+1 second", "+%FT%T.%NZ"])).stdout;
     let options = ["--preflight", "1s", "--duration", "50ms"];

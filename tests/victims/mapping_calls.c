@@ -1,9 +1,11 @@
 // Each call by which an address space changes, one row at a time: `mapping_calls libc|raw ROW`. `raw` makes the system
 // calls by an instruction of its own.
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "ranges.h"
 
@@ -203,15 +205,21 @@ FRAME static void files_and_shared(void)
     // It is a file by name alone; what is private is a copy of it.
     map_as(SHARED, 0, 64, PROT_READ, MAP_SHARED, file);
     map_as(FILES, 100, 32, RW, MAP_PRIVATE, file);
-    // So is one of POSIX's shared memory; a program is none.
+    // So is one of POSIX's shared memory, if there is any here; a program is none, unless it lies in such a file system.
     int named = shm_open("/highwater-victim", O_RDWR | O_CREAT, 0600);
+    if (named < 0)
+        named = memfd_create("named", 0);
+    else
+        shm_unlink("/highwater-victim");
     int program = open("/proc/self/exe", O_RDONLY);
-    if (named < 0 || ftruncate(named, 8 * PAGE) || shm_unlink("/highwater-victim") || program < 0)
+    struct statfs of_program;
+    if (named < 0 || ftruncate(named, 8 * PAGE) || program < 0 || fstatfs(program, &of_program))
         broken("shm_open");
+    int is_of_memory = of_program.f_type == TMPFS_MAGIC;
     map_as(SHARED, 500, 8, RW, MAP_SHARED, named);
     map_as(SHARED, 510, 8, RW, MAP_SHARED_VALIDATE, named);
     map_as(FILES, 520, 8, PROT_READ, MAP_PRIVATE, named);
-    map_as(FILES, 530, 2, PROT_READ, MAP_SHARED, program);
+    map_as(is_of_memory ? SHARED : FILES, 530, 2, PROT_READ, MAP_SHARED, program);
     protect(500, 2, PROT_NONE);
     unmap(514, 4);
     close(named);

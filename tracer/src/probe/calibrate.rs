@@ -57,8 +57,11 @@ const BARE_PAIRS: u64 = 20_000;
 const PROBED_PAIRS: u64 = 500;
 /// Single pairs after a pause, of which the median counts.
 const RARE_ROUNDS: usize = 5;
-/// The pause before each: as long as most are, so that others have used the caches.
+/// The pause before each, in which the child's processor may fall asleep as under any program that waits, ...
 const PAUSE: Duration = Duration::from_nanos(10 * PAUSE_NS);
+/// ... after it has filled the caches with so many bytes of something else, as others do in longer pauses.
+const FILL: usize = 8 << 20;
+const CACHE_LINE: usize = 64;
 
 /// What a hit costs the process that is hit, nanoseconds of its processor time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -272,7 +275,6 @@ impl MeasuredChild {
     fn median_of_rare(&mut self) -> io::Result<f64> {
         let mut rounds = [0; RARE_ROUNDS];
         for round in &mut rounds {
-            thread::sleep(PAUSE);
             *round = self.round(1)?;
         }
         rounds.sort_unstable();
@@ -300,6 +302,7 @@ impl Drop for MeasuredChild {
 pub fn child() {
     let end = &raw const highwater_pairs_end as u64;
     println!("{}\n{end}", highwater_pairs as *const () as u64);
+    let mut fill = vec![0u8; FILL];
     for line in io::stdin().lines() {
         let Some(pairs) = line
             .ok()
@@ -308,6 +311,14 @@ pub fn child() {
         else {
             return;
         };
+        // A single pair stands for one after a pause.
+        if pairs == 1 {
+            for byte in fill.iter_mut().step_by(CACHE_LINE) {
+                *byte = byte.wrapping_add(1);
+            }
+            std::hint::black_box(&mut fill);
+            thread::sleep(PAUSE);
+        }
         let before = clock_gettime(ClockId::ThreadCPUTime);
         let (malloc, free): (Malloc, Free) = if cfg!(target_feature = "crt-static") {
             (highwater_malloc, highwater_free)

@@ -161,9 +161,7 @@ mod tests {
             script.allocate(0, ms, stack, 1000);
         }
         let shown = shown_of(script.entries, View::Telling);
-        let labels = ["decode", "load (srv/app.py:12)"]
-            .map(str::to_owned)
-            .to_vec();
+        let labels = ["decode", "load"].map(str::to_owned).to_vec();
         assert_eq!(shown, [(1000, labels.clone()), (1000, labels)]);
     }
 

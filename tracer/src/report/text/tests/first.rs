@@ -207,3 +207,30 @@ Peak: 381.7 MB (364.0 MiB) at +20.5s (2026-01-02T03:04:26Z)
 ";
     assert!(text.starts_with(expected), "{text}");
 }
+
+#[test]
+fn workers_that_were_killed_for_want_of_memory_are_told_though_their_master_ended_well() {
+    let killed = |workers: u32| {
+        let mut script = Script::launched("master");
+        script.stack(1, &["serve"]);
+        for worker in 1..=workers {
+            script.fork(0, worker, 10);
+            script.memory_in_cgroup(worker, 20, MIB, Some(60 * MIB), Some(64 * MIB));
+            script.allocate(worker, 30, 1, 50 * MIB);
+            script.oom_victim(worker, 40 + u64::from(worker));
+            script.exit(worker, 50 + u64::from(worker), 9);
+        }
+        script.exit(0, 100, 0);
+        screen_of(&script.closed())
+    };
+    let text = killed(1);
+    let line = "\
+It exited with code 0.
+Process 4243 (child) was OOM-killed at +0.041s: the cgroup /app.slice/server is
+limited to 64.0 MiB.
+";
+    assert!(text.contains(line), "{text}");
+    let text = killed(3);
+    let line = "3 of its processes were OOM-killed, the first of them 4243 (child) at +0.041s:";
+    assert!(text.contains(line), "{text}");
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Session, SessionError,
+    Session, SessionError, Subject,
     attach::IsUnsettled as _,
     attaching::{Found, Look, Looking},
     clock,
@@ -58,7 +58,15 @@ impl Session {
         };
         // It may have ended already, and been reaped: what it did is still to come.
         let target = Target::open(tgid).ok();
-        let target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
+        let has_words = target.as_ref().is_some_and(Target::has_command_line);
+        let mut target = target.or_else(|| old.as_ref().map(|old| old.target.clone()));
+        if let (Some(target), Subject::Command { command }) = (&mut target, &self.options.subject)
+            && tgid == self.root
+            && was_held
+            && !has_words
+        {
+            target.was_launched_as(command);
+        }
         let linked = old.as_ref().filter(|old| old.link.is_some());
         let linked = linked.map(|old| old.linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {

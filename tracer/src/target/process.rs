@@ -170,6 +170,18 @@ impl Target {
             .join(self.live_tid.to_string())
     }
 
+    /// Whether its command line could be read: that of a process that has ended is gone, and its name stands there.
+    pub fn has_command_line(&self) -> bool {
+        !self.command.starts_with('[')
+    }
+
+    /// It had ended before its command line could be read, which was this.
+    pub fn was_launched_as(&mut self, words: &[String]) {
+        let mut command = words.join(" ");
+        command.truncate(command.floor_char_boundary(COMMAND_LIMIT));
+        self.command = shown(command);
+    }
+
     /// The same process seen through a thread that runs now; the one that [`Target::live_tid`] names may have ended.
     ///
     /// # Errors

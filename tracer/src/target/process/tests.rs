@@ -216,3 +216,20 @@ fn command_lines_of_any_bytes_are_shown() {
     cat.line();
     assert_eq!(cat.target().command, "\u{fffd} odd");
 }
+
+#[test]
+fn a_command_that_has_ended_is_called_by_the_words_that_it_was_launched_with() {
+    let words = ["true", "and", "more"].map(str::to_owned);
+    let running = Running::start(Command::new(&words[0]).args(&words[1..]));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut ended = loop {
+        let target = running.target();
+        if !target.has_command_line() {
+            break target;
+        }
+        assert!(std::time::Instant::now() < deadline, "it did not end");
+    };
+    assert_eq!(ended.command, "[true]");
+    ended.was_launched_as(&words);
+    assert_eq!(ended.command, "true and more");
+}

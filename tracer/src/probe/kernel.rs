@@ -2,13 +2,14 @@
 //! object, relocated against aya's maps: aya 0.14 does not know all kinds of links.
 
 mod ahead;
+mod object;
 mod processes;
 mod readings;
 
 use std::{
     collections::HashMap,
     ffi::CStr,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
@@ -28,7 +29,10 @@ use highwater_common::{
 
 use crate::own_memory;
 
-use self::ahead::{Ahead, Unloaded};
+use self::{
+    ahead::{Ahead, Unloaded},
+    object::{map_fd, relocate},
+};
 use super::{
     ProbeError,
     btf::{self, KernelTypes},
@@ -447,63 +451,4 @@ where
         .take_map(name)
         .ok_or_else(|| ProbeError::Object(format!("it has no map {name}")))?;
     T::try_from(map).map_err(|source| ProbeError::Map { name, source })
-}
-
-/// A second view of the object, relocated against the maps that aya made, and its type information in the kernel.
-fn relocate(ebpf: &Ebpf) -> Result<(Object, OwnedFd), ProbeError> {
-    let damaged = |what: &dyn std::fmt::Display| ProbeError::Object(what.to_string());
-    let mut object = Object::parse(OBJECT).map_err(|error| damaged(&error))?;
-    let features = aya::features();
-    let btf_features = features
-        .btf()
-        .ok_or_else(|| damaged(&"this kernel does not take BPF type information"))?;
-    let btf = object
-        .fixup_and_sanitize_btf(btf_features)
-        .map_err(|error| damaged(&error))?
-        .ok_or_else(|| damaged(&"it has no type information"))?
-        .to_bytes();
-    let btf = sys::load_btf(&btf).map_err(|source| ProbeError::Verifier {
-        program: "(type information)".to_owned(),
-        source,
-        log: String::new(),
-    })?;
-    let text = object
-        .functions
-        .keys()
-        .map(|(section, _)| *section)
-        .collect();
-    let definitions: Vec<_> = object
-        .maps
-        .iter()
-        .map(|(name, map)| (name.clone(), map.clone()))
-        .collect();
-    let mut maps = Vec::with_capacity(definitions.len());
-    for (name, definition) in &definitions {
-        let fd = ebpf
-            .map(name)
-            .and_then(map_fd)
-            .ok_or_else(|| damaged(&format!("map {name} was not made")))?;
-        maps.push((name.as_str(), fd, definition));
-    }
-    object
-        .relocate_maps(maps.into_iter(), &text)
-        .map_err(|error| damaged(&error))?;
-    object
-        .relocate_calls(&text)
-        .map_err(|error| damaged(&error))?;
-    object.sanitize_functions(features);
-    Ok((object, btf))
-}
-
-/// The descriptor of a map, of the types the object has.
-fn map_fd(map: &Map) -> Option<RawFd> {
-    match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::ArrayOfMaps(data)
-        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
-        _ => None,
-    }
 }

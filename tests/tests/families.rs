@@ -1,6 +1,6 @@
 //! Processes that make others: what each holds counts for as long as it lives, and no longer.
 
-use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -133,7 +133,7 @@ fn the_name_of_a_server_stands_for_it_and_what_it_made_and_its_workers_are_one_r
     privileged!();
     let directory = scratch();
     let program = directory.path().join("hw-server");
-    fs::copy(victim_program("family"), &program).expect("the program can be copied");
+    symlink(victim_program("family"), &program).expect("the program can be linked");
     let mut victim = Victim::start_command(&mut Command::new(&program));
     victim.tell("fork 2");
     let file = directory.path().join("recording.hwm");

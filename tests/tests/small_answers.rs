@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ fn recording() -> PathBuf {
 fn a_name_that_many_processes_have_is_answered_with_those() {
     let directory = scratch();
     let program = directory.path().join("hw-asked-for");
-    fs::copy("/bin/sleep", &program).expect("the program can be copied");
+    symlink("/bin/sleep", &program).expect("the program can be linked");
     let sleeping: Vec<Running> = (0..7)
         .map(|_| Running::start(Command::new(&program).arg("100")))
         .collect();
@@ -51,7 +52,7 @@ fn a_name_that_many_processes_have_is_answered_with_those() {
 fn the_command_line_of_a_process_cannot_touch_the_terminal() {
     let directory = scratch();
     let program = directory.path().join("hw-evil");
-    fs::copy("/bin/sleep", &program).expect("the program can be copied");
+    symlink("/bin/sleep", &program).expect("the program can be linked");
     // GNU sleep adds its arguments up.
     let evil = "0\x1b[2J\n7777 fake";
     let shell = "exec -a \"$0\" sleep 100";
@@ -186,7 +187,7 @@ fn a_view_without_a_file_reads_the_newest_recording_here_and_says_which() {
             .expect("it can be aged");
     }
     // A link is not followed, wherever it leads, and what is no recording is none by its ending.
-    std::os::unix::fs::symlink("/etc/passwd", directory.path().join("link.hwm")).expect("a link");
+    symlink("/etc/passwd", directory.path().join("link.hwm")).expect("a link");
     fs::create_dir(directory.path().join("folder.hwm")).expect("a directory");
     let here = |words: &[&str]| run(highwater().args(words).current_dir(directory.path()));
     for words in [

@@ -82,7 +82,7 @@ use crate::{
     model::Feed,
     own_memory,
     probe::{drain::Batch, kernel::Kernel, link::LinkKind, sideband::Sideband},
-    record::{Closing, EndReason, Entry, ProcessLosses},
+    record::{Closing, EndReason, Entry, MemorySample, ProcessLosses},
     symbol::{FrameInterner, Symbols},
 };
 
@@ -282,18 +282,37 @@ impl Session {
         }
     }
 
-    /// Takes all probes out. Targets run on; their processes are written as let go.
-    fn let_go(&mut self) {
+    /// Takes all probes out. Targets run on; their processes are written as let go. Gives what was read of the memory of each as it
+    /// was: it is [written](Self::write_last_samples) once the events of before are.
+    fn let_go(&mut self) -> Vec<(u32, MemorySample)> {
         self.end_attaching();
-        let running: Vec<u32> = self.processes.keys().copied().collect();
-        for &tgid in &running {
-            self.sample(tgid);
+        let mut samples = Vec::new();
+        for (&tgid, followed) in &mut self.processes {
+            samples.extend(followed.read_memory().map(|sample| (tgid, sample)));
             // One cut for all functions: the probes themselves go one after another.
             self.kernel.forget_process(tgid);
         }
         self.take_probes_out();
-        self.look_at_the_end(&running);
         self.sweep.finish(&mut self.kernel);
+        samples
+    }
+
+    /// All events have been taken: what the memory of those was that run on comes after them, and a last look at what it is made of.
+    fn write_last_samples(&mut self, samples: Vec<(u32, MemorySample)>) {
+        let mut running = Vec::new();
+        for (tgid, sample) in samples {
+            let Some(mut followed) = self.processes.remove(&tgid) else {
+                continue;
+            };
+            self.write_high(&mut followed);
+            if self.images.is_announced(sample.process) {
+                self.write_pending();
+                self.write(&Entry::Memory(sample));
+                running.push(tgid);
+            }
+            self.processes.insert(tgid, followed);
+        }
+        self.look_at_the_end(&running);
     }
 
     /// Writes what could not be seen by now; the last such entry stands.

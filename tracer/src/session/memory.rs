@@ -45,7 +45,7 @@ impl SampledHigh {
 
 impl Followed {
     /// What the kernel says of its memory now; `None` if it has ended.
-    fn read_memory(&mut self) -> Option<MemorySample> {
+    pub(super) fn read_memory(&mut self) -> Option<MemorySample> {
         let memory = self.sampler.as_mut()?.sample().ok()?;
         let cgroup = self.cgroup.as_ref();
         self.rss = memory.rss;

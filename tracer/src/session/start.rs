@@ -214,7 +214,7 @@ pub async fn record(
     let reason = session
         .run(&mut batches, &mut signals, &mut marks, launched.as_mut())
         .await;
-    session.let_go();
+    let last_samples = session.let_go();
     for mark in marks.rest() {
         session.mark(mark);
     }
@@ -225,6 +225,7 @@ pub async fn record(
         session.take(batch);
     }
     drain.join();
+    session.write_last_samples(last_samples);
     let memory = session.kernel.memory_bytes();
     if memory > memory_at_start + WORTH_TELLING {
         say!(

@@ -4,13 +4,16 @@
 //! ratios are what counts.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::{command, demo, setup};
 
+mod against;
 mod attach;
 mod blocks;
 mod figures;
@@ -34,6 +37,13 @@ use verdict::Verdict;
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     quick: bool,
+}
+
+impl Plan {
+    /// How long a stretch of pairs is measured.
+    fn stretch(self) -> Duration {
+        Duration::from_millis(if self.quick { 100 } else { 150 })
+    }
 }
 
 /// One of the things that are measured, and what came of it.
@@ -67,16 +77,8 @@ pub(crate) fn run(quick: bool, names: &[&str]) -> Result<()> {
         let known = PARTS.map(|(part, _)| part).join(", ");
         bail!("bench has no part `{unknown}`; there are {known}");
     }
-    ensure!(crate::is_root()?, "tracing takes root; run this as root");
-    setup::for_programs()?;
+    let mut tools = tools()?;
     setup::for_comparison()?;
-    let directory = crate::target_directory().join("bench");
-    let mut tools = Tools {
-        highwater: demo::build_highwater()?,
-        victim: victim::compile(&directory)?,
-        directory,
-        placement: None,
-    };
     let plan = Plan { quick };
     let mut parts = Vec::new();
     for (name, measure) in PARTS {
@@ -85,6 +87,41 @@ pub(crate) fn run(quick: bool, names: &[&str]) -> Result<()> {
             parts.push((name, measure(&mut tools, plan)?));
         }
     }
+    let mut others = String::new();
+    for (tool, package) in OTHERS {
+        if command::output(Command::new("apt-cache").args(["show", package])).is_none() {
+            others += &format!("{tool} is not compared: Debian has no package of it.\n\n");
+        } else {
+            others += &format!("{tool} is not compared: bench does not know how to run it.\n\n");
+        }
+    }
+    tell(&tools, plan, &others, parts)
+}
+
+/// Measures this build beside another, whose binary is `other`, and says it as [`run`] does.
+pub(crate) fn run_against(other: &Path, quick: bool) -> Result<()> {
+    let tools = tools()?;
+    let plan = Plan { quick };
+    let part = against::run(&tools, other, plan)?;
+    tell(&tools, plan, "", vec![("against", part)])
+}
+
+/// Builds what is measured and what it is measured on.
+fn tools() -> Result<Tools> {
+    ensure!(crate::is_root()?, "tracing takes root; run this as root");
+    setup::for_programs()?;
+    let directory = crate::target_directory().join("bench");
+    Ok(Tools {
+        highwater: demo::build_highwater()?,
+        victim: victim::compile(&directory)?,
+        directory,
+        placement: None,
+    })
+}
+
+/// Prints and writes down what was measured; `others` says of which tools nothing was.
+fn tell(tools: &Tools, plan: Plan, others: &str, mut parts: Vec<(&str, Part)>) -> Result<()> {
+    let quick = plan.quick;
     let machine = machine::describe();
     let verdicts: Vec<Verdict> = parts
         .iter_mut()
@@ -95,13 +132,7 @@ pub(crate) fn run(quick: bool, names: &[&str]) -> Result<()> {
     if quick {
         text += "A quick run: fewer and shorter rounds.\n\n";
     }
-    for (tool, package) in OTHERS {
-        if command::output(Command::new("apt-cache").args(["show", package])).is_none() {
-            text += &format!("{tool} is not compared: Debian has no package of it.\n\n");
-        } else {
-            text += &format!("{tool} is not compared: bench does not know how to run it.\n\n");
-        }
-    }
+    text += others;
     if !verdicts.is_empty() {
         text += &format!("## Targets\n\n{}\n", verdict::markdown(&verdicts));
     }

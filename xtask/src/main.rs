@@ -28,7 +28,8 @@ Usage: cargo xtask TASK
   demo               attach to a bundled program by its PID and show who held its memory at the peak
   bench              measure what tracing costs, beside empty probes and other tools, in some ten minutes
   bench --quick      the same in two minutes; its figures say less
-  bench NAME...      only these parts: pairs, rate, attach, blocks, recordings
+  bench NAME...      only these parts: pairs, rate, attach, blocks, recordings, python
+  bench --against BINARY      this build beside another one of highwater, in turn
   test               rebuild the BPF object, lint everything and run every test, the privileged ones included
   test NAME...       run only the tests whose names contain one of these
   test --lint        run only the lints: fmt, clippy, doc
@@ -68,6 +69,8 @@ fn run() -> Result<ExitCode> {
         }
         ["demo"] => demo::run()?,
         ["bench", "--quick", parts @ ..] if are_names(parts) => bench::run(true, parts)?,
+        ["bench", "--against", other] => bench::run_against(Path::new(other), false)?,
+        ["bench", "--quick", "--against", other] => bench::run_against(Path::new(other), true)?,
         ["bench", parts @ ..] if are_names(parts) => bench::run(false, parts)?,
         ["test", "--lint"] => test::lint()?,
         ["test", names @ ..] if are_names(names) => test::run(names)?,

@@ -35,11 +35,7 @@ pub(super) fn run(tools: &mut Tools, plan: Plan) -> Result<Part> {
         let reason = "this highwater has no `record --sample`".to_owned();
         measured.absent.push((Tracer::Sampled, reason));
     }
-    let (rounds, time) = if plan.quick {
-        (3, Duration::from_millis(100))
-    } else {
-        (7, Duration::from_millis(150))
-    };
+    let (rounds, time) = (if plan.quick { 3 } else { 7 }, plan.stretch());
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for tracer in Tracer::ALL {

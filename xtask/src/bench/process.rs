@@ -31,7 +31,7 @@ pub(super) fn processor_time(pid: u32) -> Result<u64> {
 /// What running something to its end took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
-    /// Wall-clock time.
+    /// Wall-clock time, seconds.
     pub(super) seconds: f64,
     /// Its processor time, seconds.
     pub(super) processor: f64,
@@ -74,7 +74,7 @@ pub(super) fn cost(command: &mut Command) -> Result<Cost> {
     })
 }
 
-/// Bytes.
+/// Resident memory of a process, bytes.
 pub(super) fn resident(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;

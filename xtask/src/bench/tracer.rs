@@ -103,6 +103,16 @@ pub(super) struct Traced {
 }
 
 impl Tools {
+    /// The same with another build of highwater.
+    pub(super) fn with(&self, highwater: PathBuf) -> Self {
+        Self {
+            highwater,
+            victim: self.victim.clone(),
+            directory: self.directory.clone(),
+            placement: None,
+        }
+    }
+
     pub(super) fn recording(&self) -> PathBuf {
         self.directory.join("bench.hwm")
     }

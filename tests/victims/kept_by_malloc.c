@@ -1,16 +1,15 @@
 // Threads that each have a burst and free nearly all of it: malloc keeps what was freed. One block in two hundred stays, so that
-// no arena can give its end back. The threads are there before the first command and never end.
+// no arena can give its end back.
 #include <malloc.h>
-#include <pthread.h>
 
 #include "books.h"
+#include "crew.h"
 
 enum { THREADS = 6, BLOCKS = 4000, SIZE = 4000, KEPT = 64 };
 
-static pthread_barrier_t start, done;
-
-FRAME static void burst(void)
+FRAME static void burst(int member)
 {
+    (void)member;
     static __thread void *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++) {
         blocks[i] = memset(opaque(malloc(SIZE)), 1, SIZE);
@@ -21,23 +20,12 @@ FRAME static void burst(void)
         free(opaque(blocks[i]));
 }
 
-static void *work(void *unused)
-{
-    for (;;) {
-        pthread_barrier_wait(&start);
-        burst();
-        pthread_barrier_wait(&done);
-    }
-    return unused;
-}
-
 static int obey(const char *command, uint64_t number)
 {
     (void)number;
-    if (!strcmp(command, "burst")) {
-        pthread_barrier_wait(&start);
-        pthread_barrier_wait(&done);
-    } else if (!strcmp(command, "trim"))
+    if (!strcmp(command, "burst"))
+        have_crew_do(burst);
+    else if (!strcmp(command, "trim"))
         malloc_trim(0);
     else
         return 0;
@@ -48,12 +36,6 @@ static int obey(const char *command, uint64_t number)
 
 int main(void)
 {
-    pthread_barrier_init(&start, NULL, THREADS + 1);
-    pthread_barrier_init(&done, NULL, THREADS + 1);
-    for (int i = 0; i < THREADS; i++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, work, NULL))
-            broken("pthread_create");
-    }
+    hire_crew(THREADS);
     serve(obey);
 }

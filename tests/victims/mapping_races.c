@@ -1,10 +1,10 @@
 // `go`: four threads that map, move and unmap as fast as they can, so that each is given addresses that another has just
 // left. `realloc`: four threads that resize and free one another's blocks.
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
 #include "victim.h"
+#include "crew.h"
 
 #define PAGE ((size_t)4096)
 
@@ -36,8 +36,9 @@ static void *new_range(struct worker *worker, size_t pages)
     return start;
 }
 
-FRAME static void race_ranges(struct worker *worker)
+FRAME static void race_ranges(int member)
 {
+    struct worker *worker = &workers[member];
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t drawn = random_from(&worker->random);
         struct range *range = &worker->ranges[(drawn >> 40) % SLOTS];
@@ -68,8 +69,9 @@ FRAME static void race_ranges(struct worker *worker)
     }
 }
 
-FRAME static void race_blocks(struct worker *worker)
+FRAME static void race_blocks(int member)
 {
+    struct worker *worker = &workers[member];
     for (int i = 0; i < RESIZES; i++) {
         uint64_t drawn = random_from(&worker->random);
         _Atomic(uint64_t *) *slot = &blocks[(drawn >> 40) % BLOCKS];
@@ -99,30 +101,15 @@ FRAME static void race_blocks(struct worker *worker)
     }
 }
 
-static pthread_barrier_t start, done;
-static void (*race)(struct worker *worker);
-
-static void *work(void *argument)
-{
-    for (;;) {
-        pthread_barrier_wait(&start);
-        race(argument);
-        pthread_barrier_wait(&done);
-    }
-    return NULL;
-}
-
 static int obey(const char *command, uint64_t number)
 {
     (void)number;
     if (!strcmp(command, "go"))
-        race = race_ranges;
+        have_crew_do(race_ranges);
     else if (!strcmp(command, "realloc"))
-        race = race_blocks;
+        have_crew_do(race_blocks);
     else
         return 0;
-    pthread_barrier_wait(&start);
-    pthread_barrier_wait(&done);
     struct worker all = {0};
     uint64_t mapping = 0, live_blocks = 0, live_bytes = 0;
     for (int i = 0; i < THREADS; i++) {
@@ -151,13 +138,8 @@ static int obey(const char *command, uint64_t number)
 
 int main(void)
 {
-    pthread_barrier_init(&start, NULL, THREADS + 1);
-    pthread_barrier_init(&done, NULL, THREADS + 1);
-    for (int i = 0; i < THREADS; i++) {
-        pthread_t thread;
+    for (int i = 0; i < THREADS; i++)
         workers[i].random = 0x1234567 + i;
-        if (pthread_create(&thread, NULL, work, &workers[i]))
-            broken("pthread_create");
-    }
+    hire_crew(THREADS);
     serve(obey);
 }

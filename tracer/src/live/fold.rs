@@ -29,7 +29,7 @@ use crate::event::{Nanos, ProcessId, StackIndex};
 pub struct Fold {
     /// What is said of all processes together.
     pub head: FoldHead,
-    /// Each process.
+    /// The processes of the fold, in the order of their announcements.
     pub processes: Vec<FoldedProcess>,
 }
 
@@ -45,10 +45,10 @@ pub struct FoldHead {
     eras: Option<FoldedEras>,
 }
 
-/// One process.
+/// What one process of a fold held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoldedProcess {
-    /// Which.
+    /// The process's number in the recording.
     pub id: ProcessId,
     begun: bool,
     ended: Option<u64>,
@@ -200,6 +200,7 @@ impl LiveSet {
             processes: Vec::new(),
             movements: Vec::new(),
             index_of: hashbrown::HashMap::default(),
+            latest: 0,
             families: Families::default(),
             open: 0,
             now: Nanos(head.now),

@@ -102,6 +102,8 @@ pub struct LiveSet {
     all: Books,
     processes: Vec<Process>,
     index_of: HashMap<ProcessId, usize, FixedState>,
+    /// Index of the process of the latest event: almost every one is of the same as the one before.
+    latest: usize,
     /// Who descends from whom.
     families: Families,
     /// How many processes are not gone: those that are traced now, and those that we let go of.
@@ -145,6 +147,7 @@ impl LiveSet {
             all: Books::new(Nanos(0), Kinds::OF_THE_PEAK),
             processes: Vec::new(),
             index_of: HashMap::default(),
+            latest: 0,
             families: Families::default(),
             open: 0,
             now: Nanos(0),
@@ -215,7 +218,7 @@ impl LiveSet {
         }
     }
 
-    /// Something happened.
+    /// Applies an event to the books of its process and to those of all.
     pub fn apply(&mut self, event: &Event) {
         let at = event.at;
         self.enter_era(at);
@@ -420,7 +423,12 @@ impl LiveSet {
     }
 
     fn find_or_open(&mut self, id: ProcessId, at: Nanos) -> usize {
+        let latest = self.processes.get(self.latest);
+        if latest.is_some_and(|process| process.id == id) {
+            return self.latest;
+        }
         if let Some(&index) = self.index_of.get(&id) {
+            self.latest = index;
             return index;
         }
         let index = self.processes.len();

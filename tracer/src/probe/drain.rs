@@ -83,6 +83,7 @@ impl Drain {
         let rings = Reader {
             rings,
             order: Order::default(),
+            found: 0,
         };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
@@ -107,6 +108,8 @@ impl Drain {
 struct Reader {
     rings: Rings,
     order: Order,
+    /// How many events the last look found: about as many as the next one will.
+    found: usize,
 }
 
 impl Reader {
@@ -120,7 +123,10 @@ impl Reader {
             stacks,
         } = &mut self.rings;
         let mut batch = Batch::default();
-        let mut look = Look::default();
+        let mut look = Look {
+            events: Vec::with_capacity(self.found),
+            ..Look::default()
+        };
         while self.order.held() + look.events.len() < BATCH {
             let Some(record) = events.take() else {
                 look.events_taken = events.is_empty();
@@ -131,6 +137,7 @@ impl Reader {
                 None => batch.malformed += 1,
             }
         }
+        self.found = look.events.len();
         let end = spilled.end();
         while let Some(record) = spilled.take() {
             match decode::raw_event(&record) {

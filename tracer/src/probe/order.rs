@@ -8,7 +8,7 @@ use highwater_common::event::RawEvent;
 /// What one look found in both rings, the events first.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    /// Events.
+    /// The events that this look found, in the order of the ring.
     pub(super) events: Vec<RawEvent>,
     /// Nothing is left of what had its place among the events when they were looked at. Where one of them is still being written,
     /// others that are written may stand behind it.
@@ -45,7 +45,10 @@ impl Order {
     /// was there: what came before them had its place by then.
     pub(super) fn put(&mut self, look: Look) -> Vec<RawEvent> {
         let older = self.spilled.len();
-        self.events.extend(look.events);
+        match self.events.is_empty() {
+            true => self.events = look.events,
+            false => self.events.extend(look.events),
+        }
         self.spilled.extend(look.spilled);
         if !look.spilled_taken {
             return Vec::new();

@@ -60,6 +60,9 @@ impl Session {
             stacks.map(|definition| Undefined { since, definition }),
             None,
         );
+        if !self.recording.is_folded() {
+            self.pending.reserve(events.len());
+        }
         for raw in events {
             let process = ProcessId(raw.process);
             self.follow_sampling(&raw, process);

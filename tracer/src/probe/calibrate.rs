@@ -140,7 +140,7 @@ fn measure_in(
     let bare = child.median(BARE_PAIRS)?;
     let rare_bare = child.median_of_rare()?;
     let both = [malloc, free].concat();
-    let counting = Link::count(kernel, kind, library, &both, pid)?;
+    let counting = Link::count(kernel, kind, library, &both, Whose::of(pid))?;
     let counted = child.median(PROBED_PAIRS)?;
     drop(counting);
 

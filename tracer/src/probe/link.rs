@@ -184,7 +184,7 @@ impl Link {
         kind: LinkKind,
         library: Library<'_>,
         sites: &[Site],
-        pid: NonZeroU32,
+        whose: Whose,
     ) -> Result<Self, ProbeError> {
         let attach = match kind {
             LinkKind::Session | LinkKind::Multi => Attach::MultiEntry,
@@ -195,7 +195,7 @@ impl Link {
             attach,
             sites: sites.to_vec(),
         };
-        let held = hold(kind, &kernel.pins(), &part, library, pid)?;
+        let held = hold(kind, &kernel.pins(), &part, library, whose.thread)?;
         Ok(Self { kind, _held: held })
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 
-/// A ring.
+/// The reading side of one of the kernel's ring buffers, mapped into our memory.
 pub struct Ring {
     records: RingBuf<MapData>,
     positions: Positions,

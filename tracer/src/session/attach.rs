@@ -326,7 +326,9 @@ impl Session {
         let id = self.kernel.new_image()?;
         let mut followed = Followed::new(id, None, target, Stage::Held);
         self.declare(&followed, None, PROCESS_HELD)?;
-        followed.link = Some(self.place(kind, &allocator, &followed.target)?);
+        let (sites, whose) = (sites(&allocator), whose(&followed.target));
+        let library = allocator.library();
+        followed.link = Some(Link::place(&mut self.kernel, kind, library, &sites, whose)?);
         followed.linked_at = clock::monotonic();
         followed.library = identity_of(&allocator.file);
         followed.place = self.places.remember(kind, &allocator);
@@ -380,19 +382,9 @@ impl Session {
         kind: LinkKind,
         allocator: &mut Allocator,
     ) -> Result<(), SessionError> {
-        self.hold_calls(followed, allocator)?;
-        let link = self.place(kind, allocator, &followed.target)?;
+        let placement = self.prepare_placing(followed, kind, allocator)?;
+        let link = placement.place(allocator.library())?;
         self.keep_link(followed, (link, clock::monotonic()), allocator)
-    }
-
-    fn place(
-        &mut self,
-        kind: LinkKind,
-        allocator: &Allocator,
-        target: &Target,
-    ) -> Result<Link, ProbeError> {
-        let (library, sites) = (allocator.library(), sites(allocator));
-        Link::place(&mut self.kernel, kind, library, &sites, whose(target))
     }
 
     /// Tells the reader where memory may be handled that we do not see.

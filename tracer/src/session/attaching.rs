@@ -266,11 +266,7 @@ impl Session {
         self.note_allocators(&target, &allocator);
         let kind = self.kind_for(&target, &findings)?;
         self.admit(&target, image, kind)?;
-        let stage = Stage::Placing {
-            since: at,
-            until: None,
-            replaces: false,
-        };
+        let stage = Stage::PlacingInChild { since: at };
         let mut child = Followed::new(image, Some(parent), target, stage);
         child.inherits = true;
         self.begin_placing(&mut child, kind, allocator)?;
@@ -285,9 +281,7 @@ impl Session {
         kind: LinkKind,
         allocator: Allocator,
     ) -> Result<(), SessionError> {
-        self.hold_calls(followed, &allocator)?;
-        let whose = whose(&followed.target);
-        let placement = Placement::new(&mut self.kernel, kind, &sites(&allocator), whose)?;
+        let placement = self.prepare_placing(followed, kind, &allocator)?;
         self.attaching.give(Job::Place(Box::new(Placing {
             image: followed.id,
             pid: followed.target.pid,
@@ -298,11 +292,12 @@ impl Session {
     }
 
     /// Before probes go in: from here on the kernel side tells of an exec, and counts nothing yet.
-    pub(super) fn hold_calls(
+    pub(super) fn prepare_placing(
         &mut self,
         followed: &mut Followed,
+        kind: LinkKind,
         allocator: &Allocator,
-    ) -> Result<(), SessionError> {
+    ) -> Result<Placement, SessionError> {
         self.declare(followed, Some(allocator), PROCESS_HELD)?;
         // Of an exec before it nobody has heard.
         if !followed.target.is_same_program() {
@@ -313,7 +308,13 @@ impl Session {
         }
         // Its tables are built while the probes go in.
         self.read_code(followed);
-        Ok(())
+        let whose = whose(&followed.target);
+        Ok(Placement::new(
+            &mut self.kernel,
+            kind,
+            &sites(allocator),
+            whose,
+        )?)
     }
 
     /// All probes are in: from here on they count.
@@ -354,12 +355,7 @@ impl Session {
         let Some(mut followed) = self.processes.remove(&pid) else {
             return;
         };
-        let Stage::Placing {
-            since,
-            until,
-            replaces,
-        } = followed.stage
-        else {
+        if !followed.stage.is_placing() {
             if matches!(followed.stage, Stage::Awaiting { .. })
                 && followed.link.is_none()
                 && let Ok(link) = link
@@ -369,7 +365,7 @@ impl Session {
             }
             self.processes.insert(pid, followed);
             return;
-        };
+        }
         if followed.id != image {
             self.processes.insert(pid, followed);
             return;
@@ -380,10 +376,12 @@ impl Session {
                 true => self.keep_link(&mut followed, (link, at), &mut allocator),
                 false => Err(TargetError::Gone { pid }.into()),
             });
-        let missed_ns = clock::monotonic().0.saturating_sub(since.0);
-        let fact = match (kept, until) {
-            (Ok(()), _) => {
+        let missed_since = |since: Nanos| clock::monotonic().0.saturating_sub(since.0);
+        let stage = followed.stage;
+        let fact = match (kept, stage) {
+            (Ok(()), Stage::PlacingInProgram { program, replaces }) => {
                 followed.stage = Stage::Settled;
+                let missed_ns = missed_since(program.since);
                 if replaces {
                     let why = format!(
                         "{}; its first {:.1} ms were not seen",
@@ -394,13 +392,21 @@ impl Session {
                 }
                 Some(Fact::Linked { image, missed_ns })
             }
-            (Err(error), Some(until)) => self.not_settled(&mut followed, since, until, &error),
-            (Err(error), None) => {
+            (Ok(()), Stage::PlacingInChild { since }) => {
+                followed.stage = Stage::Settled;
+                let missed_ns = missed_since(since);
+                Some(Fact::Linked { image, missed_ns })
+            }
+            (Err(error), Stage::PlacingInProgram { program, .. }) => {
+                self.not_settled(&mut followed, program, &error)
+            }
+            (Err(error), _) => {
                 self.part_with(&mut followed);
                 drop(followed);
                 self.not_followed(image, pid, &error);
                 return;
             }
+            (Ok(()), _) => None,
         };
         self.processes.insert(pid, followed);
         if let Some(fact) = fact {

@@ -82,26 +82,51 @@ pub(super) struct Followed {
     pub(super) has_lost_its_thread: bool,
 }
 
+/// A program that a followed process has become by exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NewProgram {
+    /// When it called exec.
+    pub(super) since: Nanos,
+    /// What fails in it is tried again until then.
+    pub(super) until: Instant,
+}
+
+impl NewProgram {
+    /// It has to be looked at, for the first time or again.
+    pub(super) fn awaits_look(self) -> Stage {
+        Stage::Awaiting {
+            program: self,
+            is_looked_at: false,
+        }
+    }
+}
+
 /// How far a process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It will call exec; until then nothing of it counts.
     Held,
-    /// It has called exec, then, and has not mapped its libc yet, as far as is known. `is_looked_at`: it is just looked at.
+    /// It has not mapped its libc yet, as far as is known. `is_looked_at`: it is just looked at.
     Awaiting {
-        since: Nanos,
-        until: Instant,
+        program: NewProgram,
         is_looked_at: bool,
     },
-    /// Its probes are going in. It is a program since then, or a child that was forked then. Of a program (`until`), what fails is tried
-    /// again until then; `replaces`: it had probes in another library.
-    Placing {
-        since: Nanos,
-        until: Option<Instant>,
-        replaces: bool,
-    },
+    /// The probes of a child that was forked then are going in.
+    PlacingInChild { since: Nanos },
+    /// The probes of a new program are going in; `replaces`: it had some in another library.
+    PlacingInProgram { program: NewProgram, replaces: bool },
     /// It is traced, or was found not to be traceable.
     Settled,
+}
+
+impl Stage {
+    /// Whether its probes are going in.
+    pub(super) fn is_placing(self) -> bool {
+        matches!(
+            self,
+            Self::PlacingInChild { .. } | Self::PlacingInProgram { .. }
+        )
+    }
 }
 
 impl Followed {
@@ -160,9 +185,10 @@ impl Followed {
     pub(super) fn has_expected_library(&self) -> bool {
         let has_mapped = match self.stage {
             // What a program maps may be heard of before its exec is.
-            Stage::Awaiting { since, .. } | Stage::Placing { since, .. } => {
-                self.expected_at >= Some(since)
+            Stage::Awaiting { program, .. } | Stage::PlacingInProgram { program, .. } => {
+                self.expected_at >= Some(program.since)
             }
+            Stage::PlacingInChild { since } => self.expected_at >= Some(since),
             Stage::Held | Stage::Settled => false,
         };
         self.keeps_library || has_mapped

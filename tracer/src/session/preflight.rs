@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     io::{self, IsTerminal as _, Write as _},
-    num::NonZeroU32,
     time::Duration,
 };
 
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     Options, SessionError, Signals, attach,
+    attaching::whose,
     rate::{Counted, Rate},
 };
 use crate::words::say;
@@ -264,14 +264,8 @@ fn link(
     kind: LinkKind,
 ) -> Result<(Link, Option<ProbedCode>), SessionError> {
     let allocator = attach::settled(|| allocator::find(&target.refreshed()?))?;
-    let thread = NonZeroU32::new(if target.leader_gone {
-        target.live_tid
-    } else {
-        target.pid
-    });
-    let thread = thread.unwrap_or(NonZeroU32::MIN);
     let sites = attach::sites(&allocator);
-    let link = Link::count(kernel, kind, allocator.library(), &sites, thread)?;
+    let link = Link::count(kernel, kind, allocator.library(), &sites, whose(target))?;
     Ok((link, allocator.in_memory))
 }
 

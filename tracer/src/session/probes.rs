@@ -7,10 +7,7 @@ use std::{
 
 use highwater_common::cookie::Function;
 
-use super::{
-    Session,
-    follow::{Followed, Stage},
-};
+use super::{Session, follow::Followed};
 use crate::target::{
     Target,
     maps::{Mapping, MappingName},
@@ -126,7 +123,7 @@ impl Session {
             MappingName::File(path, _) if probed_code::is_patcher(path) => Some(path),
             _ => None,
         });
-        let is_probed = followed.link.is_some() || matches!(followed.stage, Stage::Placing { .. });
+        let is_probed = followed.link.is_some() || followed.stage.is_placing();
         if let (Some(library), true) = (patcher, is_probed) {
             let tgid = followed.target.pid;
             self.patchers.insert(tgid, library.clone());

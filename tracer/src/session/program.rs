@@ -10,7 +10,7 @@ use super::{
     attach::IsUnsettled as _,
     attaching::{Found, Look, Looking},
     clock,
-    follow::{Followed, Stage},
+    follow::{Followed, NewProgram, Stage},
     lifecycle,
     probes::Probed,
 };
@@ -70,12 +70,11 @@ impl Session {
         let linked = old.as_ref().filter(|old| old.link.is_some());
         let linked = linked.map(|old| old.linked_at.0.saturating_sub(at.0));
         if let Some(target) = target {
-            let stage = Stage::Awaiting {
+            let program = NewProgram {
                 since: at,
                 until: Instant::now() + LIBRARY_PATIENCE,
-                is_looked_at: false,
             };
-            let mut new = Followed::new(next, parent, target, stage);
+            let mut new = Followed::new(next, parent, target, program.awaits_look());
             if let Some(old) = old {
                 (new.link, new.linked_at) = (old.link, old.linked_at);
                 (new.place, new.library) = (old.place, old.library);
@@ -151,19 +150,14 @@ impl Session {
             return;
         };
         let fact = match followed.stage {
-            Stage::Awaiting { since, until, .. } if followed.id == image => {
-                followed.stage = Stage::Awaiting {
-                    since,
-                    until,
-                    is_looked_at: false,
-                };
+            Stage::Awaiting { program, .. } if followed.id == image => {
+                followed.stage = program.awaits_look();
                 let settled = match found {
-                    Ok(found) => self.settle(&mut followed, since, until, found),
-                    Err(_) if Instant::now() < until => Ok(None),
+                    Ok(found) => self.settle(&mut followed, program, found),
+                    Err(_) if Instant::now() < program.until => Ok(None),
                     Err(error) => Err(error.into()),
                 };
-                settled
-                    .unwrap_or_else(|error| self.not_settled(&mut followed, since, until, &error))
+                settled.unwrap_or_else(|error| self.not_settled(&mut followed, program, &error))
             }
             _ => None,
         };
@@ -177,8 +171,7 @@ impl Session {
     fn settle(
         &mut self,
         followed: &mut Followed,
-        since: Nanos,
-        until: Instant,
+        program: NewProgram,
         (_, findings, mut allocator): Found,
     ) -> Result<Option<Fact>, SessionError> {
         self.note_allocators(&followed.target, &allocator);
@@ -191,17 +184,13 @@ impl Session {
             self.know_code(followed);
             return Ok(Some(Fact::Linked {
                 image: followed.id,
-                missed_ns: followed.linked_at.0.saturating_sub(since.0),
+                missed_ns: followed.linked_at.0.saturating_sub(program.since.0),
             }));
         }
         followed.unlink();
         let kind = self.kind_for(&followed.target, &findings)?;
         self.begin_placing(followed, kind, allocator)?;
-        followed.stage = Stage::Placing {
-            since,
-            until: Some(until),
-            replaces,
-        };
+        followed.stage = Stage::PlacingInProgram { program, replaces };
         Ok(None)
     }
 
@@ -209,18 +198,13 @@ impl Session {
     pub(super) fn not_settled(
         &mut self,
         followed: &mut Followed,
-        since: Nanos,
-        until: Instant,
+        program: NewProgram,
         error: &SessionError,
     ) -> Option<Fact> {
         followed.unlink();
-        if !followed.target.is_alive() || error.is_unsettled() && Instant::now() < until {
+        if !followed.target.is_alive() || error.is_unsettled() && Instant::now() < program.until {
             // It has ended, or is yet another program: the kernel side is about to tell.
-            followed.stage = Stage::Awaiting {
-                since,
-                until,
-                is_looked_at: false,
-            };
+            followed.stage = program.awaits_look();
             return None;
         }
         followed.stage = Stage::Settled;

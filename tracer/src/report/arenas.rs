@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::model::Profile;
 use super::name::NamedFrame;
+use super::telling;
 use super::view::Alike;
 use crate::event::StackIndex;
 use crate::live::Kind;
@@ -85,15 +86,7 @@ fn file_name(module: &Module) -> String {
 }
 
 fn is_of_libc(frame: &NamedFrame<'_>) -> bool {
-    frame.module.is_some_and(is_libc)
-}
-
-/// Whether it is the C library.
-pub(super) fn is_libc(module: &Module) -> bool {
-    let name = file_name(module);
-    ["libc.so", "libc-", "libpthread"]
-        .iter()
-        .any(|start| name.starts_with(start))
+    frame.module.is_some_and(telling::is_libc)
 }
 
 fn is_of_interpreter(frame: &NamedFrame<'_>, frames: &[NamedFrame<'_>]) -> bool {

@@ -46,15 +46,14 @@ impl Role {
     }
 }
 
+/// Files of the C library, by how their names begin.
+const LIBC: [&str; 4] = ["libc.so", "libc-", "libc.musl", "libpthread"];
+
 /// Files of plumbing, by how their names begin.
-const LIBRARIES: [&str; 17] = [
-    "libc.so",
-    "libc-",
-    "libc.musl",
+const LIBRARIES: [&str; 13] = [
     "ld-linux",
     "ld-musl",
     "ld.so",
-    "libpthread",
     "libdl.so",
     "librt.so",
     "libstdc++",
@@ -276,9 +275,19 @@ fn is_start_up(function: &str) -> bool {
 }
 
 fn is_plumbing_file(module: &Module) -> bool {
+    is_libc(module) || is_named(module, &LIBRARIES)
+}
+
+/// Whether it is the C library.
+pub(super) fn is_libc(module: &Module) -> bool {
+    is_named(module, &LIBC)
+}
+
+/// Whether a file's name begins with one of these.
+fn is_named(module: &Module, starts: &[&str]) -> bool {
     let name = module.path.file_name().unwrap_or(module.path.as_os_str());
     let name = name.to_string_lossy();
-    LIBRARIES.iter().any(|library| name.starts_with(library))
+    starts.iter().any(|start| name.starts_with(start))
 }
 
 fn is_plumbing_source(file: &str) -> bool {

@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::arenas;
 use super::model::Locations;
+use super::telling;
 use crate::event::mapping::Mapping;
 use crate::event::{Call, ProcessId, StackIndex};
 use crate::record::{FrameIndex, FrameKind, Stack};
@@ -62,7 +62,7 @@ impl Alike {
                 .frames
                 .get(frame)
                 .and_then(|frame| locations.modules.get(&frame.module?));
-            !module.is_some_and(arenas::is_libc)
+            !module.is_some_and(telling::is_libc)
         });
         let by_interpreter = self.view == View::Telling
             && calls_libc.is_some_and(|frame| matches!(kind(frame), FrameKind::Interpreter(_)));

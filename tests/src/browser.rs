@@ -51,19 +51,19 @@ pub enum Scheme {
 /// A key that is not a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Up.
+    /// The arrow up.
     Up,
-    /// Down.
+    /// The arrow down.
     Down,
-    /// Left.
+    /// The arrow left.
     Left,
-    /// Right.
+    /// The arrow right.
     Right,
     /// To the next element.
     Tab,
-    /// Return.
+    /// The return key.
     Enter,
-    /// Escape.
+    /// The escape key.
     Escape,
 }
 
@@ -250,7 +250,7 @@ impl Browser {
         self.settle();
     }
 
-    /// Clicks there.
+    /// Clicks at this point of the window, pixels from its upper left corner.
     #[track_caller]
     pub fn click_at(&self, x: f64, y: f64) {
         self.drag((x, y), (x, y));

@@ -13,7 +13,7 @@ use crate::program::profile_directory;
 /// The versions that highwater reads: their second numbers.
 const READ: RangeInclusive<u32> = 9..=14;
 
-/// An interpreter.
+/// A CPython that is there for the tests.
 #[derive(Clone, Debug)]
 pub struct CPython {
     /// Where it is, as it sees it.

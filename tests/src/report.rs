@@ -30,7 +30,7 @@ pub struct Exit {
 pub struct Process {
     /// Its identity in the recording.
     pub id: u64,
-    /// Its pid.
+    /// The pid of the process.
     pub pid: u32,
     /// The identity of the process that made it, or that it was.
     pub parent: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Process {
 /// A stack with what it held.
 #[derive(Clone, Debug)]
 pub struct Holder {
-    /// The process.
+    /// The process's number in the report.
     pub process: u64,
     /// What kind of memory: `heap`, `mapping`, …
     pub kind: String,
@@ -55,9 +55,9 @@ pub struct Holder {
     pub python: Vec<PythonFrame>,
     /// Whether its stack goes on beyond its last frame.
     pub truncated: bool,
-    /// Bytes held.
+    /// How many bytes were held.
     pub bytes: u64,
-    /// Blocks held.
+    /// How many blocks were held.
     pub blocks: u64,
 }
 
@@ -90,7 +90,7 @@ pub struct Holding {
     pub blocks: u64,
     /// Bytes of every kind of memory; `None` for what the recording knows nothing of.
     pub by_kind: BTreeMap<String, Option<u64>>,
-    /// By whom.
+    /// Who held them, the largest first.
     pub holders: Vec<Holder>,
 }
 

@@ -100,9 +100,9 @@ pub const SAMPLING_SHIFT: u8 = 3;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct RawEvent {
-    /// `CLOCK_MONOTONIC`, nanoseconds.
+    /// When it happened, nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,
-    /// See [`EventKind`].
+    /// The block's address, or what [`EventKind`] says instead.
     pub address: u64,
     /// See [`EventKind`], bytes.
     pub size: u64,
@@ -114,9 +114,9 @@ pub struct RawEvent {
     pub tid: u32,
     /// Mapping epoch of the process: a stack means something within one epoch only.
     pub epoch: u32,
-    /// An [`EventKind`].
+    /// Which [`EventKind`] it is.
     pub kind: u8,
-    /// `FLAG_*`.
+    /// Bits `FLAG_*`.
     pub flags: u8,
     /// A [`crate::cookie::Function`]; of mappings `MAPPING_*`.
     pub function: u8,

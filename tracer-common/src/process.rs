@@ -12,7 +12,7 @@ pub struct TracedProcess {
     pub identity: u32,
     /// Mapping epoch, raised by either side when mappings have changed meaning.
     pub epoch: u32,
-    /// `PROCESS_*`.
+    /// Bits `PROCESS_*`.
     pub flags: u32,
     /// The process that runs it.
     pub tgid: u32,
@@ -66,13 +66,13 @@ impl TracedProcess {
 /// value, and one that was read, changed and put back whole would undo an exec that came in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUpdate {
-    /// Which process.
+    /// The process that the update is of.
     pub tgid: u32,
     /// The identity that the change is meant for: if the process has another one by now, nothing is changed.
     pub identity: u32,
-    /// `UPDATE_*`
+    /// What is updated: bits `UPDATE_*`.
     pub what: u32,
-    /// [`UPDATE_LIBRARY`]: `PROCESS_*`.
+    /// New bits `PROCESS_*`, where `what` has [`UPDATE_LIBRARY`].
     pub flags: u32,
     /// ... and where the allocator's library is, as in [`TracedProcess`].
     pub libc_start: u64,

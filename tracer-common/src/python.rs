@@ -33,7 +33,7 @@ pub struct Interpreter {
     pub frame_instruction: u32,
     /// `F`: a byte that tells entries, as [`Interpreter::entries`] says.
     pub frame_entry: u32,
-    /// An `ENTRIES_*`.
+    /// How entries are told: one of `ENTRIES_*`.
     pub entries: u32,
     /// Bytes for each step of `F`'s instruction, if that is an index; 0: it is an address.
     pub instruction_unit: u32,
@@ -152,7 +152,7 @@ impl Check {
         }
     }
 
-    /// The word.
+    /// The check word of all that was taken.
     #[inline(always)]
     pub fn finish(self) -> u32 {
         (self.0 >> 32) as u32
@@ -218,7 +218,7 @@ pub const PYTHON_FLAGS: u64 = 7;
 pub struct CodeHead {
     /// Zero: a stack, which is sent to the same ring, has its identity here.
     pub zero: u64,
-    /// Its address.
+    /// Address of the code object.
     pub code: u64,
     /// The process, as in events.
     pub process: u32,
@@ -258,11 +258,11 @@ const _: () = assert!(size_of::<CodeHead>() == 64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct CodeKey {
-    /// Its address.
+    /// Address of the code object.
     pub code: u64,
     /// The process, as in events.
     pub process: u32,
-    /// See [`CodeHead`].
+    /// The check word of the object's head; see [`CodeHead`].
     pub check: u32,
 }
 
@@ -279,11 +279,11 @@ pub const MAX_LINE_BYTES: usize = 16 << 10;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct CodeRecord {
-    /// What follows.
+    /// The head of the code object that the names are of.
     pub head: CodeHead,
     /// The file's name.
     pub file: [u8; MAX_FILE_BYTES],
-    /// The function's.
+    /// The function's name, UTF-8, cut at this length.
     pub name: [u8; MAX_NAME_BYTES],
     /// The line table.
     pub lines: [u8; MAX_LINE_BYTES],

@@ -27,7 +27,7 @@ pub struct StackHead {
     pub python: u16,
     /// 1: there were more of them.
     pub python_cut: u16,
-    /// Zero.
+    /// Always zero: the layout has no implicit padding.
     pub reserved: u32,
 }
 

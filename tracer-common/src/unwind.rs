@@ -13,7 +13,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CodeRange {
-    /// First address.
+    /// First address of the range.
     pub start: u64,
     /// The byte after the last one.
     pub end: u64,
@@ -25,7 +25,7 @@ pub struct CodeRange {
     pub units: u32,
     /// Binary logarithm of the bytes that a unit covers.
     pub unit_shift: u32,
-    /// Zero.
+    /// Always zero: the layout has no implicit padding.
     pub reserved: u32,
 }
 
@@ -56,9 +56,9 @@ pub const MAX_ROWS: u32 = 8 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Unit {
-    /// First candidate.
+    /// Index of the first candidate row.
     pub first: u32,
-    /// Last candidate.
+    /// Index of the last candidate row.
     pub last: u32,
 }
 
@@ -80,7 +80,7 @@ const _: () = assert!(size_of::<Unit>() == 8 && size_of::<Row>() == 8);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Rule {
-    /// A `CFA_*`.
+    /// How the canonical frame address is found: one of `CFA_*`.
     pub cfa: u8,
     /// The register that the CFA comes from, as DWARF numbers it (0-15).
     pub register: u8,

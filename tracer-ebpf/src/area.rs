@@ -21,7 +21,7 @@ const PAGE: u64 = 4096;
 enum Alike {
     /// They can be accessed.
     Accessible = 0,
-    /// They cannot.
+    /// They cannot be accessed.
     Inaccessible = 1,
     /// They are of the file of the first, at places that follow from its own.
     Segment = 2,
@@ -36,7 +36,7 @@ struct Search {
     at: u64,
     /// How far to look.
     end: u64,
-    /// [`Alike`]
+    /// What they have in common: one of [`Alike`].
     alike: u64,
     /// Of [`Alike::Segment`]: the first one's file.
     file: u64,

@@ -4,7 +4,7 @@ use core::intrinsics::{
     AtomicOrdering, atomic_and, atomic_cxchg, atomic_or, atomic_xadd, atomic_xchg,
 };
 
-/// Adds one.
+/// Adds one to a counter that other processors change too.
 #[inline(always)]
 pub fn increment(value: *mut u64) {
     add(value, 1);
@@ -39,7 +39,7 @@ pub fn next(value: *mut u64) -> u64 {
     0
 }
 
-/// Sets bits.
+/// Sets bits in a word that other processors change too.
 #[inline(always)]
 pub fn set(value: *mut u64, bits: u64) {
     unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(value, bits) };

@@ -91,7 +91,7 @@ extern "C" fn hw_send_event(event: *const RawEvent, looks: u64) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
     Free,
-    /// For others.
+    /// What is left of the ring is kept for other processes.
     OverShare,
     None,
 }

@@ -439,7 +439,7 @@ fn committed(protection: u64) -> u8 {
 struct Said {
     stack: u64,
     flags: u8,
-    /// `MAPPING_*`
+    /// Bits `MAPPING_*`.
     traits: u8,
 }
 

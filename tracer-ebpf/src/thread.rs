@@ -37,7 +37,7 @@ pub const THREAD_ABOVE_TOLD: u32 = 2;
 pub struct Untaken {
     /// Stack pointer at entry; 0: there is none.
     pub sp: u64,
-    /// Return address.
+    /// The address that the call returns to.
     pub return_address: u64,
     /// 1: its function hands it on to another one by a jump ([`crate::entry`]).
     pub is_handed_on: u32,
@@ -55,7 +55,7 @@ impl Untaken {
     };
 }
 
-/// A thread.
+/// What is remembered of a thread from one probe to the next.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Thread {
@@ -65,11 +65,11 @@ pub struct Thread {
     pub depth: u32,
     /// Nested calls whose return probe will fire though we do not follow them (links without sessions).
     pub nested: u32,
-    /// `THREAD_*`
+    /// Bits `THREAD_*`.
     pub flags: u32,
     /// When `process` was copied: the two of [`CHANGES`].
     seen: [u64; 2],
-    /// Its process.
+    /// The process that the thread belongs to.
     pub process: TracedProcess,
     /// Sampling: bytes that may still be asked for before the next sample.
     pub until_sample: u64,

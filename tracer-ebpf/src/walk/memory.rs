@@ -64,7 +64,7 @@ pub struct Frame {
     pub base: u64,
     /// Where the CFA itself was read (less `add`). 0: it was not.
     pub cfa_slot: u64,
-    /// See there.
+    /// What to add to what is read at `cfa_slot`, bytes.
     pub add: i32,
     /// The saved registers that the CFA hangs on, a bit each.
     pub uses: u8,

@@ -63,7 +63,7 @@ pub struct Python {
     pub code: [u64; CODE_WORDS],
     /// One of the code object's strings.
     content: Content,
-    /// Leaf first.
+    /// The frames found, the innermost first.
     pub frames: [PythonFrame; MAX_PYTHON_FRAMES],
 }
 
@@ -305,7 +305,7 @@ fn user_word(address: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
-/// One frame.
+/// Reads one frame, and goes to its caller.
 extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
     let walk = unsafe { &*context.cast::<Walk>() };
     let python = &mut walk.memory().python;

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::live::{Kind, Kinds};
 
-/// Which kinds.
+/// The option that says which kinds of memory are shown.
 #[derive(Debug, Args)]
 pub(super) struct OfKind {
     /// List this kind of memory only, at its own peak (default: heap and mapping, which the peak is made of)

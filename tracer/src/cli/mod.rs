@@ -67,9 +67,9 @@ enum Verb {
     Man(man::Arguments),
 }
 
-/// Done.
+/// Exit status where all was done.
 const DONE: u8 = 0;
-/// Something failed.
+/// Exit status where something failed.
 const FAILED: u8 = 1;
 /// The command line makes no sense.
 const USAGE: u8 = 2;

@@ -7,7 +7,7 @@ use super::{Address, StackIndex};
 pub struct Range {
     /// Address of the first byte.
     pub start: Address,
-    /// Length, bytes.
+    /// How long the range is, bytes.
     pub length: u64,
 }
 

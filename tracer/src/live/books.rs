@@ -36,7 +36,7 @@ impl Held {
         }
     }
 
-    /// Both together.
+    /// The bytes and blocks of both together.
     pub(super) fn joined(self, other: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_add(other.bytes),
@@ -45,7 +45,7 @@ impl Held {
         }
     }
 
-    /// One block.
+    /// What one block of this size adds.
     pub(super) fn block(size: u64) -> Self {
         Self {
             bytes: size.into(),

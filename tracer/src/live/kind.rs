@@ -52,7 +52,7 @@ impl Default for Kinds {
 }
 
 impl Kinds {
-    /// Every kind.
+    /// All kinds of memory.
     pub const ALL: Self = Self((1 << Kind::ALL.len()) - 1);
     /// What the peak is made of.
     pub const OF_THE_PEAK: Self = Self(1 << Kind::Heap as u8 | 1 << Kind::Mapping as u8);

@@ -36,7 +36,7 @@ const FIRST_WIDTH: u64 = 1_000_000;
 pub(super) struct Scene {
     /// Threads are told apart.
     pub(super) threads: bool,
-    /// Eras are.
+    /// Eras are told apart.
     pub(super) eras: bool,
     /// What comes and goes is told one by one.
     pub(super) movements: bool,
@@ -195,7 +195,7 @@ pub struct Life {
     pub born: u16,
     /// The era in which it went; `None`: it was live at the end.
     pub gone: Option<u16>,
-    /// Bytes.
+    /// How many bytes these blocks had together.
     pub bytes: u64,
     /// Blocks, or ranges.
     pub blocks: u64,
@@ -204,7 +204,7 @@ pub struct Life {
 /// What one holder held, and when that came and went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lives {
-    /// The process.
+    /// The process that allocated.
     pub process: ProcessId,
     /// The stack that asked for it.
     pub stack: StackIndex,
@@ -248,7 +248,7 @@ impl Lives {
     }
 }
 
-/// One era.
+/// A stretch of the time of tracing, and what was allocated in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Era {
     /// The most that was live in it at one moment, of the kinds that make the peak, bytes.
@@ -257,7 +257,7 @@ pub struct Era {
     pub end: u64,
     /// Blocks that came in it.
     pub allocations: u64,
-    /// Their bytes.
+    /// How many bytes these blocks had together.
     pub allocated_bytes: u64,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::{Kind, Kinds};
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 
-/// Whose memory.
+/// Whose memory a snapshot is of: one process's or that of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// That of all traced processes together.
@@ -14,7 +14,7 @@ pub enum Scope {
     Process(ProcessId),
 }
 
-/// Which moment.
+/// The moment that a snapshot is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// When the most was held in this scope; of equal moments the latest.
@@ -28,7 +28,7 @@ pub enum Moment {
 /// `u64::MAX`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// When.
+    /// The moment, nanoseconds of the recording's clock.
     pub at: Nanos,
     /// What was seen asked for and was live, of the kinds that make the peak: requested bytes of blocks, lengths of
     /// mappings.
@@ -86,7 +86,7 @@ impl Snapshot {
 /// So much of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
-    /// Bytes.
+    /// How many bytes were held.
     pub bytes: u64,
     /// Blocks, or ranges. Ranges that touch and are alike are one.
     pub blocks: u64,
@@ -95,13 +95,13 @@ pub struct Amount {
 /// Who holds something: a stack of one process, for one kind of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HolderKey {
-    /// The process.
+    /// The process that held them.
     pub process: ProcessId,
-    /// The stack.
+    /// The stack that allocated them.
     pub stack: StackIndex,
     /// The thread, where threads are told apart.
     pub thread: Option<Tid>,
-    /// The kind.
+    /// The kind of memory.
     pub kind: Kind,
 }
 
@@ -140,7 +140,7 @@ impl Holder {
 /// A stack of one process, with what of one kind it asked for and was live at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The process.
+    /// The process that held them.
     pub process: ProcessId,
     /// The stack that asked for it (in a forked child perhaps still as its parent).
     pub stack: StackIndex,

@@ -11,7 +11,7 @@ use crate::event::ProcessId;
 pub struct Makeup {
     /// When it was looked at first, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
-    /// Which process.
+    /// The process that was looked at.
     pub process: ProcessId,
     /// Resident memory then.
     pub rss: Option<u64>,
@@ -51,7 +51,7 @@ pub struct Malloc {
 pub struct ChunkSum {
     /// Number of chunks.
     pub chunks: u64,
-    /// Their size.
+    /// How large they are together with their headers, bytes.
     pub bytes: u64,
 }
 
@@ -75,7 +75,7 @@ pub struct SizeClass {
     pub least: u64,
     /// Number of chunks.
     pub chunks: u64,
-    /// Their size.
+    /// How many bytes the chunks of this class have together.
     pub bytes: u64,
 }
 
@@ -85,7 +85,7 @@ pub struct SizeClass {
 pub struct HeldMapping {
     /// Its first address.
     pub start: u64,
-    /// Its length.
+    /// How long the mapping is, bytes.
     pub length: u64,
     /// What of it was resident.
     pub resident: u64,

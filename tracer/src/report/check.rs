@@ -208,7 +208,7 @@ impl Held {
     }
 }
 
-/// Callers named.
+/// How many callers of a holder are named.
 const CALLERS: usize = 2;
 /// Of those who make a budget go over, so many are kept.
 const MOST_HELD: usize = 20;

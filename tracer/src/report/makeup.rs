@@ -166,7 +166,7 @@ pub struct Explained {
     pub thread_stacks: Option<i64>,
     /// Pages of mapped files.
     pub file: Option<i64>,
-    /// Shared memory.
+    /// Resident pages of shared memory, bytes.
     pub shmem: Option<i64>,
     /// What is left.
     pub rest: Option<i64>,

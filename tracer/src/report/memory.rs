@@ -31,7 +31,7 @@ pub struct Moments {
 pub struct Memory {
     /// When the kernel was asked; of several processes, when the first of them was.
     pub at: Option<Nanos>,
-    /// Resident memory.
+    /// Resident memory, bytes.
     pub rss: Option<u64>,
     /// ... of it anonymous.
     pub anon: Option<u64>,
@@ -39,7 +39,7 @@ pub struct Memory {
     pub file: Option<u64>,
     /// ... of it shared memory.
     pub shmem: Option<u64>,
-    /// Swapped-out memory.
+    /// Memory that was swapped out, bytes.
     pub swap: Option<u64>,
     /// The memory cgroup, if there is one for all of the processes.
     pub cgroup: Option<String>,

@@ -26,7 +26,7 @@ pub struct Makeup {
     pub rss: Option<u64>,
     /// Page tables: `VmPTE`.
     pub page_tables: Option<u64>,
-    /// glibc's heaps.
+    /// What glibc's heaps keep; nothing where they could not be read.
     pub heaps: Option<Heaps>,
     /// Stacks of threads.
     pub stacks: Option<Stacks>,
@@ -45,7 +45,7 @@ pub struct Stacks {
     pub count: u32,
 }
 
-/// A mapping.
+/// A mapping of the target and how much of it is resident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resident {
     /// Where it is.

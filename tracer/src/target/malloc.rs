@@ -42,7 +42,7 @@ pub trait Memory {
 pub struct Amount {
     /// Number of chunks.
     pub chunks: u64,
-    /// Bytes.
+    /// How large they are together with their headers, bytes.
     pub bytes: u64,
 }
 

@@ -66,13 +66,13 @@ pub enum Refusal {
          return probe; only session links (Linux 6.13 and newer) can do without, and they do not work for it here"
     )]
     AlternateStack,
-    /// See [`Findings::seccomp`](super::safety::Findings::seccomp).
+    /// Why: [`Findings::seccomp`](super::safety::Findings::seccomp).
     #[error(
         "it has a seccomp filter, and on this kernel a return probe is a system call that the filter would kill it for; \
          use a kernel that lets that call pass (6.10 and older, or 6.15 and newer), or run the program without the filter"
     )]
     Seccomp,
-    /// See [`Findings::shadow_stack`](super::safety::Findings::shadow_stack).
+    /// Why: [`Findings::shadow_stack`](super::safety::Findings::shadow_stack).
     #[error(
         "it runs with a shadow stack, and on this kernel a return probe would look like an attack and kill it; use a \
          kernel of 6.11 or newer, or start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off"

@@ -363,7 +363,7 @@ fn definition() -> impl Strategy<Value = Entry> {
     ]
 }
 
-/// Any entry.
+/// An entry of any kind, with any values.
 pub(super) fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         1 => rare_entry(),

@@ -145,7 +145,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// Root first.
+    /// The profile's number of a stack, whose frames it adds from the root on.
     fn stack(&mut self, thread: ThreadHandle, stack: StackIndex) -> Option<StackHandle> {
         if let Some(known) = self.stacks.get(&(thread, stack)) {
             return *known;

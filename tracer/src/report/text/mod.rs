@@ -324,7 +324,7 @@ fn amount(kind: Kind, count: u64) -> String {
     }
 }
 
-/// `22 arenas`
+/// How many arenas, in words: `22 arenas`.
 fn in_arenas(count: u64) -> String {
     match count {
         1 => "1 arena".to_owned(),

@@ -65,7 +65,7 @@ impl<'name> Parser<'name> {
         Some(byte)
     }
 
-    /// Until `E`.
+    /// Reads as many of `one` as there are before `E`.
     pub(super) fn many(&mut self, one: fn(&mut Self) -> Option<Id>) -> Option<Vec<Id>> {
         let mut all = Vec::new();
         while !self.take("E") {

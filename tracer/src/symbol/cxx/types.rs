@@ -93,7 +93,7 @@ impl<'name> Parser<'name> {
         ])
     }
 
-    /// A type.
+    /// Reads a type, and gives its node.
     pub(super) fn kind(&mut self) -> Option<Id> {
         self.deeper(Self::any_kind)
     }

@@ -41,7 +41,7 @@ const MOST_DATA: u64 = 1 << 20;
 const MOST_ARENAS: usize = 1 << 14;
 const MOST_HEAPS: usize = 1 << 16;
 
-/// An arena.
+/// One of glibc's arenas, as its `malloc_state` in the target's memory describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Arena {
     state: u64,

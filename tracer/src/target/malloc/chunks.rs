@@ -265,7 +265,7 @@ struct Window<'m, M> {
 }
 
 impl<M: Memory> Window<'_, M> {
-    /// Two words.
+    /// The two words at this address: the previous chunk's size and this chunk's.
     fn pair(&mut self, at: u64) -> Option<(u64, u64)> {
         let near = at.abs_diff(self.last) <= NEAR;
         let forward = at >= self.last;

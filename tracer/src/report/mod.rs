@@ -24,6 +24,7 @@ pub mod course;
 pub mod difference;
 mod error;
 pub mod export;
+mod family;
 pub mod fit;
 pub mod flamegraph;
 mod growth;

@@ -101,14 +101,94 @@ impl NamedFrame<'_> {
     }
 }
 
+/// A program that runs others' scripts.
+struct Interpreter {
+    /// Its file's name, without a version.
+    name: &'static str,
+    /// Options behind which the program itself stands.
+    inline: &'static [&'static str],
+    /// Options that a word of their own follows.
+    with_value: &'static [&'static str],
+}
+
+const INTERPRETERS: [Interpreter; 7] = [
+    interpreter("python", &["-c"], &["-W", "-X"]),
+    interpreter("perl", &["-e", "-E"], &["-I"]),
+    interpreter("ruby", &["-e"], &["-I", "-r"]),
+    interpreter(
+        "node",
+        &["-e", "-p", "--eval"],
+        &["-r", "--require", "--import"],
+    ),
+    interpreter("php", &["-r"], &["-d", "-c"]),
+    interpreter("bash", &["-c"], &["-o", "-O"]),
+    interpreter("sh", &["-c"], &["-o"]),
+];
+
+const fn interpreter(
+    name: &'static str,
+    inline: &'static [&'static str],
+    with_value: &'static [&'static str],
+) -> Interpreter {
+    Interpreter {
+        name,
+        inline,
+        with_value,
+    }
+}
+
+/// Words of a title that a process gives itself, behind the program's name: `nginx: worker process`.
+const TITLE: usize = 2;
+
+/// What a command line runs: the last component of its first word; of an interpreter that was given a script or a module (`-m`), of that;
+/// or the title that the process has given itself.
+pub fn run_by(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let first = words.next().unwrap_or("?");
+    if first.ends_with(':') {
+        let title: Vec<&str> = std::iter::once(first).chain(words.take(TITLE)).collect();
+        return printable(&title.join(" ")).into_owned();
+    }
+    let first = file_name(first);
+    let unversioned = first.trim_end_matches(|at: char| at.is_ascii_digit() || at == '.');
+    let interpreter = INTERPRETERS.iter().find(|it| it.name == unversioned);
+    let script = interpreter.and_then(|interpreter| interpreter.script(words));
+    printable(script.map_or(first, file_name)).into_owned()
+}
+
+impl Interpreter {
+    /// The script or module among its arguments; nothing if the program is one of them, or is read from the input.
+    fn script<'w>(&self, mut arguments: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+        while let Some(word) = arguments.next() {
+            if word == "-m" {
+                return arguments.next();
+            }
+            if word == "-" || self.inline.contains(&word) {
+                return None;
+            }
+            if self.with_value.contains(&word) {
+                arguments.next();
+            } else if !word.starts_with('-') {
+                return Some(word);
+            }
+        }
+        None
+    }
+}
+
 /// The program of a command line: its first word's last path component.
 pub fn program(command: &str) -> String {
     let word = command.split_whitespace().next().unwrap_or("?");
-    let name = word
-        .rsplit('/')
+    printable(file_name(word)).into_owned()
+}
+
+/// The last component of a path.
+fn file_name(path: &str) -> &str {
+    let parts = path.rsplit('/');
+    parts
+        .into_iter()
         .find(|part| !part.is_empty())
-        .unwrap_or(word);
-    printable(name).into_owned()
+        .unwrap_or(path)
 }
 
 pub(super) fn module_name(module: &Module) -> String {

@@ -7,7 +7,7 @@ use crate::words::printable;
 /// What processes are put together by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The program, by its name.
+    /// The program, or the script that an interpreter runs, by its name.
     Command,
     /// The cgroup, by its path.
     Cgroup,
@@ -25,7 +25,7 @@ impl Owner {
     pub fn of(self, process: &Process) -> String {
         let cgroup = process.cgroup.as_deref();
         match self {
-            Self::Command => name::program(&process.command),
+            Self::Command => name::run_by(&process.command),
             Self::Cgroup => cgroup.map_or_else(
                 || "(unknown cgroup)".to_owned(),
                 |cgroup| printable(&cgroup.path).into_owned(),

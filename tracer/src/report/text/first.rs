@@ -13,6 +13,7 @@ use super::super::name::{NamedFrame, module_name};
 use super::books::FAR;
 use super::holders::{grown, holder_of_moment};
 use super::page::{Page, Style};
+use super::processes::Shown;
 use super::told::{Row, Rows};
 use super::{amount, ending, headline, held_in, in_arenas, kinds, resident, subject, trust};
 use crate::live::Holder;
@@ -61,9 +62,19 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     };
     let used = page.lines + below + BELOW;
     // Besides: an empty line, the heading, and how much the others hold.
-    let room = LINES.saturating_sub(used + 3) / 2;
+    let free = LINES.saturating_sub(used + 3);
+    let processes = Shown::of(profile, &snapshot);
+    // The processes have their place where that leaves two holders, or all there are.
+    let processes = processes.filter(|processes| {
+        let holders = free.saturating_sub(processes.lines()) / 2;
+        holders >= rows.largest.len().min(2)
+    });
+    let room = free.saturating_sub(processes.as_ref().map_or(0, Shown::lines)) / 2;
     let most = top.unwrap_or_else(|| room.clamp(1, HOLDERS));
     at_the_peak(page, &heading, &rows, whole, most, top.is_some())?;
+    if let Some(processes) = processes {
+        processes.write(page)?;
+    }
     page.raw(&rest, below)
 }
 

@@ -6,6 +6,7 @@ mod ending;
 mod first;
 mod holders;
 mod page;
+mod processes;
 mod resident;
 mod statistics;
 mod table;

@@ -73,7 +73,7 @@ fn many_holders_of_many_processes_fit_too_and_those_that_read_alike_are_one() {
         text.contains("8 blocks ← caller_0 (src/callers.c:0) … 18 more, caller_19\n"),
         "{text}"
     );
-    assert!(text.contains(" 4 more\n"), "{text}");
+    assert!(text.contains(" 5 more\n"), "{text}");
     assert!(
         text.contains("8 processes ran for up to 1 ms before their probes"),
         "{text}"
@@ -233,4 +233,39 @@ limited to 64.0 MiB.
     let text = killed(3);
     let line = "3 of its processes were OOM-killed, the first of them 4243 (child) at +0.041s:";
     assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn where_several_processes_held_the_peak_workers_of_one_command_are_one_row() {
+    let mut script = Script::launched("/usr/bin/python3 /usr/bin/gunicorn app:web");
+    stacks(&mut script);
+    script.allocate(0, 5, 1, 30 * MIB);
+    for worker in 1..=3 {
+        script.process(
+            worker,
+            Some(0),
+            "/usr/bin/python3 /usr/bin/gunicorn app:web",
+            Origin::Forked { missed_ns: 0 },
+            10,
+            0,
+        );
+        script.allocate(worker, 20, 1, u64::from(worker) * MIB);
+    }
+    let text = screen_of(&script.closed());
+    let expected = "
+In which processes
+   30.0 MiB   83.3 %  gunicorn (4242), at most 30.0 MiB
+    6.0 MiB   16.7 %    gunicorn ×3, each at most 3.0 MiB
+";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn where_one_process_held_the_peak_the_processes_have_no_list() {
+    let mut script = Script::launched("sh");
+    stacks(&mut script);
+    script.process(1, Some(0), "work", Origin::Forked { missed_ns: 0 }, 10, 0);
+    script.allocate(1, 20, 1, MIB);
+    let text = screen_of(&script.closed());
+    assert!(!text.contains("In which processes"), "{text}");
 }

@@ -31,9 +31,9 @@ fn a_pid_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_pid_that_is_no_number_is_a_usage_error() {
+fn a_name_that_no_process_has_is_a_usage_error() {
     let mut command = highwater();
-    run(command.args(["record", "-p", "init"])).assert_says(2, &["init"]);
+    run(command.args(["record", "-p", "no-such-name"])).assert_says(2, &["no-such-name"]);
 }
 
 #[test]

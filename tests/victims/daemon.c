@@ -13,7 +13,7 @@ FRAME static void hold(void)
 
 int main(void)
 {
-    usleep(500000);
+    leave_time(500);
     hold();
     if (fork() != 0)
         _exit(0);

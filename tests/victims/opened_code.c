@@ -1,7 +1,6 @@
 // Libraries opened and closed while it runs, in turns and at the same address: `opened_code TRUTH ONE OTHER`. `go N` opens
 // each N times; a block is taken in it at once, and others after a while.
 #include <dlfcn.h>
-#include <time.h>
 
 #include "stack_victim.h"
 
@@ -12,16 +11,6 @@ FRAME static void call(void (*opened)(int), int depth)
 {
     opened(depth);
     HERE();
-}
-
-// Long enough for tables to be built; an emulated machine takes some ten times as long.
-static void wait_a_while(void)
-{
-    struct timespec time = {0, 200 * 1000 * 1000};
-    if (getenv("HIGHWATER_EMULATED"))
-        time = (struct timespec){2, 0};
-    while (nanosleep(&time, &time) && errno == EINTR)
-        ;
 }
 
 FRAME static void open_and_call(const char *path)
@@ -37,7 +26,8 @@ FRAME static void open_and_call(const char *path)
     code_is_fresh(1);
     call(opened, 2);
     call(opened, 5);
-    wait_a_while();
+    // For tables to be built.
+    leave_time(200);
     code_is_fresh(0);
     for (int depth = 0; depth < 6; depth++)
         call(opened, depth);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 // A function that keeps its own frame and its own name.
@@ -28,6 +29,16 @@ static inline size_t opaque_size(size_t size)
 {
     __asm__ volatile("" : "+r"(size));
     return size;
+}
+
+// Leaves the tracer so much time, milliseconds; on an emulated processor ten times as much.
+UNUSED static void leave_time(uint64_t milliseconds)
+{
+    if (getenv("HIGHWATER_EMULATED"))
+        milliseconds *= 10;
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    while (nanosleep(&time, &time) && errno == EINTR)
+        ;
 }
 
 // xorshift64*: the same numbers in every run.

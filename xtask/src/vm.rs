@@ -70,7 +70,11 @@ const NOT_THERE: [(&str, &str); 12] = [
 ];
 
 /// The same of single tests.
-const TESTS_NOT_THERE: [(&str, &str); 5] = [
+const TESTS_NOT_THERE: [(&str, &str); 6] = [
+    (
+        "what_malloc_keeps_is_what_mallinfo_says",
+        "reads heaps in a bounded time, in which an emulated processor does not get through",
+    ),
     (
         "the_verdict_is_json_test_results_and_annotations",
         "needs Python",

@@ -12,7 +12,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
 
@@ -31,7 +30,7 @@ pub(super) struct Joined {
 }
 
 /// Of stacks, the first in their group; of those that are not here, they themselves.
-pub(super) type Firsts = HashMap<StackIndex, StackIndex>;
+pub(super) type Firsts = HashMap<StackIndex, StackIndex, FixedState>;
 
 fn first_in(firsts: &Firsts, stack: StackIndex) -> StackIndex {
     firsts.get(&stack).copied().unwrap_or(stack)
@@ -76,9 +75,6 @@ impl<'a> Reading<'a> {
 
 impl Joined {
     /// Compares all stacks of a recording.
-    ///
-    /// Of each stack 128 bits of hash are kept in place of its frames: two hashes of 64 bits with other seeds. That two of a
-    /// million stacks have the same by chance happens once in 10^26 recordings.
     pub(super) fn of(locations: &Locations) -> Self {
         Self {
             first: Self::firsts(locations, true),
@@ -91,31 +87,35 @@ impl Joined {
         self.alike
     }
 
+    /// What two nodes read is the same where their frames do, and what their callers do: so each node is looked at once, whatever
+    /// the number of stacks that go through it.
     fn firsts(locations: &Locations, exact: bool) -> Firsts {
-        let mut numbers: HashMap<Reading<'_>, u32, FixedState> = HashMap::default();
-        let mut number_of: HashMap<FrameIndex, u32, FixedState> = HashMap::default();
-        let mut stacks: Vec<_> = locations.stacks.values().collect();
-        stacks.sort_unstable_by_key(|stack| stack.index);
-        let seeds = [FixedState::with_seed(1), FixedState::with_seed(2)];
-        let mut firsts: HashMap<[u64; 2], StackIndex, FixedState> = HashMap::default();
-        let mut same = Firsts::default();
-        let mut read = Vec::new();
-        for stack in stacks {
-            read.clear();
-            for &frame in &stack.frames {
-                read.push(*number_of.entry(frame).or_insert_with(|| {
-                    let next = numbers.len() as u32;
-                    *numbers
-                        .entry(Reading::of(frame, locations, exact))
-                        .or_insert(next)
-                }));
+        let stacks = &locations.stacks;
+        let mut readings: HashMap<Reading<'_>, u32, FixedState> = HashMap::default();
+        let mut reading_of: HashMap<FrameIndex, u32, FixedState> = HashMap::default();
+        for (_, frame) in stacks.nodes() {
+            reading_of.entry(frame).or_insert_with(|| {
+                let next = readings.len() as u32;
+                let reading = Reading::of(frame, locations, exact);
+                *readings.entry(reading).or_insert(next)
+            });
+        }
+        // Of each node, the first that reads as it does. Where no two frames read alike, no two nodes do.
+        let mut like: Vec<u32> = (0..stacks.count() as u32).collect();
+        if readings.len() < reading_of.len() {
+            let mut first: HashMap<(u32, u32), u32, FixedState> = HashMap::default();
+            for (number, (caller, frame)) in (1..).zip(stacks.nodes()) {
+                let read = (like[caller.number()], reading_of[&frame]);
+                like[number as usize] = *first.entry(read).or_insert(number);
             }
-            let hashes = seeds
-                .each_ref()
-                .map(|seed| seed.hash_one((&read, stack.truncated)));
-            let first = *firsts.entry(hashes).or_insert(stack.index);
-            if first != stack.index {
-                same.insert(stack.index, first);
+        }
+        let mut first_at: Vec<[Option<StackIndex>; 2]> = vec![[None; 2]; like.len()];
+        let mut same = Firsts::default();
+        for (stack, node, truncated) in stacks.sorted() {
+            let first_at = &mut first_at[like[node.number()] as usize][usize::from(truncated)];
+            let first = *first_at.get_or_insert(stack);
+            if first != stack {
+                same.insert(stack, first);
             }
         }
         same

@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(held(When::Peak), [(1, 3 * MIB), (2, MIB)]);
         assert_eq!(held(When::End), [(2, MIB)]);
         assert_eq!(held(When::Allocated), [(1, 3 * MIB), (2, MIB)]);
-        assert_eq!(held(When::Temporary(9)), []);
+        assert_eq!(held(When::Temporary(9)), [(1, 3 * MIB)]);
     }
 
     #[test]

@@ -16,9 +16,11 @@ use std::ffi::OsStr;
 use foldhash::fast::FixedState;
 
 use super::model::{Locations, Profile};
+use super::telling::most_telling;
 use crate::event::{ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kind, Lives, Snapshot};
 use crate::record::{FrameIndex, FrameKind, FunctionName, ModuleIndex};
+use crate::words::printable;
 
 /// Which stacks are the same.
 #[derive(Debug, Default)]
@@ -80,6 +82,15 @@ impl Joined {
             first: Self::firsts(locations, true),
             alike: Self::firsts(locations, false),
         }
+    }
+
+    /// How many stacks are the same, by the first of them, where they are several.
+    pub(super) fn counts(&self) -> HashMap<StackIndex, u64, FixedState> {
+        let mut counts = HashMap::default();
+        for first in self.first.values() {
+            *counts.entry(*first).or_insert(1) += 1;
+        }
+        counts
     }
 
     /// Stacks that read like others.
@@ -168,6 +179,22 @@ pub struct Together {
 }
 
 impl Together {
+    /// In how many loads of a file of code it asked for what it holds, and the name of the file, where that was loaded again and again. Each
+    /// load has addresses of its own, so what is asked for in two of them has two stacks, which are the same.
+    pub(super) fn loads(&self, profile: &Profile) -> Option<(u64, String)> {
+        if profile.loads.is_empty() || self.processes > 1 {
+            return None;
+        }
+        let frames = profile.frames(self.holder.stack)?;
+        let module = most_telling(&frames, 1).first()?.module?;
+        let loads = profile
+            .loads
+            .get(&(self.holder.process, ModuleIndex(module.index)))?;
+        let stacks = profile.same.get(&self.holder.stack)?;
+        let name = module.path.file_name()?.to_string_lossy();
+        Some((*loads.min(stacks), printable(&name).into_owned()))
+    }
+
     /// Adds what reads the same.
     pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.holder, &other.holder);
@@ -263,7 +290,7 @@ mod tests {
     use super::super::script::{MIB, Script, answer};
     use super::*;
     use crate::live::Amount;
-    use crate::record::{Entry, Frame, FrameNames, Module};
+    use crate::record::{Entry, Frame, FrameNames, Loads, Module};
 
     const LOAD: [&str; 2] = ["row@src/table.c:12", "load@src/table.c:40"];
 
@@ -355,6 +382,35 @@ mod tests {
         assert_eq!(growing.holders.len(), 1, "{growing:?}");
         let rate = growing.bytes as f64 / MIB as f64;
         assert!((rate - 1.0).abs() < 0.1, "{rate} MiB/s");
+    }
+
+    #[test]
+    fn a_holder_says_in_how_many_loads_of_its_file_it_asked() {
+        let mut script = Script::launched("host");
+        in_module(&mut script, 1, "/opt/p1.so", 0x100);
+        script.allocate(0, 1, 1, MIB);
+        for load in 2..=20 {
+            script.push_stack(load, vec![FrameIndex(100)], false);
+            script.allocate(0, load.into(), load, MIB);
+        }
+        script.stack(30, &LOAD);
+        script.allocate(0, 30, 30, MIB);
+        let loaded = |count| {
+            let mut script = script.clone();
+            script.entries.push(Entry::Loads(Loads {
+                process: ProcessId(0),
+                module: ModuleIndex(1),
+                count,
+            }));
+            let profile = script.closed();
+            let rows = together(&profile, &profile.peak.holders);
+            let loads: Vec<_> = rows.iter().map(|one| one.loads(&profile)).collect();
+            loads
+        };
+        let of = |count| Some((count, "p1.so".to_owned()));
+        assert_eq!(loaded(20), [of(20), None]);
+        // In the other loads it asked for nothing.
+        assert_eq!(loaded(50), [of(20), None]);
     }
 
     proptest! {

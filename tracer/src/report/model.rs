@@ -76,6 +76,10 @@ pub struct Profile {
     /// What all blocks were like, if that was asked for.
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
+    /// How often processes loaded files of code, where that was more than once.
+    pub(super) loads: HashMap<(ProcessId, ModuleIndex), u64>,
+    /// Of how many stacks that are the same each one stands for them, where these are several.
+    pub(super) same: HashMap<StackIndex, u64, FixedState>,
     pub(super) locations: Locations,
     /// Stacks that read like others.
     pub(super) alike: Firsts,

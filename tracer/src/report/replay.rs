@@ -211,6 +211,7 @@ struct Replay {
     /// Spans that have not ended, by name: their places in `marks`, the last begun last.
     open_spans: HashMap<String, Vec<usize>>,
     threads: HashMap<(ProcessId, Tid), String>,
+    loads: HashMap<(ProcessId, ModuleIndex), u64>,
 }
 
 impl Replay {
@@ -233,6 +234,7 @@ impl Replay {
             marks: Vec::new(),
             open_spans: HashMap::new(),
             threads: HashMap::new(),
+            loads: HashMap::new(),
             opening,
             feed: Feed::new(if apart { live.by_thread() } else { live }),
             filters_threads: !question.threads.is_empty(),
@@ -300,6 +302,10 @@ impl Replay {
             }
             Entry::ThreadName(name) => {
                 self.threads.insert((name.process, name.thread), name.name);
+            }
+            Entry::Loads(loads) => {
+                self.loads
+                    .insert((loads.process, loads.module), loads.count);
             }
             Entry::Mark(mark) => self.mark(&mark),
             Entry::Fold(part) => self.fold(part),

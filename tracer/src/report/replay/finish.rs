@@ -193,6 +193,8 @@ impl Replay {
             spans: asked.spans,
             temporaries: asked.temporaries,
             threads: self.threads,
+            loads: self.loads,
+            same: joined.counts(),
             opening: self.opening,
             mappings: self.mappings,
             sampling: self.sampling,

@@ -43,6 +43,32 @@ fn the_first_screen_says_how_much_and_who() {
 }
 
 #[test]
+fn what_a_plugin_holds_says_in_how_many_of_its_loads_it_asked_for_that() {
+    privileged!();
+    let directory = scratch();
+    let file = directory.path().join("recording.hwm");
+    let library = victim_program("one_function.so");
+    let library = library.to_str().expect("the path of a victim is text");
+    let mut victim = Victim::start_with("reopened", &[library]);
+    let recorder = Recorder::attach(victim.pid(), &file);
+    let truth = victim.tell("go 20");
+    victim.quit();
+    recorder.finish();
+    let screen = run(highwater().arg("report").arg(&file).args(["--top", "20"])).stdout;
+    // Where a stack was cut before its tables were built, it is a row of its own.
+    let rows = || screen.lines().filter(|line| line.contains(" %  "));
+    let told = rows().filter_map(|line| {
+        let (before, _) = line.split_once(" loads of one_function.so] take_0000")?;
+        before.rsplit_once('[')?.1.parse::<u64>().ok()
+    });
+    // A row of one load does not say so.
+    let alone = rows()
+        .filter(|line| line.contains("  take_0000") && line.contains("one_function.c"))
+        .count() as u64;
+    assert_eq!(told.sum::<u64>() + alone, truth.get("loads"), "{screen}");
+}
+
+#[test]
 fn a_report_has_every_part_of_its_schema() {
     privileged!();
     let directory = scratch();

@@ -20,6 +20,7 @@ mod heal;
 mod intake;
 mod launch;
 mod life;
+mod loads;
 mod losses;
 mod makeup;
 mod mapped_code;
@@ -156,6 +157,8 @@ struct Session {
     exponent: u8,
     sent: Sent,
     threads: threads::Threads,
+    /// How often each process has mapped which code.
+    mapped_files: loads::MappedFiles,
     sampled_high: memory::SampledHigh,
     makeups: makeup::Makeups,
     attaching: attaching::Attaching,

@@ -140,6 +140,18 @@ pub(super) fn read(path: &Path, question: &Question, threads: Threads) -> anyhow
     Ok(profile)
 }
 
+/// Reads a recording for what a question comes to, and nothing beside it.
+pub(super) fn read_for_answer(
+    path: &Path,
+    question: &Question,
+    threads: Threads,
+) -> anyhow::Result<Profile> {
+    let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let entries = Ahead::of(reader).context("cannot start a thread")?;
+    let profile = Profile::replay_for_answer(entries, question, threads);
+    profile.with_context(|| format!("cannot report {}", path.display()))
+}
+
 /// Reads a recording for a page, which shows more than was asked for.
 pub(super) fn read_for_page(path: &Path, question: &Question) -> anyhow::Result<Profile> {
     let reader = reader::open(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -52,7 +52,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut question = arguments.asked.question()?;
     // In a tree, what is small is summed up and not left out.
     let least = std::mem::take(&mut question.least);
-    let profile = question::read(&arguments.recording.path()?, &question, Threads::Together)?;
+    let profile =
+        question::read_for_answer(&arguments.recording.path()?, &question, Threads::Together)?;
     let answer = Answer::of(&profile, &question);
     let root = match arguments.inverted {
         false => Root::Main,

@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::books::{Books, Held};
+use super::chunks::Chunks;
 use super::kind::Kind;
 use super::lifetimes::Asker;
 use super::snapshot::Amount;
@@ -53,7 +54,7 @@ type Index<K> = HashMap<K, u32, FixedState>;
 /// each allocation.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
-    list: Vec<Holding>,
+    list: Chunks<Holding>,
     of_blocks: Index<Asker>,
     of_ranges: Index<(Asker, Kind)>,
 }
@@ -73,7 +74,7 @@ impl Holdings {
                 kind => holdings.of_ranges.insert((asker, kind), index),
             };
         }
-        holdings.list = list;
+        holdings.list = list.into_iter().collect();
         holdings
     }
 
@@ -116,7 +117,7 @@ impl Holdings {
 
     /// As [`copy`](Self::copy) made them, they come into being now, and another process answers for what they hold.
     pub(super) fn begin(&mut self, own: &Books, all: &Books) {
-        for holding in &mut self.list {
+        for holding in self.list.iter_mut() {
             let now = holding.now;
             let asker = Asker {
                 stack: holding.stack,
@@ -135,7 +136,7 @@ impl Holdings {
 }
 
 fn find<K: std::hash::Hash + Eq>(
-    list: &mut Vec<Holding>,
+    list: &mut Chunks<Holding>,
     entry: Entry<'_, K, u32, FixedState>,
     new: impl FnOnce() -> Holding,
 ) -> u32 {

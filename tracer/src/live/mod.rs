@@ -55,6 +55,7 @@ use hashbrown::HashMap;
 use crate::event::{Call, Event, Nanos, ProcessId};
 
 mod books;
+mod chunks;
 mod families;
 mod fold;
 mod holdings;
@@ -186,6 +187,12 @@ impl LiveSet {
         self
     }
 
+    /// Keeps how much was held when, but not by whom: a [`timeline`](Self::timeline) without lives.
+    pub fn with_eras(mut self) -> Self {
+        self.eras = Some(Eras::default());
+        self
+    }
+
     /// Tells what comes and goes one by one, for [`movements`](Self::movements).
     pub fn with_movements(mut self) -> Self {
         self.scene.movements = true;
@@ -313,6 +320,9 @@ impl LiveSet {
     pub fn timeline(&mut self) -> Option<Timeline> {
         let eras = self.eras.as_ref()?;
         let mut lives = Vec::new();
+        if !self.scene.eras {
+            return Some(eras.timeline(lives));
+        }
         for process in &mut self.processes {
             let id = process.id;
             for (holding, of_holding) in process.lives(&self.all) {

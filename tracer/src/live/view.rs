@@ -20,26 +20,51 @@ impl LiveSet {
 
     /// Who held what. Of a process that was never heard of: nothing, at moment zero.
     pub fn snapshot(&self, scope: Scope, moment: Moment) -> Snapshot {
+        self.listing(scope, moment, Listing::Holders)
+    }
+
+    /// How much was held, without by whom: that takes no room, however many there are.
+    pub fn sums(&self, scope: Scope, moment: Moment) -> Snapshot {
+        self.listing(scope, moment, Listing::Sums)
+    }
+
+    /// What each process held at the peak of all, of the kinds that make the peak, and counts for it, bytes.
+    pub fn held_at_peak(&self) -> impl Iterator<Item = (ProcessId, u64)> {
+        self.processes.iter().map(|process| {
+            let held = process.at_peak_of_all(&self.all);
+            let held =
+                held.filter(|(holding, held)| holding.kind.makes_the_peak() && held.blocks > 0);
+            let bytes = held.map(|(_, held)| saturate(held.bytes));
+            (process.id, bytes.fold(0, u64::saturating_add))
+        })
+    }
+
+    fn listing(&self, scope: Scope, moment: Moment, listing: Listing) -> Snapshot {
         match (scope, moment) {
             (Scope::All, Moment::Peak) => {
                 let mut snapshot = empty_snapshot(self.peak_at(), self.all.at_peak());
                 let mut elsewhere = 0;
                 for process in &self.processes {
-                    add_holders(&mut snapshot, process, process.at_peak_of_all(&self.all));
+                    add_holders(
+                        &mut snapshot,
+                        listing,
+                        process,
+                        process.at_peak_of_all(&self.all),
+                    );
                     elsewhere += process.kin.elsewhere.at_peak(&self.all.clock);
                 }
                 snapshot.inherited_bytes = saturate(elsewhere);
                 sorted(snapshot)
             }
-            (Scope::All, Moment::End) => self.end_of_all(),
+            (Scope::All, Moment::End) => self.end_of_all(listing),
             (Scope::Process(id), moment) => match self.index_of.get(&id) {
-                Some(&index) => self.process_snapshot(&self.processes[index], moment),
+                Some(&index) => self.process_snapshot(&self.processes[index], moment, listing),
                 None => Snapshot::default(),
             },
         }
     }
 
-    fn end_of_all(&self) -> Snapshot {
+    fn end_of_all(&self, listing: Listing) -> Snapshot {
         if self.open == 0 {
             let LastEnd {
                 at,
@@ -48,26 +73,26 @@ impl LiveSet {
             } = self.last_end;
             let mut snapshot = empty_snapshot(at, balance);
             if let Some(process) = self.processes.get(process) {
-                add_holders(&mut snapshot, process, process.joint());
+                add_holders(&mut snapshot, listing, process, process.joint());
             }
             return sorted(snapshot);
         }
         let mut snapshot = empty_snapshot(self.now, self.all.now());
         let mut elsewhere = 0;
         for process in self.processes.iter().filter(|p| !p.released) {
-            add_holders(&mut snapshot, process, process.joint());
+            add_holders(&mut snapshot, listing, process, process.joint());
             elsewhere += process.kin.elsewhere.now();
         }
         snapshot.inherited_bytes = saturate(elsewhere);
         sorted(snapshot)
     }
 
-    fn process_snapshot(&self, process: &Process, moment: Moment) -> Snapshot {
+    fn process_snapshot(&self, process: &Process, moment: Moment, listing: Listing) -> Snapshot {
         let books = &process.books;
         match moment {
             Moment::Peak => {
                 let mut snapshot = empty_snapshot(books.clock.peak_at(), books.at_peak());
-                add_holders(&mut snapshot, process, process.at_own_peak());
+                add_holders(&mut snapshot, listing, process, process.at_own_peak());
                 let inherited = &process.kin.inherited;
                 snapshot.inherited_bytes = saturate(inherited.at_peak(&books.clock));
                 sorted(snapshot)
@@ -75,7 +100,7 @@ impl LiveSet {
             Moment::End => {
                 let at = process.ended.unwrap_or(self.now);
                 let mut snapshot = empty_snapshot(at, books.now());
-                add_holders(&mut snapshot, process, process.now());
+                add_holders(&mut snapshot, listing, process, process.now());
                 snapshot.inherited_bytes = saturate(process.kin.inherited.now());
                 sorted(snapshot)
             }
@@ -96,8 +121,18 @@ fn empty_snapshot(at: Nanos, balance: Balance) -> Snapshot {
     }
 }
 
+/// What a snapshot tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    /// Each holder.
+    Holders,
+    /// How much they held together.
+    Sums,
+}
+
 fn add_holders<'a>(
     snapshot: &mut Snapshot,
+    listing: Listing,
     process: &Process,
     held: impl Iterator<Item = (&'a Holding, Held)>,
 ) {
@@ -113,6 +148,9 @@ fn add_holders<'a>(
         let of_kind = &mut snapshot.by_kind[kind as usize];
         of_kind.bytes = of_kind.bytes.saturating_add(bytes);
         of_kind.blocks = of_kind.blocks.saturating_add(blocks);
+        if listing == Listing::Sums {
+            continue;
+        }
         snapshot.holders.push(Holder {
             process: process.id,
             stack,

@@ -97,6 +97,7 @@ impl Feed {
             | Entry::Memory(_)
             | Entry::Makeup(_)
             | Entry::ThreadName(_)
+            | Entry::Loads(_)
             | Entry::Mark(_)
             | Entry::Loss(_)
             | Entry::Quality(_)

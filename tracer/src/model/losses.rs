@@ -82,6 +82,13 @@ pub enum Loss {
         /// For so long, nanoseconds.
         missed_ns: u64,
     },
+    /// So many processes did.
+    LateTogether {
+        /// Number of processes.
+        count: u64,
+        /// For so long at most, nanoseconds.
+        most_missed_ns: u64,
+    },
     /// ... and so many processes more.
     LateToo {
         /// Number of further processes.
@@ -108,7 +115,9 @@ impl Loss {
                 Affects::Everything
             }
             Self::Counted { affects, .. } => *affects,
-            Self::Late { .. } | Self::LateToo { .. } => Affects::LowerBound,
+            Self::Late { .. } | Self::LateTogether { .. } | Self::LateToo { .. } => {
+                Affects::LowerBound
+            }
             Self::Told { loss, .. } => match loss.kind {
                 LossKind::ProbesRemoved
                 | LossKind::LetGo
@@ -139,6 +148,7 @@ impl Loss {
             | Self::Counted { .. }
             | Self::Pauses { .. }
             | Self::Late { .. }
+            | Self::LateTogether { .. }
             | Self::LateToo { .. }
             | Self::Unaccounted => None,
         }
@@ -196,6 +206,15 @@ impl fmt::Display for Loss {
                 f,
                 "Process {pid} ran for {} before its probes were in place.",
                 time::duration(*missed_ns)
+            ),
+            Self::LateTogether {
+                count,
+                most_missed_ns,
+            } => write!(
+                f,
+                "{} for up to {} before their probes were in place.",
+                number(*count, "process ran", "processes ran"),
+                time::duration(*most_missed_ns)
             ),
             Self::LateToo {
                 count,
@@ -333,6 +352,38 @@ fn late<'p>(processes: impl Iterator<Item = &'p Process>) -> Vec<Loss> {
         });
     }
     losses
+}
+
+/// Makes one of the losses that are processes whose probes were late, where there are several; it stands where the first of them
+/// stood.
+pub fn join_late(losses: &mut Vec<Loss>) {
+    let of = |loss: &Loss| match *loss {
+        Loss::Late { missed_ns, .. } => Some((1, missed_ns)),
+        Loss::LateTogether {
+            count,
+            most_missed_ns,
+        }
+        | Loss::LateToo {
+            count,
+            most_missed_ns,
+        } => Some((count, most_missed_ns)),
+        _ => None,
+    };
+    let late: Vec<(u64, u64)> = losses.iter().filter_map(of).collect();
+    let (Some(first), 2..) = (
+        losses.iter().position(|loss| of(loss).is_some()),
+        late.len(),
+    ) else {
+        return;
+    };
+    losses.retain(|loss| of(loss).is_none());
+    let together = Loss::LateTogether {
+        count: late
+            .iter()
+            .fold(0, |sum, (count, _)| sum.saturating_add(*count)),
+        most_missed_ns: late.iter().map(|(_, missed)| *missed).max().unwrap_or(0),
+    };
+    losses.insert(first, together);
 }
 
 /// More pauses than this are told by their number and their sum.

@@ -43,8 +43,12 @@ struct Heard {
 /// A file that a process has mapped as code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
+    /// Major and minor number of the file's device.
+    pub device: (u32, u32),
     /// Inode number of the file.
     pub inode: u64,
+    /// Where in the file the mapping begins, bytes.
+    pub offset: u64,
     /// When, nanoseconds of `CLOCK_MONOTONIC`.
     pub at_ns: u64,
 }
@@ -53,10 +57,14 @@ impl Mapped {
     /// What a record says, behind its header, and whose it is: the fields up to the inode come first, the time last.
     fn read(body: &[u8]) -> Option<(u32, Self)> {
         let word = |at: usize| Some(u64::from_ne_bytes(*body.get(at..)?.first_chunk()?));
-        let tgid = u32::from_ne_bytes(*body.first_chunk()?);
-        let inode = word(40)?;
-        let at_ns = word(body.len().checked_sub(8)?)?;
-        Some((tgid, Self { inode, at_ns }))
+        let half = |at: usize| Some(u32::from_ne_bytes(*body.get(at..)?.first_chunk()?));
+        let mapped = Self {
+            device: (half(32)?, half(36)?),
+            inode: word(40)?,
+            offset: word(24)?,
+            at_ns: word(body.len().checked_sub(8)?)?,
+        };
+        Some((half(0)?, mapped))
     }
 }
 

@@ -20,8 +20,8 @@ use super::stacks::{StackPacker, StackUnpacker};
 use super::varint::Span;
 use super::{Entry, FoldPart, Process};
 use code::{
-    frame, function, module, names, put_frame, put_function, put_module, put_names, put_runtime,
-    runtime, stack,
+    frame, function, loads, module, names, put_frame, put_function, put_loads, put_module,
+    put_names, put_runtime, runtime, stack,
 };
 use moments::{end, mark, memory, put_end, put_mark, put_memory, put_thread_name, thread_name};
 
@@ -49,6 +49,7 @@ const THREAD_NAME: u8 = 128;
 const MARK: u8 = 129;
 const LOSS: u8 = 130;
 const MAKEUP: u8 = 131;
+const LOADS: u8 = 132;
 
 /// Appends the body of an entry and returns its kind; events have none and come back. A process is in the cgroup of this number.
 pub(super) fn put_body<'e>(
@@ -71,6 +72,7 @@ pub(super) fn put_body<'e>(
         Entry::Memory(sample) => put_memory(to, sample),
         Entry::Makeup(makeup) => put_json(to, MAKEUP, makeup)?,
         Entry::ThreadName(name) => put_thread_name(to, name),
+        Entry::Loads(loads) => put_loads(to, *loads),
         Entry::Mark(mark) => put_mark(to, mark),
         Entry::Loss(loss) => put_json(to, LOSS, loss)?,
         Entry::End(end) => put_end(to, end),
@@ -135,6 +137,7 @@ pub(super) fn read_body(
         MEMORY => Entry::Memory(memory(&mut fields)?),
         MAKEUP => Entry::Makeup(json(body)?),
         THREAD_NAME => Entry::ThreadName(thread_name(&mut fields)?),
+        LOADS => Entry::Loads(loads(&mut fields)?),
         MARK => Entry::Mark(mark(&mut fields)?),
         LOSS => Entry::Loss(json(body)?),
         END => Entry::End(end(&mut fields)?),

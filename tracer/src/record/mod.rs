@@ -83,6 +83,8 @@ pub enum Entry {
     Makeup(Makeup),
     /// What a thread is called.
     ThreadName(ThreadName),
+    /// How often a process loaded a file of code.
+    Loads(Loads),
     /// Somebody gave this moment a name.
     Mark(Mark),
     /// Something was not seen.
@@ -331,6 +333,17 @@ pub struct ThreadName {
     pub thread: Tid,
     /// `comm`, 15 bytes at most.
     pub name: String,
+}
+
+/// How often a process loaded a file of code, where that was more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loads {
+    /// The process that did.
+    pub process: ProcessId,
+    /// The file.
+    pub module: ModuleIndex,
+    /// So many times while the process was traced; where records were lost, at least.
+    pub count: u64,
 }
 
 /// A moment that was given a name.

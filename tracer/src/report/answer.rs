@@ -269,9 +269,23 @@ mod tests {
     }
 
     fn ask(script: Script, question: &Question) -> Answer {
-        let entries = script.entries.into_iter().map(Ok);
-        let profile = Profile::replay_for(entries, question, Threads::Together).unwrap();
-        Answer::of(&profile, question)
+        let entries = || script.entries.clone().into_iter().map(Ok);
+        let profile = Profile::replay_for(entries(), question, Threads::Together).unwrap();
+        let answer = Answer::of(&profile, question);
+        let alone = Profile::replay_for_answer(entries(), question, Threads::Together).unwrap();
+        let of_it = Answer::of(&alone, question);
+        assert_eq!(
+            (&of_it.holders, of_it.of_bytes, alone.totals),
+            (&answer.holders, answer.of_bytes, profile.totals),
+            "a view of this alone"
+        );
+        for (moment, all) in [(&alone.peak, &profile.peak), (&alone.end, &profile.end)] {
+            assert_eq!(
+                (moment.at, moment.bytes, moment.by_kind),
+                (all.at, all.bytes, all.by_kind)
+            );
+        }
+        answer
     }
 
     fn of(when: When) -> Question {
@@ -305,6 +319,15 @@ mod tests {
         assert_eq!(held("+350ms"), [(2, MIB)]);
         // The script starts at 03:04:05.5.
         assert_eq!(held("2026-01-02T03:04:05.65Z"), [(1, 3 * MIB)]);
+    }
+
+    #[test]
+    fn peak_end_and_all_that_was_allocated_have_their_holders() {
+        let held = |when| held(&ask(script(), &of(when)));
+        assert_eq!(held(When::Peak), [(1, 3 * MIB), (2, MIB)]);
+        assert_eq!(held(When::End), [(2, MIB)]);
+        assert_eq!(held(When::Allocated), [(1, 3 * MIB), (2, MIB)]);
+        assert_eq!(held(When::Temporary(9)), [(1, 3 * MIB)]);
     }
 
     #[test]

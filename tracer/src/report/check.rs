@@ -22,7 +22,7 @@ use super::question::{Question, When};
 use super::rows::callers;
 use super::telling::most_telling;
 use crate::event::Nanos;
-use crate::model::Loss;
+use crate::model::losses::{Loss, join_late};
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -365,7 +365,8 @@ pub fn why_unknown(file: &str, looked_at: &[(&str, Checked<'_>)]) -> String {
         return why;
     }
     let losses = looked_at.iter().flat_map(|(_, one)| &one.profile.losses);
-    let graves: Vec<&Loss> = losses.filter(|loss| loss.is_grave()).collect();
+    let mut graves: Vec<Loss> = losses.filter(|loss| loss.is_grave()).cloned().collect();
+    join_late(&mut graves);
     why.push_str(", for not all was seen:");
     for loss in graves.iter().take(LOSSES_TOLD) {
         why.push_str(&format!(" {}", printable(&loss.to_string())));

@@ -87,11 +87,46 @@ fn without_column(place: &str) -> (&str, Option<u32>) {
     }
 }
 
-/// Whether a function is V8's or Node's own, in whose code every stack of a JavaScript program runs.
-pub(super) fn is_of_engine(function: &str) -> bool {
-    ["v8::", "node::", "Builtins_", "construct_stub_"]
-        .iter()
-        .any(|start| function.starts_with(start))
+/// Functions of the engine.
+const ENGINE: [&str; 4] = ["v8::", "node::", "Builtins_", "construct_stub_"];
+
+/// Those of them that get memory for all others, and collect garbage where there is none left.
+const MEMORY: [&str; 16] = [
+    "v8::base::",
+    "v8::PageAllocator::",
+    "v8::ArrayBuffer::",
+    "v8::internal::AllocatePages",
+    "v8::internal::SetPermissions",
+    "v8::internal::VirtualMemory::",
+    "v8::internal::MemoryAllocator::",
+    "v8::internal::SemiSpace",
+    "v8::internal::PagedSpace",
+    "v8::internal::CompactionSpace",
+    "v8::internal::LargeObjectSpace",
+    "v8::internal::OldLargeObjectSpace",
+    "v8::internal::Heap::",
+    "v8::internal::HeapAllocator::",
+    "v8::internal::BackingStore::",
+    "node::NodeArrayBufferAllocator::",
+];
+
+/// What of an engine a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It gets memory for whatever the engine does.
+    Memory,
+    /// Something else, in whose code every stack of a JavaScript program runs.
+    Other,
+}
+
+/// What of V8 or Node a function is, if it is one of theirs. `path`: its name without what it returns and takes.
+pub(super) fn of_engine(path: &str) -> Option<Part> {
+    let is_one = |starts: &[&str]| starts.iter().any(|start| path.starts_with(start));
+    match () {
+        () if is_one(&MEMORY) => Some(Part::Memory),
+        () if is_one(&ENGINE) => Some(Part::Other),
+        () => None,
+    }
 }
 
 /// Whether it runs a function of JavaScript, which an interpreter's frame alone does not name.

@@ -12,14 +12,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::hash::BuildHasher as _;
 
 use foldhash::fast::FixedState;
 
 use super::model::{Locations, Profile};
+use super::telling::most_telling;
 use crate::event::{ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kind, Lives, Snapshot};
 use crate::record::{FrameIndex, FrameKind, FunctionName, ModuleIndex};
+use crate::words::printable;
 
 /// Which stacks are the same.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ pub(super) struct Joined {
 }
 
 /// Of stacks, the first in their group; of those that are not here, they themselves.
-pub(super) type Firsts = HashMap<StackIndex, StackIndex>;
+pub(super) type Firsts = HashMap<StackIndex, StackIndex, FixedState>;
 
 fn first_in(firsts: &Firsts, stack: StackIndex) -> StackIndex {
     firsts.get(&stack).copied().unwrap_or(stack)
@@ -76,9 +77,6 @@ impl<'a> Reading<'a> {
 
 impl Joined {
     /// Compares all stacks of a recording.
-    ///
-    /// Of each stack 128 bits of hash are kept in place of its frames: two hashes of 64 bits with other seeds. That two of a
-    /// million stacks have the same by chance happens once in 10^26 recordings.
     pub(super) fn of(locations: &Locations) -> Self {
         Self {
             first: Self::firsts(locations, true),
@@ -86,36 +84,49 @@ impl Joined {
         }
     }
 
+    /// How many stacks are the same, by the first of them, where they are several.
+    pub(super) fn counts(&self) -> HashMap<StackIndex, u64, FixedState> {
+        let mut counts = HashMap::default();
+        for first in self.first.values() {
+            *counts.entry(*first).or_insert(1) += 1;
+        }
+        counts
+    }
+
     /// Stacks that read like others.
     pub(super) fn alike(self) -> Firsts {
         self.alike
     }
 
+    /// What two nodes read is the same where their frames do, and what their callers do: so each node is looked at once, whatever
+    /// the number of stacks that go through it.
     fn firsts(locations: &Locations, exact: bool) -> Firsts {
-        let mut numbers: HashMap<Reading<'_>, u32, FixedState> = HashMap::default();
-        let mut number_of: HashMap<FrameIndex, u32, FixedState> = HashMap::default();
-        let mut stacks: Vec<_> = locations.stacks.values().collect();
-        stacks.sort_unstable_by_key(|stack| stack.index);
-        let seeds = [FixedState::with_seed(1), FixedState::with_seed(2)];
-        let mut firsts: HashMap<[u64; 2], StackIndex, FixedState> = HashMap::default();
-        let mut same = Firsts::default();
-        let mut read = Vec::new();
-        for stack in stacks {
-            read.clear();
-            for &frame in &stack.frames {
-                read.push(*number_of.entry(frame).or_insert_with(|| {
-                    let next = numbers.len() as u32;
-                    *numbers
-                        .entry(Reading::of(frame, locations, exact))
-                        .or_insert(next)
-                }));
+        let stacks = &locations.stacks;
+        let mut readings: HashMap<Reading<'_>, u32, FixedState> = HashMap::default();
+        let mut reading_of: HashMap<FrameIndex, u32, FixedState> = HashMap::default();
+        for (_, frame) in stacks.nodes() {
+            reading_of.entry(frame).or_insert_with(|| {
+                let next = readings.len() as u32;
+                let reading = Reading::of(frame, locations, exact);
+                *readings.entry(reading).or_insert(next)
+            });
+        }
+        // Of each node, the first that reads as it does. Where no two frames read alike, no two nodes do.
+        let mut like: Vec<u32> = (0..stacks.count() as u32).collect();
+        if readings.len() < reading_of.len() {
+            let mut first: HashMap<(u32, u32), u32, FixedState> = HashMap::default();
+            for (number, (caller, frame)) in (1..).zip(stacks.nodes()) {
+                let read = (like[caller.number()], reading_of[&frame]);
+                like[number as usize] = *first.entry(read).or_insert(number);
             }
-            let hashes = seeds
-                .each_ref()
-                .map(|seed| seed.hash_one((&read, stack.truncated)));
-            let first = *firsts.entry(hashes).or_insert(stack.index);
-            if first != stack.index {
-                same.insert(stack.index, first);
+        }
+        let mut first_at: Vec<[Option<StackIndex>; 2]> = vec![[None; 2]; like.len()];
+        let mut same = Firsts::default();
+        for (stack, node, truncated) in stacks.sorted() {
+            let first_at = &mut first_at[like[node.number()] as usize][usize::from(truncated)];
+            let first = *first_at.get_or_insert(stack);
+            if first != stack {
+                same.insert(stack, first);
             }
         }
         same
@@ -168,6 +179,22 @@ pub struct Together {
 }
 
 impl Together {
+    /// In how many loads of a file of code it asked for what it holds, and the name of the file, where that was loaded again and again. Each
+    /// load has addresses of its own, so what is asked for in two of them has two stacks, which are the same.
+    pub(super) fn loads(&self, profile: &Profile) -> Option<(u64, String)> {
+        if profile.loads.is_empty() || self.processes > 1 {
+            return None;
+        }
+        let frames = profile.frames(self.holder.stack)?;
+        let module = most_telling(&frames, 1).first()?.module?;
+        let loads = profile
+            .loads
+            .get(&(self.holder.process, ModuleIndex(module.index)))?;
+        let stacks = profile.same.get(&self.holder.stack)?;
+        let name = module.path.file_name()?.to_string_lossy();
+        Some((*loads.min(stacks), printable(&name).into_owned()))
+    }
+
     /// Adds what reads the same.
     pub(super) fn add(&mut self, other: &Self) {
         add(&mut self.holder, &other.holder);
@@ -263,7 +290,7 @@ mod tests {
     use super::super::script::{MIB, Script, answer};
     use super::*;
     use crate::live::Amount;
-    use crate::record::{Entry, Frame, FrameNames, Module};
+    use crate::record::{Entry, Frame, FrameNames, Loads, Module};
 
     const LOAD: [&str; 2] = ["row@src/table.c:12", "load@src/table.c:40"];
 
@@ -355,6 +382,35 @@ mod tests {
         assert_eq!(growing.holders.len(), 1, "{growing:?}");
         let rate = growing.bytes as f64 / MIB as f64;
         assert!((rate - 1.0).abs() < 0.1, "{rate} MiB/s");
+    }
+
+    #[test]
+    fn a_holder_says_in_how_many_loads_of_its_file_it_asked() {
+        let mut script = Script::launched("host");
+        in_module(&mut script, 1, "/opt/p1.so", 0x100);
+        script.allocate(0, 1, 1, MIB);
+        for load in 2..=20 {
+            script.push_stack(load, vec![FrameIndex(100)], false);
+            script.allocate(0, load.into(), load, MIB);
+        }
+        script.stack(30, &LOAD);
+        script.allocate(0, 30, 30, MIB);
+        let loaded = |count| {
+            let mut script = script.clone();
+            script.entries.push(Entry::Loads(Loads {
+                process: ProcessId(0),
+                module: ModuleIndex(1),
+                count,
+            }));
+            let profile = script.closed();
+            let rows = together(&profile, &profile.peak.holders);
+            let loads: Vec<_> = rows.iter().map(|one| one.loads(&profile)).collect();
+            loads
+        };
+        let of = |count| Some((count, "p1.so".to_owned()));
+        assert_eq!(loaded(20), [of(20), None]);
+        // In the other loads it asked for nothing.
+        assert_eq!(loaded(50), [of(20), None]);
     }
 
     proptest! {

@@ -45,6 +45,7 @@ pub mod rows;
 #[cfg(test)]
 mod script;
 pub mod spans;
+mod stacks;
 pub mod statistics;
 pub mod telling;
 mod temporary;

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
+
 use super::joined::Firsts;
 use super::mark::Mark;
 use super::memory::Moments;
 use super::name::NamedFrame;
 use super::spans::Spans;
+use super::stacks::{Node, Stacks};
 use super::statistics::Statistics;
 use crate::event::{Nanos, ProcessId, StackIndex, Tid};
 use crate::live::{Holder, HolderKey, Kinds, Snapshot, Timeline, Totals};
@@ -14,7 +17,7 @@ use crate::model::Loss;
 use crate::record::reader::ReadError;
 use crate::record::{
     Closing, EndReason, Frame, FrameIndex, FrameKind, FunctionName, Makeup, MemorySample, Module,
-    ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, RuntimeIndex, Stack,
+    ModuleIndex, Opening, Origin, Process, ProcessEnd, Quality, RuntimeIndex,
 };
 
 /// A recording, replayed: who held what at the peak and at the end, what the kernel says of it, and what is missing.
@@ -73,6 +76,10 @@ pub struct Profile {
     /// What all blocks were like, if that was asked for.
     pub statistics: Option<Statistics>,
     pub(super) threads: HashMap<(ProcessId, Tid), String>,
+    /// How often processes loaded files of code, where that was more than once.
+    pub(super) loads: HashMap<(ProcessId, ModuleIndex), u64>,
+    /// Of how many stacks that are the same each one stands for them, where these are several.
+    pub(super) same: HashMap<StackIndex, u64, FixedState>,
     pub(super) locations: Locations,
     /// Stacks that read like others.
     pub(super) alike: Firsts,
@@ -130,11 +137,13 @@ impl Completion {
 /// Where stacks lead: modules, code locations, their names.
 #[derive(Debug, Default)]
 pub(super) struct Locations {
-    pub(super) modules: HashMap<ModuleIndex, Module>,
-    pub(super) frames: HashMap<FrameIndex, Frame>,
+    pub(super) modules: HashMap<ModuleIndex, Module, FixedState>,
+    pub(super) frames: HashMap<FrameIndex, Frame, FixedState>,
     pub(super) runtimes: HashMap<RuntimeIndex, String>,
-    pub(super) names: HashMap<FrameIndex, Vec<FunctionName>>,
-    pub(super) stacks: HashMap<StackIndex, Stack>,
+    pub(super) names: HashMap<FrameIndex, Vec<FunctionName>, FixedState>,
+    pub(super) stacks: Stacks,
+    /// Some of the frames are a runtime's functions.
+    pub(super) has_managed: bool,
     /// Lines of source text.
     pub(super) sources: HashMap<FrameIndex, String>,
 }
@@ -219,18 +228,23 @@ impl Profile {
     /// The frames of a stack, leaf first, inlined functions before the function they were inlined into. `None`: the
     /// recording has no such stack.
     pub fn frames(&self, stack: StackIndex) -> Option<Vec<NamedFrame<'_>>> {
-        let stack = self.locations.stacks.get(&stack)?;
-        let mut named = Vec::with_capacity(stack.frames.len());
-        for index in &stack.frames {
-            self.push_functions(*index, &mut named);
+        let node = self.locations.stacks.innermost(stack)?;
+        let mut named = Vec::new();
+        for index in self.locations.stacks.frames(node) {
+            self.push_functions(index, &mut named);
         }
         Some(named)
     }
 
     /// The code locations of a stack, leaf first; none, if the recording has no such stack.
-    pub(super) fn locations_of(&self, stack: StackIndex) -> &[FrameIndex] {
-        let stack = self.locations.stacks.get(&stack);
-        stack.map_or(&[], |stack| &stack.frames)
+    pub(super) fn locations_of(&self, stack: StackIndex) -> impl Iterator<Item = FrameIndex> {
+        self.locations.stacks.frames(self.innermost(stack))
+    }
+
+    /// The innermost node of a stack; the root, if the recording has no such stack.
+    pub(super) fn innermost(&self, stack: StackIndex) -> Node {
+        let node = self.locations.stacks.innermost(stack);
+        node.unwrap_or(Node::ROOT)
     }
 
     /// The functions at a code location, inlined ones before the function they were inlined into.
@@ -277,10 +291,7 @@ impl Profile {
 
     /// Whether the root end of a stack is missing.
     pub fn is_truncated(&self, stack: StackIndex) -> bool {
-        self.locations
-            .stacks
-            .get(&stack)
-            .is_some_and(|stack| stack.truncated)
+        self.locations.stacks.is_truncated(stack)
     }
 
     /// Events that the ring had no room for.

@@ -10,7 +10,7 @@ use super::makeup::{Levels, Makeups};
 use super::mark::Mark;
 use super::memory::Samples;
 use super::model::{Completion, Locations, Profile};
-use super::question::Question;
+use super::question::{Question, When};
 use super::statistics::Statistics;
 use super::thinned::Thinned;
 use super::view::Alike;
@@ -30,6 +30,16 @@ pub enum Threads {
     Together,
     /// A holder is a stack in one thread.
     Apart,
+}
+
+/// What a view lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    /// Who held what at each moment, and when that came and went.
+    All,
+    /// What the question asks for. Of other moments only the sums are known, which spares a view of a million stacks half of the time
+    /// and room that these take.
+    Asked,
 }
 
 impl Profile {
@@ -57,10 +67,27 @@ impl Profile {
         question: &Question,
         threads: Threads,
     ) -> Result<Self, ReplayError> {
-        Self::replay_with(entries, question, threads, None)
+        Self::replay_as(entries, |opening| {
+            Replay::new(opening, question, threads, Lists::All)
+        })
     }
 
-    /// Replays a recording and counts what all blocks were like.
+    /// Replays a recording with what it takes to answer this question, and no other list of holders.
+    ///
+    /// # Errors
+    ///
+    /// As [`replay_for`](Self::replay_for).
+    pub fn replay_for_answer(
+        entries: impl Iterator<Item = Result<Entry, ReadError>>,
+        question: &Question,
+        threads: Threads,
+    ) -> Result<Self, ReplayError> {
+        Self::replay_as(entries, |opening| {
+            Replay::new(opening, question, threads, Lists::Asked)
+        })
+    }
+
+    /// Replays a recording with what it takes to answer this question, and counts what all blocks were like.
     ///
     /// # Errors
     ///
@@ -69,8 +96,11 @@ impl Profile {
         entries: impl Iterator<Item = Result<Entry, ReadError>>,
         question: &Question,
     ) -> Result<Self, ReplayError> {
-        let statistics = Some(Statistics::default());
-        Self::replay_with(entries, question, Threads::Apart, statistics)
+        Self::replay_as(entries, |opening| {
+            let mut replay = Replay::new(opening, question, Threads::Apart, Lists::Asked);
+            replay.statistics = Some(Statistics::default());
+            replay
+        })
     }
 
     /// Replays a recording with all that the page shows: threads apart, temporary blocks, and, of a recording that has single
@@ -84,7 +114,7 @@ impl Profile {
         question: &Question,
     ) -> Result<Self, ReplayError> {
         Self::replay_as(entries, |opening| {
-            let mut replay = Replay::new(opening, question, Threads::Apart);
+            let mut replay = Replay::new(opening, question, Threads::Apart, Lists::All);
             replay.statistics = Some(Statistics::default());
             replay.asked.also_temporaries();
             replay.for_page = true;
@@ -111,21 +141,8 @@ impl Profile {
             }
             Ok(entry)
         });
-        let profile = Self::replay_for(defining, question, Threads::Together)?;
+        let profile = Self::replay_for_answer(defining, question, Threads::Together)?;
         Ok((profile, happened))
-    }
-
-    fn replay_with(
-        entries: impl Iterator<Item = Result<Entry, ReadError>>,
-        question: &Question,
-        threads: Threads,
-        statistics: Option<Statistics>,
-    ) -> Result<Self, ReplayError> {
-        Self::replay_as(entries, |opening| {
-            let mut replay = Replay::new(opening, question, threads);
-            replay.statistics = statistics;
-            replay
-        })
     }
 
     fn replay_as(
@@ -166,6 +183,8 @@ struct Tracked {
 struct Replay {
     opening: Opening,
     kinds: Kinds,
+    when: When,
+    lists: Lists,
     feed: Feed,
     /// One thread, or some, were asked for.
     filters_threads: bool,
@@ -192,15 +211,21 @@ struct Replay {
     /// Spans that have not ended, by name: their places in `marks`, the last begun last.
     open_spans: HashMap<String, Vec<usize>>,
     threads: HashMap<(ProcessId, Tid), String>,
+    loads: HashMap<(ProcessId, ModuleIndex), u64>,
 }
 
 impl Replay {
-    fn new(opening: Opening, question: &Question, threads: Threads) -> Self {
+    fn new(opening: Opening, question: &Question, threads: Threads, lists: Lists) -> Self {
         let apart = threads == Threads::Apart || !question.threads.is_empty();
-        let live = LiveSet::new().with_timeline();
+        let live = match lists == Lists::All || question.when == When::Growing {
+            true => LiveSet::new().with_timeline(),
+            false => LiveSet::new().with_eras(),
+        };
         let live = live.with_peak_of(question.kinds.level());
         Self {
             kinds: question.kinds,
+            when: question.when.clone(),
+            lists,
             latest: Nanos(opening.started_ns),
             asked: Asked::new(&question.when, &opening, apart),
             statistics: None,
@@ -209,6 +234,7 @@ impl Replay {
             marks: Vec::new(),
             open_spans: HashMap::new(),
             threads: HashMap::new(),
+            loads: HashMap::new(),
             opening,
             feed: Feed::new(if apart { live.by_thread() } else { live }),
             filters_threads: !question.threads.is_empty(),
@@ -244,6 +270,7 @@ impl Replay {
                     .insert(ModuleIndex(module.index), module);
             }
             Entry::Frame(frame) => {
+                self.locations.has_managed |= frame.kind.is_managed();
                 self.locations.frames.insert(frame.index, frame);
             }
             Entry::Names(names) => {
@@ -252,10 +279,7 @@ impl Replay {
                 }
                 self.locations.names.insert(names.frame, names.functions);
             }
-            Entry::Stack(stack) => {
-                let stack = self.alike.take(stack, &self.locations);
-                self.locations.stacks.insert(stack.index, stack);
-            }
+            Entry::Stack(stack) => self.alike.take(stack, &mut self.locations),
             Entry::Events(events) => events.iter().for_each(|event| self.apply(event)),
             Entry::Memory(sample) => {
                 self.latest = self.latest.max(sample.at);
@@ -278,6 +302,10 @@ impl Replay {
             }
             Entry::ThreadName(name) => {
                 self.threads.insert((name.process, name.thread), name.name);
+            }
+            Entry::Loads(loads) => {
+                self.loads
+                    .insert((loads.process, loads.module), loads.count);
             }
             Entry::Mark(mark) => self.mark(&mark),
             Entry::Fold(part) => self.fold(part),

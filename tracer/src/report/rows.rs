@@ -203,7 +203,7 @@ impl Rows {
         let mut stack = Vec::new();
         for (number, holder) in answer.holders.iter().enumerate() {
             stack.clear();
-            for &location in profile.locations_of(holder.stack) {
+            for location in profile.locations_of(holder.stack) {
                 let rows = known.entry(location).or_insert_with(|| {
                     let frames = profile.functions_at(location);
                     let row = |frame| (self.index(name(frame)), Weight::of(frame));

@@ -112,13 +112,8 @@ struct Thread {
     count: Count,
     freed: u64,
     temporary: u64,
-}
-
-impl Thread {
-    /// Of the number of blocks, as much as a [`Block`] keeps: by chance it is that of another one once in 2³² blocks.
-    fn last(&self) -> u32 {
-        self.count.blocks as u32
-    }
+    /// Where the block is that it asked for last: of its blocks, that one alone can be temporary.
+    latest: Option<Address>,
 }
 
 impl Default for Statistics {
@@ -177,11 +172,11 @@ impl Statistics {
         let thread = self.threads.entry((event.process, event.thread));
         let thread = thread.or_default();
         thread.count.add(size);
+        thread.latest = Some(address);
         let block = Block {
             at: event.at,
             size,
             thread: event.thread,
-            number: thread.last(),
         };
         let live = self.live.entry(event.process).or_default();
         live.insert(address, block);
@@ -198,7 +193,7 @@ impl Statistics {
         let by = self.threads.entry((event.process, event.thread));
         by.or_default().freed += 1;
         if let Some(of) = self.threads.get_mut(&(event.process, block.thread))
-            && of.last() == block.number
+            && of.latest == Some(address)
         {
             of.temporary += 1;
         }

@@ -3,7 +3,7 @@
 //! | role | which frames |
 //! |---|---|
 //! | own | everything else: the program's code and that of its libraries, with a name or without |
-//! | engine | V8 and Node, which run JavaScript: what was asked for, but not by whom |
+//! | engine | V8 and Node, which run JavaScript: what was asked for, but not by whom; without the part of it that gets memory for the rest |
 //! | wrapper | what is called like an allocator (`xmalloc`), in a file of the program |
 //! | nameless | code in no file that nothing has a name for: what a JIT compiler made, or where a file is not known any more |
 //! | plumbing | libc, the loader, the C++ and Rust libraries, allocators, an interpreter, the machinery of Python's imports and Node's own JavaScript |
@@ -140,8 +140,10 @@ impl NamedFrame<'_> {
         if self.function.is_some_and(is_start_up) {
             return Role::StartUp;
         }
-        if self.function.is_some_and(javascript::is_of_engine) {
-            return Role::Engine;
+        match self.function.map(path_of).and_then(javascript::of_engine) {
+            Some(javascript::Part::Other) => return Role::Engine,
+            Some(javascript::Part::Memory) => return Role::Plumbing,
+            None => {}
         }
         if self.module.is_some_and(is_plumbing_file)
             || self.file.is_some_and(is_plumbing_source)
@@ -300,18 +302,22 @@ fn is_plumbing_source(file: &str) -> bool {
         || file.starts_with("bits/")
 }
 
+/// The path of a function without arguments. C++ names may begin with a return type (`void std::vector<…>::push_back`), Rust's with `<` or
+/// `<&mut ` (`<alloc::vec::Vec<T> as …>::extend`): it is the last word before the first argument list.
+fn path_of(function: &str) -> &str {
+    let path = function.trim_start_matches('<');
+    let head = path.split(['<', '(']).next().unwrap_or(path);
+    match function.starts_with('<') {
+        true => head,
+        false => head.rsplit(' ').next().unwrap_or(head),
+    }
+}
+
 fn is_plumbing_function(function: &str) -> bool {
     if function.starts_with("operator new") || function.starts_with("__rust_") {
         return true;
     }
-    // C++ names may begin with a return type (`void std::vector<…>::push_back`), Rust's with `<` or `<&mut `
-    // (`<alloc::vec::Vec<T> as …>::extend`): the path is the last word before the first argument list.
-    let path = function.trim_start_matches('<');
-    let head = path.split(['<', '(']).next().unwrap_or(path);
-    let path = match function.starts_with('<') {
-        true => head,
-        false => head.rsplit(' ').next().unwrap_or(head),
-    };
+    let path = path_of(function);
     let mut namespaces = NAMESPACES.iter();
     namespaces.any(|namespace| path.starts_with(namespace)) || WRAPPERS.contains(&path)
 }

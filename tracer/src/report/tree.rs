@@ -11,7 +11,9 @@ use serde::ser::{SerializeSeq as _, SerializeStruct as _, Serializer};
 use super::answer::Answer;
 use super::model::Profile;
 use super::name::{NamedFrame, UNKNOWN_STACK};
+use super::stacks::PerNode;
 use crate::event::StackIndex;
+use crate::live::Holder;
 use crate::record::FrameIndex;
 
 /// Which end of the stacks the tree grows from.
@@ -94,26 +96,115 @@ struct Labels {
 }
 
 impl Labels {
-    /// The functions of a stack, leaf first, after those that were there.
-    fn stack(&mut self, profile: &Profile, stack: StackIndex, to: &mut Vec<Label>) {
+    /// The functions at a code location, inlined ones before the function they were inlined into.
+    fn at(&mut self, profile: &Profile, location: FrameIndex) -> &[Label] {
         let Self {
             names,
             places,
             known,
         } = self;
-        for &location in profile.locations_of(stack) {
-            let labels = known.entry(location).or_insert_with(|| {
-                let frames = profile.functions_at(location);
-                let label = |frame: &NamedFrame<'_>| {
-                    let place = frame.place().map(|place| places.number(place));
-                    (names.number(frame.label()), place)
-                };
-                frames.iter().map(label).collect()
-            });
-            to.extend_from_slice(labels);
+        known.entry(location).or_insert_with(|| {
+            let frames = profile.functions_at(location);
+            let label = |frame: &NamedFrame<'_>| {
+                let place = frame.place().map(|place| places.number(place));
+                (names.number(frame.label()), place)
+            };
+            frames.iter().map(label).collect()
+        })
+    }
+
+    /// The functions of a stack, leaf first, after those that were there.
+    fn stack(&mut self, profile: &Profile, stack: StackIndex, to: &mut Vec<Label>) {
+        for location in profile.locations_of(stack) {
+            to.extend_from_slice(self.at(profile, location));
         }
         if to.is_empty() {
-            to.push((names.number(UNKNOWN_STACK.to_owned()), None));
+            to.push(self.unknown());
+        }
+    }
+
+    /// In the place of a stack that is not known.
+    fn unknown(&mut self) -> Label {
+        (self.names.number(UNKNOWN_STACK.to_owned()), None)
+    }
+}
+
+/// A tree that is being made.
+struct Growing {
+    nodes: Vec<Node>,
+    by_name: HashMap<(u32, u32), u32, FixedState>,
+}
+
+impl Growing {
+    /// The node of a function below another node.
+    fn below(&mut self, at: u32, (name, place): Label) -> u32 {
+        let next = self.nodes.len() as u32;
+        let child = *self.by_name.entry((at, name)).or_insert(next);
+        if child == next {
+            self.nodes.push(Node::new(at, name, place));
+        }
+        let node = &mut self.nodes[child as usize];
+        if node.place != place {
+            node.place = None;
+        }
+        child
+    }
+
+    /// Below the root, the stacks from `main` on: what two share is looked at once.
+    fn from_main(&mut self, profile: &Profile, labels: &mut Labels, holders: &[Holder]) {
+        let stacks = &profile.locations.stacks;
+        let mut known = PerNode::new(stacks, 0);
+        for holder in holders {
+            let innermost = profile.innermost(holder.stack);
+            let mut end = known.of(stacks, innermost, |at, location| {
+                let functions = labels.at(profile, location).iter().rev();
+                functions.fold(at, |at, label| self.below(at, *label))
+            });
+            if end == 0 {
+                end = self.below(0, labels.unknown());
+            }
+            self.hold(end, holder);
+        }
+    }
+
+    /// Below the root, the stacks from who asked for the memory on.
+    fn from_asker(&mut self, profile: &Profile, labels: &mut Labels, holders: &[Holder]) {
+        let mut path = Vec::new();
+        // The nodes of the stack before: neighbours begin alike.
+        let mut before: Vec<(Label, u32)> = Vec::new();
+        for holder in holders {
+            path.clear();
+            labels.stack(profile, holder.stack, &mut path);
+            let alike = before.iter().zip(&path);
+            let alike = alike.take_while(|((label, _), now)| label == *now).count();
+            before.truncate(alike);
+            let mut at = before.last().map_or(0, |(_, node)| *node);
+            for &label in &path[alike..] {
+                at = self.below(at, label);
+                before.push((label, at));
+            }
+            self.hold(at, holder);
+        }
+    }
+
+    /// The stack of a holder ends here.
+    fn hold(&mut self, end: u32, holder: &Holder) {
+        let end = &mut self.nodes[end as usize];
+        end.own_bytes = end.own_bytes.saturating_add(holder.bytes);
+        end.blocks = end.blocks.saturating_add(holder.blocks);
+    }
+
+    /// Adds to each node what is held below it. A parent has a smaller number than its children.
+    fn sum_up(&mut self) {
+        for number in (0..self.nodes.len()).rev() {
+            let node = &mut self.nodes[number];
+            node.bytes = node.bytes.saturating_add(node.own_bytes);
+            let (parent, bytes, blocks) = (node.parent as usize, node.bytes, node.blocks);
+            if number > 0 {
+                let parent = &mut self.nodes[parent];
+                parent.bytes = parent.bytes.saturating_add(bytes);
+                parent.blocks = parent.blocks.saturating_add(blocks);
+            }
         }
     }
 }
@@ -123,47 +214,16 @@ impl Tree {
     pub fn of(profile: &Profile, answer: &Answer, root: Root) -> Self {
         let mut labels = Labels::default();
         let nameless = labels.names.number(String::new());
-        let mut nodes = vec![Node::new(0, nameless, None)];
-        let mut by_name: HashMap<(u32, u32), u32, FixedState> = HashMap::default();
-        let mut path = Vec::new();
-        // The nodes of the stack before: neighbours begin alike.
-        let mut before: Vec<(Label, u32)> = Vec::new();
-        for holder in &answer.holders {
-            path.clear();
-            labels.stack(profile, holder.stack, &mut path);
-            if root == Root::Main {
-                path.reverse();
-            }
-            let mut at = 0;
-            let add = |node: &mut Node| {
-                node.bytes = node.bytes.saturating_add(holder.bytes);
-                node.blocks = node.blocks.saturating_add(holder.blocks);
-            };
-            add(&mut nodes[0]);
-            let alike = before.iter().zip(&path);
-            let alike = alike.take_while(|((label, _), now)| label == *now).count();
-            before.truncate(alike);
-            for &(_, node) in &before {
-                add(&mut nodes[node as usize]);
-                at = node;
-            }
-            for &(name, place) in &path[alike..] {
-                let next = nodes.len() as u32;
-                let child = *by_name.entry((at, name)).or_insert(next);
-                if child == next {
-                    nodes.push(Node::new(at, name, place));
-                }
-                let node = &mut nodes[child as usize];
-                if node.place != place {
-                    node.place = None;
-                }
-                add(node);
-                before.push(((name, place), child));
-                at = child;
-            }
-            let end = &mut nodes[at as usize];
-            end.own_bytes = end.own_bytes.saturating_add(holder.bytes);
+        let mut growing = Growing {
+            nodes: vec![Node::new(0, nameless, None)],
+            by_name: HashMap::default(),
+        };
+        match root {
+            Root::Main => growing.from_main(profile, &mut labels, &answer.holders),
+            Root::Asker => growing.from_asker(profile, &mut labels, &answer.holders),
         }
+        growing.sum_up();
+        let Growing { mut nodes, by_name } = growing;
         drop(by_name);
         let in_order = Self::sort(&mut nodes);
         Self {

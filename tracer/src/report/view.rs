@@ -5,7 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
+
 use super::model::Locations;
+use super::stacks::Node;
 use super::telling;
 use crate::event::mapping::Mapping;
 use crate::event::{Call, ProcessId, StackIndex};
@@ -26,16 +29,16 @@ pub enum View {
 }
 
 /// How a stack looks: its frames, whether it is cut, and whether what called libc was left out.
-type Looks = (ProcessId, Vec<FrameIndex>, bool, bool);
+type Looks = (ProcessId, Node, bool, bool);
 
 /// Stacks of which only a part is shown.
 #[derive(Debug, Default)]
 pub(super) struct Alike {
     view: View,
     /// The first stack that looks so.
-    first: HashMap<Looks, StackIndex>,
+    first: HashMap<Looks, StackIndex, FixedState>,
     /// Those that look like an earlier one.
-    same: HashMap<StackIndex, StackIndex>,
+    same: HashMap<StackIndex, StackIndex, FixedState>,
     /// Those of which the interpreter's frames were left out, and one of them was what called libc.
     called_by_interpreter: HashSet<StackIndex>,
 }
@@ -48,14 +51,35 @@ impl Alike {
         }
     }
 
-    /// Leaves of a stack what is shown. Stacks without Python stay what they are.
-    pub(super) fn take(&mut self, mut stack: Stack, locations: &Locations) -> Stack {
+    /// Keeps a stack with what is shown of it. Stacks without Python stay what they are.
+    pub(super) fn take(&mut self, mut stack: Stack, locations: &mut Locations) {
+        let by_interpreter = self.strip(&mut stack, locations);
+        let node = locations.stacks.node(&stack.frames);
+        locations.stacks.insert(stack.index, node, stack.truncated);
+        let Some(by_interpreter) = by_interpreter else {
+            return;
+        };
+        let looks = (stack.process, node, stack.truncated, by_interpreter);
+        let first = *self.first.entry(looks).or_insert(stack.index);
+        if by_interpreter {
+            self.called_by_interpreter.insert(stack.index);
+        }
+        if first != stack.index {
+            self.same.insert(stack.index, first);
+        }
+    }
+
+    /// Leaves of a stack what is shown. Of one with Python, whether the interpreter called libc where that is not shown.
+    fn strip(&self, stack: &mut Stack, locations: &Locations) -> Option<bool> {
+        if !locations.has_managed {
+            return None;
+        }
         let kind = |frame: &FrameIndex| {
             let frame = locations.frames.get(frame);
             frame.map_or(FrameKind::Native, |frame| frame.kind)
         };
         if !stack.frames.iter().any(|frame| kind(frame).is_managed()) {
-            return stack;
+            return None;
         }
         let calls_libc = stack.frames.iter().find(|frame| {
             let module = locations
@@ -72,20 +96,7 @@ impl Alike {
             (View::Native, kind) => !kind.is_managed(),
             (View::All, _) => true,
         });
-        let looks = (
-            stack.process,
-            stack.frames.clone(),
-            stack.truncated,
-            by_interpreter,
-        );
-        let first = *self.first.entry(looks).or_insert(stack.index);
-        if by_interpreter {
-            self.called_by_interpreter.insert(stack.index);
-        }
-        if first != stack.index {
-            self.same.insert(stack.index, first);
-        }
-        stack
+        Some(by_interpreter)
     }
 
     /// Whether the interpreter called libc itself, where that is not to be seen in the stack any more.

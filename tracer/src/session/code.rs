@@ -105,6 +105,12 @@ impl Modules {
         Some(index)
     }
 
+    /// The module of a file, by its device and inode, if one is known.
+    pub(super) fn of_file(&self, device: (u32, u32), inode: u64) -> Option<ModuleIndex> {
+        let key = (device.0, device.1, inode, String::new());
+        self.known.get(&key).copied().flatten()
+    }
+
     /// The module of a process's code that is in no file, in which offsets are addresses.
     fn anonymous(
         &mut self,
@@ -312,11 +318,18 @@ impl Session {
             return;
         };
         let (mapped, lost) = sideband.take();
+        if mapped.is_empty() && !lost {
+            return;
+        }
+        for (tgid, files) in &mapped {
+            self.mapped_files.add(*tgid, files);
+        }
         for (tgid, followed) in &mut self.processes {
             let mapped = mapped.get(tgid);
             followed.has_new_code |= lost || mapped.is_some();
             followed.has_mapped(mapped.map_or(&[], Vec::as_slice));
         }
+        self.code_due = self.processes.values().filter_map(Followed::look_due).min();
     }
 
     /// Looks at the processes that have mapped code, each not too often.

@@ -69,6 +69,7 @@ impl Session {
                 }
             }
             Action::Close { image, reason } => {
+                self.write_loads(image, at);
                 self.write_pending();
                 self.write(&Entry::End(ProcessEnd {
                     at,
@@ -130,6 +131,7 @@ impl Session {
             baseline_bytes,
         };
         self.write_pending();
+        self.mapped_files.announce(image, pid);
         self.write(&Entry::Process(process));
     }
 

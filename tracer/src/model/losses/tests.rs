@@ -91,4 +91,18 @@ fn of_many_late_processes_the_first_are_named_and_the_rest_counted() {
         "3 processes more ran for up to 11 ms before their probes were in place."
     );
     assert!(losses.iter().all(Loss::is_grave));
+    let pause = Loss::Unaccounted;
+    let mut joined: Vec<Loss> = [pause.clone()].into_iter().chain(losses).collect();
+    joined.push(pause.clone());
+    join_late(&mut joined);
+    let words: Vec<String> = joined.iter().map(Loss::to_string).collect();
+    let together = "11 processes ran for up to 11 ms before their probes were in place.";
+    assert_eq!(words, [&pause.to_string(), together, &pause.to_string()]);
+    let alone = vec![Loss::Late {
+        pid: 7,
+        missed_ns: 9,
+    }];
+    let mut joined = alone.clone();
+    join_late(&mut joined);
+    assert_eq!(joined, alone);
 }

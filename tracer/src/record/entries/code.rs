@@ -8,10 +8,10 @@ use super::super::damage::Damage;
 use super::super::fields::{Fields, put_optional_text};
 use super::super::varint::{put, put_bytes};
 use super::super::{
-    Does, Frame, FrameIndex, FrameKind, FrameNames, Function, FunctionName, Module, ModuleIndex,
-    Runtime, RuntimeIndex, Stack,
+    Does, Frame, FrameIndex, FrameKind, FrameNames, Function, FunctionName, Loads, Module,
+    ModuleIndex, Runtime, RuntimeIndex, Stack,
 };
-use super::{FRAME, FUNCTION, MODULE, NAMES, RUNTIME, meaningless};
+use super::{FRAME, FUNCTION, LOADS, MODULE, NAMES, RUNTIME, meaningless};
 use crate::event::{FunctionIndex, ProcessId, StackIndex};
 
 const ALLOCATES: u8 = 1;
@@ -52,6 +52,26 @@ pub(super) fn function(fields: &mut Fields) -> Result<Function, Damage> {
             // What an event of it does is told by that.
             _ => Does::Other,
         },
+    })
+}
+
+pub(super) fn put_loads(to: &mut Vec<u8>, loads: Loads) -> u8 {
+    let Loads {
+        process,
+        module,
+        count,
+    } = loads;
+    put(to, process.0.into());
+    put(to, module.0.into());
+    put(to, count);
+    LOADS
+}
+
+pub(super) fn loads(fields: &mut Fields) -> Result<Loads, Damage> {
+    Ok(Loads {
+        process: ProcessId(fields.unsigned_32()?),
+        module: ModuleIndex(fields.unsigned_32()?),
+        count: fields.unsigned()?,
     })
 }
 

@@ -204,6 +204,13 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 name
             })
         ),
+        (process(), any::<u32>(), any::<u64>()).prop_map(|(process, module, count)| {
+            Entry::Loads(Loads {
+                process,
+                module: ModuleIndex(module),
+                count,
+            })
+        }),
         (
             number(),
             option::of((0..u32::MAX).prop_map(ProcessId)),

@@ -156,6 +156,20 @@ fn a_file_of_the_repository_is_named_from_there_and_no_other() {
 }
 
 #[test]
+fn processes_whose_probes_were_late_are_one_reason_why_it_is_not_known() {
+    let mut script = Script::launched("/bin/app");
+    for child in 1..=12 {
+        script.fork(0, child, 10);
+    }
+    script.exit(0, 50, 0);
+    let (profile, question) = (script.closed(), Question::default());
+    let why = why_unknown("x.hwm", &[("x.hwm", Checked::new(&profile, &question))]);
+    let late = " 12 processes ran for up to 1 ms before their probes were in place.";
+    assert_eq!(why.matches("their probes").count(), 1, "{why}");
+    assert!(why.contains(late), "{why}");
+}
+
+#[test]
 fn json_has_figures_limits_and_holders() {
     let report = report(&[(Budget::Peak, MIB)]);
     let json: serde_json::Value =

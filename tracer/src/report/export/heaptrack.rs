@@ -34,6 +34,7 @@ use super::super::model::Profile;
 use super::super::name::{self, NamedFrame, UNKNOWN_STACK};
 use super::super::question::Question;
 use super::super::replay::Threads;
+use super::super::stacks::{Node, PerNode};
 use super::TRUNCATED;
 use crate::event::Nanos;
 use crate::live::{Amount, Holder, HolderKey, Kinds, Movement};
@@ -88,6 +89,7 @@ pub fn write<E: Iterator<Item = Result<Entry, ReadError>>>(
         told: Told::default(),
         traces: HashMap::default(),
         addresses: HashMap::default(),
+        of_nodes: PerNode::new(&profile.locations.stacks, 0),
         before_attach: false,
         millisecond: 0,
         pages: None,
@@ -124,10 +126,12 @@ struct Telling<'a> {
     profile: &'a Profile,
     question: &'a Question,
     told: Told,
-    /// The trace of each holder; `None`: it is not asked for.
-    traces: HashMap<HolderKey, Option<u64>, FixedState>,
+    /// The trace of each holder; 0: it is not asked for.
+    traces: HashMap<HolderKey, u32, FixedState>,
     /// The addresses of a code location, root first: those of a million stacks are looked at once.
-    addresses: HashMap<FrameIndex, Vec<u64>, FixedState>,
+    addresses: HashMap<FrameIndex, Vec<u32>, FixedState>,
+    /// The traces of stacks that begin with their outermost frame: what two share is looked at once.
+    of_nodes: PerNode<u32>,
     /// What was held before attach counts.
     before_attach: bool,
     millisecond: u64,
@@ -221,16 +225,18 @@ impl Telling<'_> {
         }
     }
 
-    fn trace_of(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<Option<u64>> {
+    /// The trace of a holder; `None`: it is not asked for.
+    fn trace_of(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<Option<u32>> {
+        let asked = |trace| (trace > 0).then_some(trace);
         if let Some(trace) = self.traces.get(&holder) {
-            return Ok(*trace);
+            return Ok(asked(*trace));
         }
         let trace = match self.is_asked_for(holder) {
-            true => Some(self.stack(holder, out)?),
-            false => None,
+            true => self.stack(holder, out)?,
+            false => 0,
         };
         self.traces.insert(holder, trace);
-        Ok(trace)
+        Ok(asked(trace))
     }
 
     fn is_asked_for(&self, key: HolderKey) -> bool {
@@ -239,8 +245,9 @@ impl Telling<'_> {
     }
 
     /// Root first: each frame's caller is told before it.
-    fn stack(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<u64> {
+    fn stack(&mut self, holder: HolderKey, out: &mut impl Write) -> io::Result<u32> {
         let profile = self.profile;
+        let stacks = &profile.locations.stacks;
         let mut trace = 0;
         if profile.processes.len() > 1
             && let Some(process) = profile.process(holder.process)
@@ -253,28 +260,46 @@ impl Telling<'_> {
         if profile.is_truncated(holder.stack) {
             trace = self.told.call(&[named(TRUNCATED)], trace, out)?;
         }
-        let locations = profile.locations_of(holder.stack);
-        if locations.is_empty() {
+        let innermost = profile.innermost(holder.stack);
+        if innermost == Node::ROOT {
             return self.told.call(&[named(UNKNOWN_STACK)], trace, out);
         }
-        for &location in locations.iter().rev() {
-            if !self.addresses.contains_key(&location) {
-                let frames = profile.functions_at(location);
-                let functions: Vec<_> = frames.chunk_by(|frame, _| frame.inlined).collect();
-                let mut addresses = Vec::with_capacity(functions.len());
-                for function in functions.into_iter().rev() {
-                    addresses.push(self.told.address(function, out)?);
+        let Self {
+            told,
+            addresses,
+            of_nodes,
+            ..
+        } = self;
+        let mut call = |trace, location| -> io::Result<u32> {
+            let known = match addresses.entry(location) {
+                Slot::Occupied(known) => known.into_mut(),
+                Slot::Vacant(unknown) => {
+                    let frames = profile.functions_at(location);
+                    let functions: Vec<_> = frames.chunk_by(|frame, _| frame.inlined).collect();
+                    let mut addresses = Vec::with_capacity(functions.len());
+                    for function in functions.into_iter().rev() {
+                        addresses.push(told.address(function, out)?);
+                    }
+                    unknown.insert(addresses)
                 }
-                self.addresses.insert(location, addresses);
+            };
+            let mut trace = trace;
+            for &address in &*known {
+                trace = told.trace(address, trace, out)?;
             }
-            for &address in &self.addresses[&location] {
-                trace = self.told.trace(address, trace, out)?;
-            }
+            Ok(trace)
+        };
+        if trace == 0 {
+            return of_nodes.try_of(stacks, innermost, call);
+        }
+        let locations: Vec<FrameIndex> = stacks.frames(innermost).collect();
+        for location in locations.into_iter().rev() {
+            trace = call(trace, location)?;
         }
         Ok(trace)
     }
 
-    fn named_trace(&mut self, label: &str, out: &mut impl Write) -> io::Result<u64> {
+    fn named_trace(&mut self, label: &str, out: &mut impl Write) -> io::Result<u32> {
         self.told.call(&[named(label)], 0, out)
     }
 }
@@ -296,21 +321,21 @@ fn named(label: &str) -> NamedFrame<'_> {
 struct Told {
     texts: HashMap<String, u64>,
     /// By the numbers of their line.
-    addresses: HashMap<Vec<u64>, u64>,
+    addresses: HashMap<Vec<u64>, u32>,
     /// By address and caller.
-    traces: HashMap<(u64, u64), u64, FixedState>,
+    traces: HashMap<(u32, u32), u32, FixedState>,
     /// By size and trace.
-    sizes: HashMap<(u64, u64), Size, FixedState>,
+    sizes: HashMap<(u64, u32), Size, FixedState>,
     /// The sizes of a trace of which there are blocks; only from where a part of one first went.
-    by_trace: Option<HashMap<u64, BTreeSet<u64>>>,
+    by_trace: Option<HashMap<u32, BTreeSet<u64>>>,
 }
 
 /// A size that was asked for at a trace.
 #[derive(Clone, Copy)]
 struct Size {
-    number: u64,
-    /// So many such blocks are there.
-    blocks: u64,
+    number: u32,
+    /// So many such blocks are there: they fit in memory.
+    blocks: u32,
 }
 
 impl Told {
@@ -333,15 +358,15 @@ impl Told {
     fn call(
         &mut self,
         functions: &[NamedFrame<'_>],
-        caller: u64,
+        caller: u32,
         out: &mut impl Write,
-    ) -> io::Result<u64> {
+    ) -> io::Result<u32> {
         let address = self.address(functions, out)?;
         self.trace(address, caller, out)
     }
 
     /// The address of a function, the innermost of those that were inlined into it first.
-    fn address(&mut self, functions: &[NamedFrame<'_>], out: &mut impl Write) -> io::Result<u64> {
+    fn address(&mut self, functions: &[NamedFrame<'_>], out: &mut impl Write) -> io::Result<u32> {
         let outer = functions.last();
         let module = outer
             .and_then(|frame| frame.module)
@@ -355,7 +380,7 @@ impl Told {
             line.push(self.text(frame.file.unwrap_or(""), out)?);
             line.push(frame.line.unwrap_or(0).into());
         }
-        let next = self.addresses.len() as u64 + 1;
+        let next = self.addresses.len() as u32 + 1;
         match self.addresses.entry(line) {
             Slot::Occupied(known) => Ok(*known.get()),
             Slot::Vacant(unknown) => {
@@ -365,32 +390,32 @@ impl Told {
         }
     }
 
-    fn trace(&mut self, address: u64, caller: u64, out: &mut impl Write) -> io::Result<u64> {
-        let next = self.traces.len() as u64 + 1;
+    fn trace(&mut self, address: u32, caller: u32, out: &mut impl Write) -> io::Result<u32> {
+        let next = self.traces.len() as u32 + 1;
         match self.traces.entry((address, caller)) {
             Slot::Occupied(known) => Ok(*known.get()),
             Slot::Vacant(unknown) => {
-                write_line(out, b't', &[address, caller])?;
+                write_line(out, b't', &[address.into(), caller.into()])?;
                 Ok(*unknown.insert(next))
             }
         }
     }
 
     /// A block came.
-    fn came(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<()> {
-        let next = self.sizes.len() as u64;
+    fn came(&mut self, size: u64, trace: u32, out: &mut impl Write) -> io::Result<()> {
+        let next = self.sizes.len() as u32;
         let known = match self.sizes.entry((size, trace)) {
             Slot::Occupied(known) => known.into_mut(),
             Slot::Vacant(unknown) => {
-                write_line(out, b'a', &[size, trace])?;
+                write_line(out, b'a', &[size, trace.into()])?;
                 unknown.insert(Size {
                     number: next,
                     blocks: 0,
                 })
             }
         };
-        known.blocks += 1;
-        write_line(out, b'+', &[known.number])?;
+        known.blocks = known.blocks.saturating_add(1);
+        write_line(out, b'+', &[known.number.into()])?;
         if let Some(by_trace) = &mut self.by_trace {
             by_trace
                 .entry(trace)
@@ -401,7 +426,7 @@ impl Told {
     }
 
     /// A block went, or so much of one or more.
-    fn went(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<()> {
+    fn went(&mut self, size: u64, trace: u32, out: &mut impl Write) -> io::Result<()> {
         if self.whole_went(size, trace, out)? {
             return Ok(());
         }
@@ -423,13 +448,13 @@ impl Told {
     }
 
     /// A block of just that size went, if there is one.
-    fn whole_went(&mut self, size: u64, trace: u64, out: &mut impl Write) -> io::Result<bool> {
+    fn whole_went(&mut self, size: u64, trace: u32, out: &mut impl Write) -> io::Result<bool> {
         let known = self.sizes.get_mut(&(size, trace));
         let Some(known) = known.filter(|known| known.blocks > 0) else {
             return Ok(false);
         };
         known.blocks -= 1;
-        write_line(out, b'-', &[known.number])?;
+        write_line(out, b'-', &[known.number.into()])?;
         if known.blocks == 0
             && let Some(by_trace) = &mut self.by_trace
         {
@@ -439,10 +464,10 @@ impl Told {
     }
 
     /// The sizes of which a trace has blocks, none of them 0.
-    fn there(&mut self, trace: u64) -> &BTreeSet<u64> {
+    fn there(&mut self, trace: u32) -> &BTreeSet<u64> {
         let sizes = &self.sizes;
         let by_trace = self.by_trace.get_or_insert_with(|| {
-            let mut by_trace: HashMap<u64, BTreeSet<u64>> = HashMap::new();
+            let mut by_trace: HashMap<u32, BTreeSet<u64>> = HashMap::new();
             for (&(size, trace), _) in sizes
                 .iter()
                 .filter(|((size, _), known)| *size > 0 && known.blocks > 0)

@@ -136,6 +136,25 @@ fn what_does_not_add_up_is_a_warning() {
 }
 
 #[test]
+fn processes_whose_probes_were_late_are_one_sentence_on_the_banner() {
+    let mut script = Script::launched("make");
+    script.stack(1, &["load", "main"]);
+    script.allocate(0, 1, 1, MIB);
+    for child in 1..=12 {
+        script.fork(0, child, 10);
+    }
+    script.close(1000, "interrupted");
+    let data = data(&page(&profile(script)));
+    let trust = data["trust"].as_array().unwrap().iter();
+    let late: Vec<&str> = trust
+        .filter_map(|said| said[1].as_str())
+        .filter(|said| said.contains("probes were in place"))
+        .collect();
+    let sentence = "12 processes ran for up to 1 ms before their probes were in place.";
+    assert_eq!(late, [sentence]);
+}
+
+#[test]
 fn two_recordings_are_compared_by_name_and_keep_every_byte() {
     let recorded = |sites: &[(u32, &[&str], u64)]| {
         let mut script = Script::launched("app");

@@ -226,16 +226,16 @@ impl Trie {
     fn functions_of(&mut self, profile: &Profile, stack: StackIndex) -> Vec<(u32, Weight)> {
         let mut functions = Vec::new();
         for location in profile.locations_of(stack) {
-            if !self.locations.contains_key(location) {
-                let at = profile.functions_at(*location);
+            if !self.locations.contains_key(&location) {
+                let at = profile.functions_at(location);
                 let at = at.iter().map(|frame| {
                     let known = self.known(frame);
                     (self.frame(known), Weight::of(frame))
                 });
                 let at = at.collect();
-                self.locations.insert(*location, at);
+                self.locations.insert(location, at);
             }
-            functions.extend_from_slice(&self.locations[location]);
+            functions.extend_from_slice(&self.locations[&location]);
         }
         functions
     }

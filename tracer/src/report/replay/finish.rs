@@ -8,7 +8,8 @@ use super::super::growth;
 use super::super::joined::Joined;
 use super::super::memory::{Memory, Moments};
 use super::super::model::{Completion, ProcessProfile, Profile};
-use super::{Replay, Tracked};
+use super::super::question::When;
+use super::{Lists, Replay, Tracked};
 use crate::event::{Nanos, ProcessId};
 use crate::live::{Kind, LiveSet, Moment, Scope, Snapshot};
 use crate::model::losses::{Account, losses};
@@ -20,6 +21,7 @@ impl Replay {
         if let Some(statistics) = &mut self.statistics {
             statistics.end();
         }
+        self.locations.stacks.close();
         let joined = Joined::of(&self.locations);
         let mut timeline = self.feed.live_mut().timeline().unwrap_or_default();
         timeline.lives = joined.lives(timeline.lives);
@@ -50,16 +52,22 @@ impl Replay {
             spans.join(&joined);
         }
         let mut allocated = self.feed.live().allocated();
+        if !self.lists_of(&When::Allocated) {
+            // Python's arenas are told by what was mapped in all.
+            allocated.retain(|holder| holder.kind == Kind::Mapping);
+            allocated.shrink_to_fit();
+        }
         joined.holders(&mut allocated);
-        let mut peak = self.feed.live().snapshot(Scope::All, Moment::Peak);
+        let mut peak = self.moment(Scope::All, Moment::Peak);
         joined.snapshot(&mut peak);
-        let mut end = self.feed.live().snapshot(Scope::All, Moment::End);
+        let mut end = self.moment(Scope::All, Moment::End);
         joined.snapshot(&mut end);
         let mut processes: Vec<ProcessProfile> = Vec::with_capacity(self.tracked.len());
         let mut nearest = Vec::with_capacity(self.tracked.len());
         let mut looked = Vec::with_capacity(self.tracked.len());
         let mut held = Vec::with_capacity(self.tracked.len());
         let (level_at_peak, level_at_end) = (peak.bytes, end.bytes);
+        let live = self.feed.live();
         for tracked in &mut self.tracked {
             held.push(tracked.held_at_attach());
             nearest.push(tracked.samples.nearest(peak.at).cloned());
@@ -69,9 +77,17 @@ impl Replay {
             let look = look.filter(|(look, sample)| look.fits(sample, level_at_peak));
             looked.push(look.map(|(look, _)| look.clone()));
             let level = (!self.folded).then_some(level_at_end);
-            let mut process = tracked.profile(self.feed.live(), level);
-            joined.snapshot(&mut process.peak);
-            joined.snapshot(&mut process.end);
+            let snapshot = |moment| {
+                let scope = Scope::Process(tracked.process.id);
+                let mut snapshot = match self.lists {
+                    Lists::All => live.snapshot(scope, moment),
+                    Lists::Asked => live.sums(scope, moment),
+                };
+                joined.snapshot(&mut snapshot);
+                snapshot
+            };
+            let moments = (snapshot(Moment::Peak), snapshot(Moment::End));
+            let process = tracked.profile(live, moments, level);
             processes.push(process);
         }
         // A single process is the whole at each moment, whatever its clock says.
@@ -92,12 +108,7 @@ impl Replay {
             })
             .collect();
 
-        let mut live_at_peak: HashMap<ProcessId, u64> = HashMap::new();
-        let of_the_peak = peak.holders.iter();
-        for holder in of_the_peak.filter(|holder| holder.kind.makes_the_peak()) {
-            let live = live_at_peak.entry(holder.process).or_default();
-            *live = live.saturating_add(holder.bytes);
-        }
+        let live_at_peak: HashMap<ProcessId, u64> = self.feed.live().held_at_peak().collect();
         let freed = freed_by_process(&peak, &at_peak, &held);
         for &index in &at_peak {
             let process = &mut processes[index];
@@ -182,6 +193,8 @@ impl Replay {
             spans: asked.spans,
             temporaries: asked.temporaries,
             threads: self.threads,
+            loads: self.loads,
+            same: joined.counts(),
             opening: self.opening,
             mappings: self.mappings,
             sampling: self.sampling,
@@ -204,6 +217,26 @@ impl Replay {
     }
 }
 
+impl Replay {
+    /// Whether the holders of this are listed.
+    fn lists_of(&self, when: &When) -> bool {
+        self.lists == Lists::All || self.when == *when
+    }
+
+    /// A moment, with those who held it where they are listed.
+    fn moment(&self, scope: Scope, moment: Moment) -> Snapshot {
+        let listed = match moment {
+            Moment::Peak => self.lists_of(&When::Peak),
+            // Who grows is told with the number of blocks that he holds.
+            Moment::End => self.lists_of(&When::End) || self.lists_of(&When::Growing),
+        };
+        match listed {
+            true => self.feed.live().snapshot(scope, moment),
+            false => self.feed.live().sums(scope, moment),
+        }
+    }
+}
+
 impl Tracked {
     /// What the process held when it came under trace and that was not seen allocated: what the kernel said then, or,
     /// of a recording without samples, the baseline that its writer wrote down.
@@ -216,11 +249,13 @@ impl Tracked {
         })
     }
 
-    /// `level`: how much of all that was traced is live at the end, if that is to be compared.
-    fn profile(&self, live: &LiveSet, level: Option<u64>) -> ProcessProfile {
-        let scope = Scope::Process(self.process.id);
-        let peak = live.snapshot(scope, Moment::Peak);
-        let end = live.snapshot(scope, Moment::End);
+    /// With its own peak and end. `level`: how much of all that was traced is live at the end, if that is to be compared.
+    fn profile(
+        &self,
+        live: &LiveSet,
+        (peak, end): (Snapshot, Snapshot),
+        level: Option<u64>,
+    ) -> ProcessProfile {
         let held = self.held_at_attach();
         let left = held.saturating_sub(end.freed_baseline_bytes);
         let last = self.makeups.last.as_ref().zip(self.samples.last.as_ref());

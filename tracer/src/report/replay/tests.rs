@@ -230,7 +230,7 @@ fn an_error_names_a_few_of_many_marks_each_once() {
     }
     script.close(10, "interrupted");
     let question = Question {
-        when: crate::report::question::When::At(crate::report::question::Point::Mark("x".into())),
+        when: When::At(crate::report::question::Point::Mark("x".into())),
         ..Question::default()
     };
     let entries = script.entries.into_iter().map(Ok);

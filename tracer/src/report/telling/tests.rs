@@ -236,11 +236,30 @@ fn a_function_of_javascript_comes_before_the_engine_that_runs_it() {
     let unnamed = [frames[0].clone(), frames[2].clone(), frames[7].clone()];
     assert_eq!(
         labels(&unnamed, 2),
-        [
-            "node::NodeArrayBufferAllocator::Allocate(unsigned long)",
-            "Builtins_TypedArrayConstructor"
-        ]
+        ["Builtins_TypedArrayConstructor", "node::Start(int, char**)"]
     );
+}
+
+#[test]
+fn of_the_engine_what_gets_memory_for_the_rest_is_passed_over_whatever_it_returns() {
+    let frames = [
+        named("v8::base::OS::SetPermissions(void*, unsigned long, v8::base::OS::MemoryPermission)"),
+        named("v8::internal::SemiSpace::GrowTo(unsigned long)"),
+        named("v8::internal::Heap::CollectGarbage(v8::internal::AllocationSpace)"),
+        named("void v8::internal::Factory::NewFillerObject<true>(int)"),
+        named("Builtins_InterpreterEntryTrampoline"),
+    ];
+    assert_eq!(
+        labels(&frames, 1),
+        ["void v8::internal::Factory::NewFillerObject<true>(int)"]
+    );
+    // Where there is nothing else, it is better than nothing.
+    assert_eq!(
+        labels(&frames[1..3], 1),
+        ["v8::internal::SemiSpace::GrowTo(unsigned long)"]
+    );
+    let own = [frames[3].clone(), named("void app::load<int>(int)")];
+    assert_eq!(labels(&own, 1), ["void app::load<int>(int)"]);
 }
 
 #[test]

@@ -320,8 +320,17 @@ fn arena_lines(
     all
 }
 
-/// `[4243] ` where there are several processes, `[8 processes] ` where more than one of them is meant.
+/// `[4243] ` where there are several processes, `[8 processes] ` where more than one of them is meant; `[50 loads of p1.so] ` where that
+/// was loaded again and again.
 pub(super) fn whose(profile: &Profile, one: &Together) -> String {
+    let loads = one.loads(profile);
+    let loads = loads.map_or_else(String::new, |(loads, file)| {
+        format!("[{} loads of {file}] ", size::thousands(loads))
+    });
+    process_of(profile, one) + &loads
+}
+
+fn process_of(profile: &Profile, one: &Together) -> String {
     if profile.processes.len() < 2 {
         return String::new();
     }

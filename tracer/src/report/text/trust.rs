@@ -7,9 +7,9 @@ use super::super::model::{Completion, Profile};
 use super::page::{Page, Style};
 use crate::event::ProcessId;
 use crate::live::Totals;
-use crate::model::{Affects, Loss};
+use crate::model::{Affects, Loss, losses};
 use crate::record::{LossKind, ProcessLosses, Quality};
-use crate::units::{size, time};
+use crate::units::size;
 use crate::words::printable;
 
 /// More processes that lost events are told together.
@@ -20,7 +20,7 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         return Ok(());
     }
     page.heading("How far to trust this")?;
-    let sentences = sentences(profile);
+    let sentences = sentences(profile, Late::OneByOne);
     if sentences.iter().all(|(style, _)| *style != Style::Warning) {
         let all_known = profile
             .losses
@@ -51,33 +51,9 @@ pub(super) fn grave(profile: &Profile) -> Vec<String> {
     let other_allocators: Vec<String> = other_allocators
         .map(|loss| printable(&without_folders(&loss.to_string())).into_owned())
         .collect();
-    let late = profile.losses.iter().filter_map(|loss| match loss {
-        Loss::Late { missed_ns, .. } => Some((1, *missed_ns, loss)),
-        Loss::LateToo {
-            count,
-            most_missed_ns,
-        } => Some((*count, *most_missed_ns, loss)),
-        _ => None,
-    });
-    let late: Vec<(u64, u64, &Loss)> = late.collect();
-    let sentences = sentences(profile).into_iter();
+    let sentences = sentences(profile, Late::Together).into_iter();
     let grave = sentences.filter(|(style, _)| *style == Style::Warning);
     let mut grave: Vec<String> = grave.map(|(_, sentence)| sentence).collect();
-    if late.len() > 1 {
-        let told: Vec<String> = late.iter().map(|(.., loss)| loss.to_string()).collect();
-        let first = grave.iter().position(|sentence| told.contains(sentence));
-        grave.retain(|sentence| !told.contains(sentence));
-        let count = late
-            .iter()
-            .fold(0_u64, |sum, (count, ..)| sum.saturating_add(*count));
-        let longest = late.iter().map(|(_, missed, _)| *missed).max();
-        let together = format!(
-            "{} processes ran for up to {} before their probes were in place.",
-            size::thousands(count),
-            time::duration(longest.unwrap_or(0)),
-        );
-        grave.insert(first.unwrap_or(0).min(grave.len()), together);
-    }
     grave.extend(other_allocators);
     grave
 }
@@ -124,16 +100,25 @@ pub(super) fn why_cut(quality: &Quality) -> Option<&'static str> {
     most.filter(|(count, _)| *count > 0).map(|(_, why)| why)
 }
 
-/// The same for other views: whether it makes sizes wrong, and what is said.
+/// The same for other views, with all processes that were late in one sentence: whether it makes sizes wrong, and what is said.
 pub(in crate::report) fn said(profile: &Profile) -> Vec<(bool, String)> {
-    let sentences = sentences(profile).into_iter();
+    let sentences = sentences(profile, Late::Together).into_iter();
     sentences
         .map(|(style, sentence)| (style == Style::Warning, sentence))
         .collect()
 }
 
+/// How processes are told whose probes were late.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Late {
+    /// The first of them each by itself: there is room for all that is known.
+    OneByOne,
+    /// In one sentence.
+    Together,
+}
+
 /// Everything that is not zero. First what makes sizes wrong, then what hides who it was, then what is worth knowing.
-fn sentences(profile: &Profile) -> Vec<(Style, String)> {
+fn sentences(profile: &Profile, late: Late) -> Vec<(Style, String)> {
     let Totals {
         failed_allocations,
         unmatched_frees,
@@ -154,7 +139,16 @@ fn sentences(profile: &Profile) -> Vec<(Style, String)> {
         discarded_bytes: _,
     } = &profile.totals;
     let mut said = Sentences::default();
-    for loss in profile.losses.iter().filter(|loss| loss.is_grave()) {
+    let grave = profile
+        .losses
+        .iter()
+        .filter(|loss| loss.is_grave())
+        .cloned();
+    let mut grave: Vec<Loss> = grave.collect();
+    if late == Late::Together {
+        losses::join_late(&mut grave);
+    }
+    for loss in &grave {
         said.0
             .push((Style::Warning, printable(&loss.to_string()).into_owned()));
         if matches!(loss, Loss::Events { .. }) {

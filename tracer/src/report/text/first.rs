@@ -64,16 +64,17 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile, top: Option<usize>) 
     // Besides: an empty line, the heading, and how much the others hold.
     let free = LINES.saturating_sub(used + 3);
     let processes = Shown::of(profile, &snapshot);
-    // The processes have their place where that leaves two holders, or all there are.
-    let processes = processes.filter(|processes| {
-        let holders = free.saturating_sub(processes.lines()) / 2;
-        holders >= rows.largest.len().min(2)
-    });
-    let room = free.saturating_sub(processes.as_ref().map_or(0, Shown::lines)) / 2;
+    let lines = processes.as_ref().map_or(0, Shown::lines);
+    // A list of processes has its place where that leaves two holders, or all there are; otherwise they have one line.
+    let is_list = free.saturating_sub(lines) / 2 >= rows.largest.len().min(2);
+    let lines = if is_list { lines } else { 1 };
+    let room = free.saturating_sub(lines) / 2;
     let most = top.unwrap_or_else(|| room.clamp(1, HOLDERS));
     at_the_peak(page, &heading, &rows, whole, most, top.is_some())?;
-    if let Some(processes) = processes {
-        processes.write(page)?;
+    match processes {
+        Some(processes) if is_list => processes.write(page)?,
+        Some(processes) => processes.write_brief(page)?,
+        None => {}
     }
     page.raw(&rest, below)
 }

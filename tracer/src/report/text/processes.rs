@@ -24,17 +24,16 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The groups that held the most, in the order of the tree; nothing where all was held in one process.
+    /// The groups that held the most, in the order of the tree; nothing where one held all.
     pub(super) fn of(profile: &Profile, moment: &Snapshot) -> Option<Self> {
         let whole = moment.listed_bytes();
         let is_large = |group: &Group| group.held > 0 && group.held.saturating_mul(100) >= whole;
         let groups = family::groups(profile, moment);
         let large = groups.iter().filter(|group| is_large(group));
-        let processes: usize = large.clone().map(|group| group.pids.len()).sum();
-        if processes < 2 {
+        let mut sizes: Vec<u64> = large.map(|group| group.held).collect();
+        if sizes.len() < 2 {
             return None;
         }
-        let mut sizes: Vec<u64> = large.map(|group| group.held).collect();
         sizes.sort_unstable_by(|one, other| other.cmp(one));
         let least = sizes[sizes.len().min(ROWS) - 1];
         let (rows, others): (Vec<Group>, Vec<Group>) = groups
@@ -56,6 +55,23 @@ impl Shown {
         HEAD + self.rows.len() + usize::from(self.has_others())
     }
 
+    /// The same in one line, the largest first, as many as it has room for.
+    pub(super) fn write_brief(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let mut rows: Vec<&Group> = self.rows.iter().collect();
+        rows.sort_by_key(|group| std::cmp::Reverse(group.held));
+        let mut text = "  By process: ".to_owned();
+        for (at, group) in rows.into_iter().enumerate() {
+            let more = format!("{} {}", size::short(group.held), named(group));
+            let comma = if at > 0 { ", " } else { "" };
+            if at > 0 && text.chars().count() + comma.len() + more.chars().count() > page.width {
+                break;
+            }
+            text += comma;
+            text += &more;
+        }
+        page.line(&[(Style::Plain, &page::cut(&text, page.width))])
+    }
+
     fn has_others(&self) -> bool {
         self.others_held.saturating_mul(100) >= self.whole && self.others_held > 0
     }
@@ -66,9 +82,9 @@ impl Shown {
         for group in &self.rows {
             let front = self.front(group.held);
             let indent = "  ".repeat((group.depth - least_depth).min(ROWS));
-            let (who, highest) = match group.pids.as_slice() {
-                [pid] => (format!("{} ({pid})", group.command), "at most"),
-                pids => (format!("{} ×{}", group.command, pids.len()), "each at most"),
+            let (who, highest) = match group.pids.len() {
+                1 => (named(group), "at most"),
+                _ => (named(group), "each at most"),
             };
             let highest = format!(", {highest} {}", size::short(group.highest));
             let room = page
@@ -98,5 +114,13 @@ impl Shown {
             size::short(held),
             size::percent(held, self.whole)
         )
+    }
+}
+
+/// `gunicorn (4242)`, `gunicorn ×8`.
+fn named(group: &Group) -> String {
+    match group.pids.as_slice() {
+        [pid] => format!("{} ({pid})", group.command),
+        pids => format!("{} ×{}", group.command, pids.len()),
     }
 }

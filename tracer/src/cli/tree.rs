@@ -59,7 +59,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         false => Root::Main,
         true => Root::Asker,
     };
-    let tree = Tree::of(&profile, &answer, root);
+    let is_text = !arguments.json && !arguments.csv;
+    let least = match least {
+        0 if is_text => answer.bytes / SMALLEST_SHARE,
+        least if is_text => least,
+        _ => 0,
+    };
+    let tree = Tree::of(&profile, &answer, root, least);
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
         words::json_on_one_line(&tree, &mut out)?;
@@ -79,11 +85,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         table.finish()?;
     } else {
-        let least = if least == 0 {
-            answer.bytes / SMALLEST_SHARE
-        } else {
-            least
-        };
         let options = text_options(io::stdout().is_terminal());
         text::write_tree(&profile, &answer, &tree, least, &options, &mut out)?;
     }

@@ -268,7 +268,7 @@ mod tests {
         script
     }
 
-    fn ask(script: Script, question: &Question) -> Answer {
+    fn ask(script: &Script, question: &Question) -> Answer {
         let entries = || script.entries.clone().into_iter().map(Ok);
         let profile = Profile::replay_for(entries(), question, Threads::Together).unwrap();
         let answer = Answer::of(&profile, question);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_moment_shows_what_was_live_then() {
-        let held = |text| held(&ask(script(), &at(text).unwrap()));
+        let held = |text| held(&ask(&script(), &at(text).unwrap()));
         assert_eq!(held("+50ms"), []);
         assert_eq!(held("+150ms"), [(1, 3 * MIB)]);
         assert_eq!(held("+250ms"), [(1, 3 * MIB), (2, MIB)]);
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn peak_end_and_all_that_was_allocated_have_their_holders() {
-        let held = |when| held(&ask(script(), &of(when)));
+        let held = |when| held(&ask(&script(), &of(when)));
         assert_eq!(held(When::Peak), [(1, 3 * MIB), (2, MIB)]);
         assert_eq!(held(When::End), [(2, MIB)]);
         assert_eq!(held(When::Allocated), [(1, 3 * MIB), (2, MIB)]);
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_window_shows_what_came_in_it_and_was_live_at_its_end() {
-        let held = |text| held(&ask(script(), &between(text).unwrap()));
+        let held = |text| held(&ask(&script(), &between(text).unwrap()));
         assert_eq!(held("..+250ms"), [(1, 3 * MIB), (2, MIB)]);
         assert_eq!(held("+150ms..+250ms"), [(2, MIB)]);
         assert_eq!(held("+50ms..+350ms"), [(2, MIB)]);
@@ -361,25 +361,25 @@ mod tests {
             ignore: regex(r"log\.c$"),
             ..Question::default()
         };
-        let answer = ask(script(), &focused);
+        let answer = ask(&script(), &focused);
         assert_eq!(held(&answer), [(1, 3 * MIB)]);
         assert_eq!((answer.bytes, answer.of_bytes), (3 * MIB, 4 * MIB));
         let large = Question {
             least: 2 * MIB,
             ..Question::default()
         };
-        assert_eq!(held(&ask(script(), &large)), [(1, 3 * MIB)]);
+        assert_eq!(held(&ask(&script(), &large)), [(1, 3 * MIB)]);
         let other = Question {
             processes: vec!["other".into()],
             ..Question::default()
         };
-        assert_eq!(held(&ask(script(), &other)), []);
+        assert_eq!(held(&ask(&script(), &other)), []);
         let ours = Question {
             processes: vec!["app".into()],
             threads: vec!["4242".into()],
             ..Question::default()
         };
-        assert_eq!(ask(script(), &ours).bytes, 4 * MIB);
+        assert_eq!(ask(&script(), &ours).bytes, 4 * MIB);
     }
 
     #[test]
@@ -396,7 +396,7 @@ mod tests {
             }
         }
         script.close(20_000, "interrupted");
-        let answer = ask(script, &of(When::Growing));
+        let answer = ask(&script, &of(When::Growing));
         assert_eq!(answer.holders.len(), 1, "{answer:?}");
         assert_eq!(answer.holders[0].stack.0, 1);
         let rate = answer.bytes as f64 / MIB as f64;

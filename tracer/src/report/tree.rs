@@ -11,8 +11,7 @@ use serde::ser::{SerializeSeq as _, SerializeStruct as _, Serializer};
 use super::answer::Answer;
 use super::model::Profile;
 use super::name::{NamedFrame, UNKNOWN_STACK};
-use super::stacks::PerNode;
-use crate::event::StackIndex;
+use super::stacks::{self, PerNode};
 use crate::live::Holder;
 use crate::record::FrameIndex;
 
@@ -65,6 +64,12 @@ impl Node {
             own_bytes: 0,
         }
     }
+
+    /// A stack goes through here.
+    fn add(&mut self, holder: &Holder) {
+        self.bytes = self.bytes.saturating_add(holder.bytes);
+        self.blocks = self.blocks.saturating_add(holder.blocks);
+    }
 }
 
 /// Texts by number.
@@ -113,16 +118,6 @@ impl Labels {
         })
     }
 
-    /// The functions of a stack, leaf first, after those that were there.
-    fn stack(&mut self, profile: &Profile, stack: StackIndex, to: &mut Vec<Label>) {
-        for location in profile.locations_of(stack) {
-            to.extend_from_slice(self.at(profile, location));
-        }
-        if to.is_empty() {
-            to.push(self.unknown());
-        }
-    }
-
     /// In the place of a stack that is not known.
     fn unknown(&mut self) -> Label {
         (self.names.number(UNKNOWN_STACK.to_owned()), None)
@@ -133,6 +128,16 @@ impl Labels {
 struct Growing {
     nodes: Vec<Node>,
     by_name: HashMap<(u32, u32), u32, FixedState>,
+}
+
+/// A stack of which the first functions are in the tree.
+struct Walk<'a> {
+    holder: &'a Holder,
+    /// The node of the last of them.
+    at: u32,
+    /// The code locations that are left, and how many of the functions at the first of them are in the tree.
+    rest: stacks::Node,
+    inlined: u32,
 }
 
 impl Growing {
@@ -151,7 +156,7 @@ impl Growing {
     }
 
     /// Below the root, the stacks from `main` on: what two share is looked at once.
-    fn from_main(&mut self, profile: &Profile, labels: &mut Labels, holders: &[Holder]) {
+    fn add_from_main(&mut self, profile: &Profile, labels: &mut Labels, holders: &[Holder]) {
         let stacks = &profile.locations.stacks;
         let mut known = PerNode::new(stacks, 0);
         for holder in holders {
@@ -167,23 +172,52 @@ impl Growing {
         }
     }
 
-    /// Below the root, the stacks from who asked for the memory on.
-    fn from_asker(&mut self, profile: &Profile, labels: &mut Labels, holders: &[Holder]) {
-        let mut path = Vec::new();
-        // The nodes of the stack before: neighbours begin alike.
-        let mut before: Vec<(Label, u32)> = Vec::new();
-        for holder in holders {
-            path.clear();
-            labels.stack(profile, holder.stack, &mut path);
-            let alike = before.iter().zip(&path);
-            let alike = alike.take_while(|((label, _), now)| label == *now).count();
-            before.truncate(alike);
-            let mut at = before.last().map_or(0, |(_, node)| *node);
-            for &label in &path[alike..] {
-                at = self.below(at, label);
-                before.push((label, at));
+    /// Below the root, the stacks from who asked for the memory on. They share little, so all go on by one function at a time, and those
+    /// that have come to a node of less than `least` bytes go no further.
+    fn add_from_asker(
+        &mut self,
+        profile: &Profile,
+        labels: &mut Labels,
+        holders: &[Holder],
+        least: u64,
+    ) {
+        let stacks = &profile.locations.stacks;
+        let mut walks: Vec<Walk<'_>> = holders
+            .iter()
+            .map(|holder| Walk {
+                holder,
+                at: 0,
+                rest: profile.innermost(holder.stack),
+                inlined: 0,
+            })
+            .collect();
+        for walk in &walks {
+            self.nodes[0].add(walk.holder);
+        }
+        while !walks.is_empty() {
+            for walk in &mut walks {
+                let label = match stacks.frame(walk.rest) {
+                    None => labels.unknown(),
+                    Some((caller, location)) => {
+                        let functions = labels.at(profile, location);
+                        let label = functions[walk.inlined as usize];
+                        walk.inlined += 1;
+                        if walk.inlined as usize == functions.len() {
+                            (walk.rest, walk.inlined) = (caller, 0);
+                        }
+                        label
+                    }
+                };
+                walk.at = self.below(walk.at, label);
+                let node = &mut self.nodes[walk.at as usize];
+                node.add(walk.holder);
+                if walk.rest == stacks::Node::ROOT {
+                    node.own_bytes = node.own_bytes.saturating_add(walk.holder.bytes);
+                }
             }
-            self.hold(at, holder);
+            walks.retain(|walk| {
+                walk.rest != stacks::Node::ROOT && self.nodes[walk.at as usize].bytes >= least
+            });
         }
     }
 
@@ -194,7 +228,7 @@ impl Growing {
         end.blocks = end.blocks.saturating_add(holder.blocks);
     }
 
-    /// Adds to each node what is held below it. A parent has a smaller number than its children.
+    /// Adds to each node what is held below it, where that was not done on the way. A parent has a smaller number than its children.
     fn sum_up(&mut self) {
         for number in (0..self.nodes.len()).rev() {
             let node = &mut self.nodes[number];
@@ -210,8 +244,9 @@ impl Growing {
 }
 
 impl Tree {
-    /// The tree of an answer.
-    pub fn of(profile: &Profile, answer: &Answer, root: Root) -> Self {
+    /// The tree of an answer. A node that holds less than `least` bytes need not have any children, or all of what it asked for itself, for
+    /// whoever shows no such nodes.
+    pub fn of(profile: &Profile, answer: &Answer, root: Root, least: u64) -> Self {
         let mut labels = Labels::default();
         let nameless = labels.names.number(String::new());
         let mut growing = Growing {
@@ -219,10 +254,12 @@ impl Tree {
             by_name: HashMap::default(),
         };
         match root {
-            Root::Main => growing.from_main(profile, &mut labels, &answer.holders),
-            Root::Asker => growing.from_asker(profile, &mut labels, &answer.holders),
+            Root::Main => {
+                growing.add_from_main(profile, &mut labels, &answer.holders);
+                growing.sum_up();
+            }
+            Root::Asker => growing.add_from_asker(profile, &mut labels, &answer.holders, least),
         }
-        growing.sum_up();
         let Growing { mut nodes, by_name } = growing;
         drop(by_name);
         let in_order = Self::sort(&mut nodes);
@@ -322,5 +359,69 @@ impl Serialize for Children<'_> {
             children.serialize_element(&Branch { tree, node })?;
         }
         children.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::question::When;
+    use super::super::script::{Script, answer};
+    use super::*;
+
+    /// Names, bytes and blocks of what is at least that large, with the number of what is smaller.
+    fn large(tree: &Tree, node: &Node, least: u64, to: &mut Vec<(String, u64, u64)>) {
+        to.push((tree.name(node).to_owned(), node.bytes, node.blocks));
+        let (large, small): (Vec<&Node>, Vec<&Node>) =
+            tree.children(node).partition(|child| child.bytes >= least);
+        for child in large {
+            self::large(tree, child, least, to);
+        }
+        let bytes = small.iter().map(|child| child.bytes).sum();
+        to.push(("smaller".to_owned(), bytes, small.len() as u64));
+    }
+
+    #[test]
+    fn a_tree_without_what_is_small_shows_what_is_large_as_the_whole_tree_does() {
+        let mut script = Script::launched("app");
+        let stacks: [(u32, &[&str], u64); 5] = [
+            (1, &["take@a.c:1", "load@a.c:2", "main@a.c:3"], 500),
+            (
+                2,
+                &["take@a.c:1", "parse@a.c:9", "load@a.c:2", "main@a.c:3"],
+                30,
+            ),
+            (3, &["take@a.c:1", "parse@a.c:9", "main@a.c:3"], 40),
+            (4, &["main@a.c:3"], 60),
+            (5, &["load@a.c:7", "take@b.c:1", "load@a.c:2"], 100),
+        ];
+        for (stack, frames, size) in stacks {
+            script.stack(stack, frames);
+            script.allocate(0, stack.into(), stack, size);
+        }
+        // One whose stack is not known.
+        script.allocate(0, 9, 77, 80);
+        let profile = script.closed();
+        let answer = answer(&profile, When::Peak);
+        for root in [Root::Main, Root::Asker] {
+            let whole = Tree::of(&profile, &answer, root, 0);
+            assert_eq!((whole.root().bytes, whole.root().blocks), (810, 6));
+            let own = whole.nodes.iter().map(|node| node.own_bytes);
+            assert_eq!(own.sum::<u64>(), 810);
+            for least in [1, 50, 75, 200] {
+                let pruned = Tree::of(&profile, &answer, root, least);
+                let shown = |tree: &Tree| {
+                    let mut shown = Vec::new();
+                    large(tree, tree.root(), least, &mut shown);
+                    shown
+                };
+                assert_eq!(shown(&pruned), shown(&whole), "{root:?}, {least}");
+            }
+        }
+        let inverted = Tree::of(&profile, &answer, Root::Asker, 0);
+        let first = inverted.children(inverted.root());
+        let first: Vec<_> = first
+            .map(|node| (inverted.name(node), node.bytes))
+            .collect();
+        assert_eq!(first[..2], [("take", 570), ("load", 100)]);
     }
 }

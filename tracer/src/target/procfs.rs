@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_name_is_what_lies_between_the_first_and_the_last_parenthesis() {
-        assert_eq!(stat_name(STAT), Some(&b"a) R (b c"[..]));
+        assert_eq!(stat_name(STAT), Some(&b"a) R (b c)"[..]));
         assert_eq!(stat_name(b"1 () S"), Some(&b""[..]));
         for text in [&b""[..], b"1 a S", b"1 )(", b"1 (a"] {
             assert_eq!(stat_name(text), None);

@@ -226,7 +226,9 @@ pub(super) fn parse_mounts(text: &[u8]) -> Vec<CgroupMount> {
 }
 
 /// Kind, options, root and place of what is mounted.
-fn mount_of(line: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+type MountFields<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8]);
+
+fn mount_of(line: &[u8]) -> Option<MountFields<'_>> {
     let mut fields = line.split(|&byte| byte == b' ');
     let (root, point) = (fields.nth(3)?, fields.next()?);
     // Optional fields end with a lone dash.

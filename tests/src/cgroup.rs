@@ -45,6 +45,25 @@ impl MemoryCgroup {
         Ok(cgroup)
     }
 
+    /// Makes a cgroup of version 2 of that name, without a limit, or says why that cannot be done here.
+    pub fn of_version_2(name: &str) -> Result<Self, String> {
+        let mounted = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let parent = mounted
+            .map(Path::new)
+            .into_iter()
+            .find(|parent| parent.join("cgroup.controllers").exists())
+            .ok_or("no cgroup file system of version 2 is mounted")?;
+        let path = parent.join(name);
+        fs::create_dir(&path)
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Moves a process into it. What the process has already been charged for stays where it is.
     #[track_caller]
     pub fn add(&self, pid: u32) {

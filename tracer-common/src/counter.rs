@@ -65,9 +65,12 @@ pub enum Counter {
     DroppedMarks = 28,
     /// Processes that changed the address space that they share with their parent: what they allocate there is not followed.
     SharedMemoryChanged = 29,
+    /// Forks and execs of processes that are not traced that were not told of although that was asked for: too many at once, or no
+    /// room in the event ring.
+    UntoldStrangers = 30,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: u32 = 30;
+    pub const COUNT: u32 = 31;
 }

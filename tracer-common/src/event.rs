@@ -21,7 +21,8 @@ pub enum EventKind {
     ResizeFreed = 7,
     /// The process made a child: `address` is its tgid, `size` the number of its image if it was registered, `flags` has [`FLAG_SHARES_MEMORY`] and [`FLAG_REGISTERED`].
     Forked = 8,
-    /// The process became another program; `process` is the number of the old image, `address` that of the new one.
+    /// The process became another program; `process` is the number of the old image, `address` that of the new one; `size` and
+    /// `stack` hold its new name, 16 bytes.
     Executed = 9,
     /// The last thread ended: `address` is the wait status (exit code << 8 | signal).
     Exited = 10,
@@ -52,6 +53,11 @@ pub enum EventKind {
     /// The process named a moment, by writing it to file descriptor -1: `address`, `size` and `stack` hold 24 bytes of the
     /// name, zeroes at its end; `slot` counts the parts of one name, [`FLAG_LAST_PART`] ends it.
     Marked = 22,
+    /// A process that is not traced made a child, and the user side asks for that: `address` is the child's tgid; `size` and `stack`
+    /// hold its name, 16 bytes; `process` is 0.
+    StrangerForked = 23,
+    /// A process that is not traced became another program; as above, with its own tgid.
+    StrangerExecuted = 24,
 }
 
 /// The stack was cut at the depth limit or at memory that could not be read.

@@ -15,4 +15,5 @@ pub mod process;
 pub mod python;
 pub mod sampling;
 pub mod stack;
+pub mod stranger;
 pub mod unwind;

@@ -1,4 +1,4 @@
-//! Forks, execs, ends and out-of-memory kills of traced processes.
+//! Forks, execs, ends and out-of-memory kills of traced processes; forks and execs of others, where that is asked for.
 
 use core::ffi::c_void;
 
@@ -20,16 +20,17 @@ use highwater_common::{
 use crate::{
     atomic, blocks, emit,
     maps::{IMAGE_COUNT, KERNEL_OFFSETS, PROCESSES},
-    thread,
+    stranger, thread,
 };
 
 /// `sched_process_fork(parent, child)`: also called for threads, which are no processes.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Some(process) = traced(tgid) else {
+    let process = traced(tgid);
+    if process.is_none() && !stranger::are_wanted() {
         return 0;
-    };
+    }
     let offsets = KERNEL_OFFSETS.load();
     let (parent, child): (*const c_void, *const c_void) = (ctx.arg(0), ctx.arg(1));
     let (Some(pid), Some(child_tgid)) = (
@@ -41,6 +42,10 @@ pub fn hw_fork(ctx: RawTracePointContext) -> i32 {
     if pid != child_tgid {
         return 0;
     }
+    let Some(process) = process else {
+        stranger::tell(EventKind::StrangerForked, child_tgid);
+        return 0;
+    };
     let shares = member::<u64>(child, offsets.task_mm) == member::<u64>(parent, offsets.task_mm);
     let mut flags = if shares { FLAG_SHARES_MEMORY } else { 0 };
     let mut image = 0;
@@ -112,6 +117,9 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
     let Some(process) = PROCESSES.get_ptr_mut(tgid) else {
+        if stranger::are_wanted() {
+            stranger::tell(EventKind::StrangerExecuted, tgid);
+        }
         return 0;
     };
     // Changed where it lies: that this is another process's by now takes the user side to let this one go, and another to be
@@ -130,7 +138,13 @@ pub fn hw_exec(ctx: RawTracePointContext) -> i32 {
     } else {
         FLAG_FROM_THREAD
     };
-    tell(process, EventKind::Executed, next as u64, 0, flags);
+    send(
+        process,
+        EventKind::Executed,
+        next as u64,
+        stranger::name(),
+        flags,
+    );
     // Before all that follows: by it `hw_update` tells whether what it wrote meanwhile is to be undone.
     let old = process.identity;
     unsafe { core::ptr::write_volatile(&raw mut process.identity, next) };
@@ -222,12 +236,23 @@ pub fn member<T>(structure: *const c_void, offset: u32) -> Option<T> {
 /// is there.
 #[inline(always)]
 pub fn tell(process: &TracedProcess, kind: EventKind, address: u64, size: u64, flags: u8) {
+    send(process, kind, address, [size, 0], flags);
+}
+
+#[inline(always)]
+fn send(
+    process: &TracedProcess,
+    kind: EventKind,
+    address: u64,
+    [size, stack]: [u64; 2],
+    flags: u8,
+) {
     emit::send(
         &RawEvent {
             at_ns: unsafe { bpf_ktime_get_ns() },
             address,
             size,
-            stack: 0,
+            stack,
             process: process.identity,
             tid: bpf_get_current_pid_tgid() as u32,
             epoch: process.epoch,

@@ -34,6 +34,7 @@ mod sampling;
 mod scan;
 mod selftest;
 mod session;
+mod stranger;
 mod thread;
 mod update;
 mod walk;

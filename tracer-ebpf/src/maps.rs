@@ -14,6 +14,7 @@ use highwater_common::{
     process::{MAX_PROCESSES, TracedProcess},
     python::{CodeKey, Interpreter, MAX_INTERPRETERS},
     sampling::{QUANTILES, Sampling},
+    stranger::Strangers,
     unwind::{CodeRange, MAX_CODE_RANGES, MAX_RULES, MAX_TABLES, Rule, TABLE_FLAGS},
 };
 
@@ -42,6 +43,10 @@ pub static LOSSES: HashMap<u32, Losses> = HashMap::with_max_entries(MAX_PROCESSE
 /// How many moments processes have named of late, by tgid. May forget: a process that makes no marks is forgotten first.
 #[map]
 pub static MARKING: LruHashMap<u32, Marking> = LruHashMap::with_max_entries(MAX_MARKING, 0);
+
+/// Whether processes that are not traced are told of, and how many were of late.
+#[map]
+pub static STRANGERS: Array<Strangers> = Array::with_max_entries(1, 0);
 
 /// How calls are sampled; the user side may change it at any time.
 #[map]

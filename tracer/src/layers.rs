@@ -49,8 +49,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     (
         "cli",
         &[
-            "event", "live", "model", "probe", "record", "report", "session", "target", "units",
-            "words",
+            "event", "follow", "live", "model", "probe", "record", "report", "session", "target",
+            "units", "words",
         ],
     ),
     ("main", &["cli"]),

@@ -38,6 +38,8 @@ mod python;
 mod quality;
 pub mod rate;
 mod recording;
+mod scope;
+mod several;
 mod signals;
 mod so_far;
 mod stacks;
@@ -162,6 +164,8 @@ struct Session {
     sampled_high: memory::SampledHigh,
     makeups: makeup::Makeups,
     attaching: attaching::Attaching,
+    /// What it follows beside processes that were asked for by number.
+    scope: Option<scope::Scoping>,
     answering: so_far::Answering,
     named: marks::Named,
     processor_time: ProcessorTime,
@@ -198,6 +202,10 @@ impl Session {
         marks.know_processes(self.processes.keys().copied());
         let tables = std::sync::Arc::clone(&self.unwinding.ready);
         let attached = std::sync::Arc::clone(&self.attaching.ready);
+        let newcomers = self
+            .scope
+            .as_ref()
+            .map_or_else(Default::default, scope::Scoping::ready);
         let new_code = self
             .sideband
             .as_ref()
@@ -205,7 +213,9 @@ impl Session {
                 std::sync::Arc::clone(&sideband.ready)
             });
         loop {
-            let looking = self.awaits_library();
+            let scope = self.scope.as_ref();
+            let looking =
+                self.awaits_library() || scope.is_some_and(scope::Scoping::awaits_programs);
             tokio::select! {
                 batch = batches.recv() => match batch {
                     Some(batch) => self.take(batch),
@@ -240,7 +250,11 @@ impl Session {
                 () = attached.notified() => self.take_attached(),
                 () = new_code.notified() => self.hear_of_new_code(),
                 () = sleep_until(self.code_due), if self.code_due.is_some() => self.look_at_new_code(),
-                () = tokio::time::sleep(LOOK_EVERY), if looking => self.look_for_libraries(),
+                () = tokio::time::sleep(LOOK_EVERY), if looking => {
+                    self.look_for_libraries();
+                    self.try_newcomers_again();
+                }
+                () = newcomers.notified() => self.take_newcomers(),
                 () = sleep_until(deadline), if deadline.is_some() => {
                     progress.end();
                     return "duration";
@@ -362,6 +376,7 @@ impl Session {
             ));
         }
         self.note_tables();
+        self.tell_of_the_unsure();
         if self.recording.is_folded() {
             self.recording.fold(self.feed.live_mut(), self.seen, true);
         }

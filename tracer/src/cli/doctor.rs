@@ -10,6 +10,7 @@ use super::{DONE, FAILED, code_of, meant, told_once};
 use crate::{
     probe::capability,
     session::{self, Checkup},
+    target::namespace,
     words::{self, printable},
 };
 
@@ -99,6 +100,7 @@ fn heal() -> anyhow::Result<u8> {
 
 fn look(pid: Option<u32>) -> anyhow::Result<Checkup> {
     capability::check()?;
+    namespace::check()?;
     session::spare_others();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

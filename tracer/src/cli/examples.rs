@@ -34,6 +34,18 @@ pub(super) fn of(verb: Option<&str>) -> &'static [Example] {
                 "attach to a server and the processes that it made",
             ),
             (
+                "sudo highwater record --unit nginx --duration 5m",
+                "every process of a service, those that it will make too",
+            ),
+            (
+                "sudo highwater record --container 3f2a91",
+                "every process in a container, by the first digits of its id",
+            ),
+            (
+                "sudo highwater record --system --exclude cc1 --duration 1m",
+                "the whole machine but compilers, for a minute",
+            ),
+            (
                 "sudo highwater record -o x.hwm -- python3 x.py",
                 "launch a command, and choose the recording's name",
             ),

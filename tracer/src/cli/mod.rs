@@ -17,6 +17,7 @@ mod question;
 mod record;
 mod recording;
 mod report;
+mod scope;
 mod stats;
 mod table;
 mod tree;

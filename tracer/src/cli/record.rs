@@ -13,25 +13,34 @@ use clap::Args;
 use super::{
     DONE, is_broken_pipe, meant,
     output::{self, Usage},
-    report,
+    report, scope,
 };
 use crate::words::say;
 use crate::{
+    follow::{
+        Scope,
+        scope::{Id, Name},
+    },
     probe::{capability, link::LinkKind},
     record::Opening,
     session::{self, Options, Outcome, Preflight, Subject},
-    target::{Target, leave_out_arguments},
+    target::{Target, leave_out_arguments, namespace},
     units::{
         size::{Size, SizeError},
         time::{Length, LengthError},
     },
 };
 
-/// Trace a process until it ends, Ctrl-C, or --duration; then say who held the memory
+/// Trace processes until they end, Ctrl-C, or --duration; then say who held the memory
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "highwater record -p PID [OPTIONS]\n       highwater record [OPTIONS] -- COMMAND [ARGS]...",
-    after_help = "The end of `record` is the answer: the first screen of `highwater report`."
+    override_usage = "highwater record -p PID [OPTIONS]\n       \
+        highwater record --comm NAME|--cgroup PATH|--container ID|--unit NAME|--system [OPTIONS]\n       \
+        highwater record [OPTIONS] -- COMMAND [ARGS]...",
+    after_help = "The end of `record` is the answer: the first screen of `highwater report`.\n\
+        A scope (--comm, --cgroup, --container, --unit, --system) may be empty at first, and what comes to be in it later is followed \
+        too. When its last process ends, recording goes on, until --duration or Ctrl-C.",
+    group = clap::ArgGroup::new("whom").required(true)
 )]
 pub(super) struct Arguments {
     /// Attach to this running process, by its pid or by a name that it alone has (may be repeated)
@@ -40,10 +49,28 @@ pub(super) struct Arguments {
         long,
         value_name = "PID|NAME",
         value_parser = meant::pid,
-        conflicts_with = "command",
-        required_unless_present = "command"
+        group = "whom"
     )]
     pid: Vec<u32>,
+    /// Follow every process of this name, now and later: the name that the kernel has for it, as `ps -o comm` shows it (may be
+    /// repeated)
+    #[arg(long, value_name = "NAME", value_parser = scope::name, group = "whom")]
+    comm: Vec<Name>,
+    /// Follow every process in this cgroup or below it: a path below /sys/fs/cgroup, or as /proc/PID/cgroup names it
+    #[arg(long, value_name = "PATH", group = "whom")]
+    cgroup: Option<String>,
+    /// Follow every process in this container of docker, containerd, podman or cri-o: its id, or at least 6 digits of it
+    #[arg(long, value_name = "ID", value_parser = scope::container, group = "whom")]
+    container: Option<Id>,
+    /// Follow every process of this unit of systemd, as nginx or nginx.service
+    #[arg(long, value_name = "NAME", value_parser = scope::unit, group = "whom")]
+    unit: Option<String>,
+    /// Follow every process of the machine, except highwater itself
+    #[arg(long, group = "whom")]
+    system: bool,
+    /// Do not follow processes of this name; of a process or a command, nor what they make (may be repeated)
+    #[arg(long, value_name = "NAME", value_parser = scope::name)]
+    exclude: Vec<Name>,
     /// Where to write the recording (default: COMMAND-PID-TIME.hwm here); never overwritten; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -91,7 +118,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KIND", hide = true)]
     link: Option<LinkKind>,
     /// Launch this command and trace it from its start
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", group = "whom")]
     command: Vec<String>,
     /// End without the answer: `check` gives one of its own
     #[arg(long, hide = true)]
@@ -105,7 +132,7 @@ const MOST_PREFLIGHT: Duration = Duration::from_secs(60);
 
 impl Arguments {
     pub(super) fn launches(&self) -> bool {
-        self.pid.is_empty()
+        !self.command.is_empty()
     }
 }
 
@@ -173,6 +200,12 @@ fn parse_percent(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     let Arguments {
         pid,
+        comm,
+        cgroup,
+        container,
+        unit,
+        system,
+        exclude,
         output,
         duration,
         max_size,
@@ -190,30 +223,38 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
         command,
         no_answer,
     } = arguments;
-    if python_allocators && !pid.is_empty() {
+    if python_allocators && command.is_empty() {
         let words = "--python-allocators is for a command that is launched: an interpreter chooses its allocator as it starts.\n\
              Start the program with PYTHONMALLOC=malloc in its environment, and attach to it without this option";
         return Err(Usage(words.to_owned()).into());
     }
     let to_stdout = output.as_ref().is_some_and(|path| path.as_os_str() == "-");
     if to_stdout {
-        check_stdout(pid.is_empty())?;
+        check_stdout(!command.is_empty())?;
     }
     capability::check()?;
+    namespace::check()?;
     session::spare_others();
     if redact {
         leave_out_arguments();
     }
     let first = pid.first().copied();
-    let (subject, name) = match first {
-        Some(first) => {
+    let whom = scope::whom(comm, cgroup.as_deref(), container, unit, system)?;
+    let (subject, name) = match (first, whom) {
+        (Some(first), _) => {
             let pids = distinct(pid);
             // One of several may have gone: the session says so, and traces the others.
             let opened = pids.iter().find_map(|&pid| Target::open(pid).ok());
-            let target = opened.map_or_else(|| Target::open(first), Ok)?;
+            let target = opened.map_or_else(|| Target::open(first), Ok);
+            let target = target.map_err(scope::of_another_namespace)?;
             (Subject::Running { pids }, target.command)
         }
-        None => (
+        (None, Some(whom)) => {
+            let name = scope::file_name(&whom);
+            let except = exclude.clone();
+            (Subject::Scope(Scope { whom, except }), name)
+        }
+        (None, None) => (
             Subject::Command {
                 command: command.clone(),
             },
@@ -230,6 +271,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<u8> {
     };
     let options = Options {
         subject,
+        except: exclude,
         output: path.clone(),
         max_size,
         aggregate,

@@ -9,6 +9,7 @@ use highwater_common::{
     },
     python::MAX_PYTHON_FRAMES,
     stack::{CUT_NO_CODE, CUT_NOT, CUT_PENDING, MAX_FRAMES, StackHead},
+    stranger::NAME_BYTES,
 };
 
 use super::fields::Fields;
@@ -36,6 +37,21 @@ pub enum Decoded {
         /// Of which process.
         process: ProcessId,
     },
+    /// A process that is not traced.
+    Stranger(Stranger),
+}
+
+/// A process that is not traced has begun, or has become another program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// When that was.
+    pub at: Nanos,
+    /// Its pid.
+    pub pid: u32,
+    /// The name that the kernel has for it since; a zero ends it.
+    pub name: [u8; NAME_BYTES],
+    /// It has called exec; else it was forked.
+    pub has_executed: bool,
 }
 
 /// A change in a process's life.
@@ -56,6 +72,8 @@ pub enum Change {
         next: ProcessId,
         /// A thread other than the leader called exec and took the leader's place.
         from_thread: bool,
+        /// The name that the kernel has for it since; a zero ends it.
+        name: [u8; NAME_BYTES],
     },
     /// Its last thread ended.
     Exited {
@@ -202,6 +220,14 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
                 process: ProcessId(raw.process),
             });
         }
+        kind @ (EventKind::StrangerForked | EventKind::StrangerExecuted) => {
+            return Some(Decoded::Stranger(Stranger {
+                at: Nanos(raw.at_ns),
+                pid: u32::try_from(raw.address).ok()?,
+                name: name(raw),
+                has_executed: kind == EventKind::StrangerExecuted,
+            }));
+        }
         lifecycle => {
             let change = match lifecycle {
                 EventKind::Forked => Change::Forked {
@@ -215,6 +241,7 @@ pub fn decode(raw: &RawEvent, stack: impl FnOnce(u64) -> StackIndex) -> Option<D
                 EventKind::Executed => Change::Executed {
                     next: ProcessId(u32::try_from(raw.address).ok()?),
                     from_thread: raw.flags & FLAG_FROM_THREAD != 0,
+                    name: name(raw),
                 },
                 EventKind::Exited => Change::Exited {
                     status: u32::try_from(raw.address).ok()?,
@@ -297,6 +324,14 @@ pub fn sampling(raw: &RawEvent) -> Option<u8> {
         .then_some(raw.slot >> SAMPLING_SHIFT)
 }
 
+/// The name that a record about a process has.
+fn name(raw: &RawEvent) -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    let bytes = [raw.size, raw.stack].map(u64::to_le_bytes);
+    name.copy_from_slice(bytes.as_flattened());
+    name
+}
+
 /// Which of its thread's calls under way an event is about.
 fn slot(raw: &RawEvent) -> u8 {
     raw.slot & ((1 << SAMPLING_SHIFT) - 1)
@@ -327,6 +362,8 @@ fn kind(byte: u8) -> Option<EventKind> {
         K::Protected,
         K::Discarded,
         K::Marked,
+        K::StrangerForked,
+        K::StrangerExecuted,
     ]
     .into_iter()
     .find(|kind| *kind as u8 == byte)

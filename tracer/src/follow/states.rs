@@ -7,7 +7,7 @@
 //!    └─────────────────────────────► (ended)
 //! ```
 //!
-//! Forked: its own memory or its parent's, and no probes yet. Waiting: it has called exec, and its allocator is not probed yet.
+//! Forked: its own memory or its parent's, and no probes yet; Found, a process that ran already, is like it. Waiting: it has called exec, and its allocator is not probed yet.
 //!
 //! What holds, whatever the facts are: an image is announced before its first call; what it holds counts from its announcement on, or,
 //! of a forked child with a memory of its own, from the fork on; an image that counts is closed exactly once; once it is closed, or
@@ -15,148 +15,16 @@
 
 use std::collections::HashMap;
 
+use super::facts::{Action, Fact};
 use crate::event::{Nanos, ProcessId};
 use crate::record::{EndReason, Origin};
-
-/// Something that was found out about an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// A child of ours waits to call exec. Its probes are in: they are those of the program that it will become.
-    Launched {
-        /// Image of the child.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-    },
-    /// Probes were put into a process that was running.
-    Attached {
-        /// Image of the process.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-        /// The traced process that made it.
-        parent: Option<ProcessId>,
-        /// Memory that it held already, bytes.
-        baseline_bytes: u64,
-    },
-    /// A process made a child.
-    Forked {
-        /// Image of the process.
-        parent: ProcessId,
-        /// Image of the child.
-        child: ProcessId,
-        /// The child's pid.
-        pid: u32,
-        /// It runs in its parent's memory.
-        shares_memory: bool,
-    },
-    /// A process became another program.
-    Executed {
-        /// Image of the program before.
-        image: ProcessId,
-        /// Image of the program after.
-        next: ProcessId,
-        /// It has probes, which are taken to be the right ones, and so many nanoseconds had passed since the exec when they were
-        /// in. `None`: it has none.
-        linked: Option<u64>,
-    },
-    /// Its probes are in.
-    Linked {
-        /// Image of the process.
-        image: ProcessId,
-        /// Nanoseconds that it ran without them.
-        missed_ns: u64,
-    },
-    /// No probes can be put in.
-    Refused {
-        /// Image of the process.
-        image: ProcessId,
-    },
-    /// An event of it came, of which nothing else is known but which process runs it.
-    Active {
-        /// The image that this is about.
-        image: ProcessId,
-        /// The pid of that process.
-        pid: u32,
-    },
-    /// Tracing of it ended.
-    Ended {
-        /// Image of the process.
-        image: ProcessId,
-        /// How it ended.
-        reason: EndReason,
-    },
-}
-
-/// What is to be done about an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write down that it is traced from here on.
-    Announce {
-        /// The image that this is about.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-        /// The one that it came from, if that is traced too.
-        parent: Option<ProcessId>,
-        /// When its first event may be.
-        from: Nanos,
-        /// How it came under trace.
-        origin: Origin,
-        /// Memory that it held already, bytes.
-        baseline_bytes: u64,
-    },
-    /// It was announced; that it began otherwise is to be written down.
-    Correct {
-        /// The image that this is about.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-        /// The one that it came from, if that is traced too.
-        parent: Option<ProcessId>,
-        /// When its first event may be, nanoseconds of `CLOCK_MONOTONIC`.
-        from: Nanos,
-        /// How it came under trace.
-        origin: Origin,
-    },
-    /// The child, which is not announced yet, holds what its parent holds at this moment.
-    Inherit {
-        /// Image of the parent.
-        parent: ProcessId,
-        /// Image of the child.
-        child: ProcessId,
-        /// When it was made.
-        at: Nanos,
-    },
-    /// What it allocates is not seen: its probes cannot be put in, or it ended before they were.
-    Miss {
-        /// The image that this is about.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-        /// It ran in its parent's memory: what it allocated and freed there is missing of its parent.
-        shared_memory: bool,
-    },
-    /// Write down that tracing of it ended.
-    Close {
-        /// The image that this is about.
-        image: ProcessId,
-        /// How it ended.
-        reason: EndReason,
-    },
-    /// Give back everything that is kept for it.
-    Release {
-        /// The image that this is about.
-        image: ProcessId,
-        /// Pid of the process that runs it.
-        pid: u32,
-    },
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// A child of ours that waits to call exec.
     Launched,
+    /// A process that ran already, and whose probes are going in.
+    Found,
     /// A child that was just made: whether it can be followed is not known.
     Forked,
     /// It has called exec, and its allocator is not probed yet.
@@ -254,6 +122,9 @@ impl Images {
                 parent,
                 baseline_bytes,
             } => {
+                if self.is_found(image) {
+                    self.current.remove(&image);
+                }
                 let entered = self.enter(Image {
                     id: image,
                     pid,
@@ -273,6 +144,17 @@ impl Images {
                         baseline_bytes,
                     });
                 }
+            }
+            Fact::Found { image, pid, since } => {
+                self.enter(Image {
+                    id: image,
+                    pid,
+                    parent: None,
+                    from: since.unwrap_or(at),
+                    shares_memory: false,
+                    inherits: false,
+                    stage: Stage::Found,
+                });
             }
             Fact::Forked {
                 parent,
@@ -301,6 +183,7 @@ impl Images {
             } => self.execute(at, image, next, linked, &mut actions),
             Fact::Linked { image, missed_ns } => self.link(image, missed_ns, &mut actions),
             Fact::Refused { image } => self.refuse(image, &mut actions),
+            Fact::Left { image } => self.leave(image, &mut actions),
             Fact::Active { image, pid } => {
                 // The exec that made this image was lost.
                 let current = self.current.values().find(|current| current.pid == pid);
@@ -315,6 +198,11 @@ impl Images {
             }
         }
         actions
+    }
+
+    fn is_found(&self, image: ProcessId) -> bool {
+        self.get(image)
+            .is_some_and(|image| image.stage == Stage::Found)
     }
 
     /// A number is given out once: an image that is known already is not entered again.
@@ -399,6 +287,14 @@ impl Images {
                 origin: Origin::Forked { missed_ns },
                 baseline_bytes: 0,
             }),
+            Stage::Found => actions.push(Action::Announce {
+                image,
+                pid,
+                parent,
+                from,
+                origin: Origin::Executed { missed_ns },
+                baseline_bytes: 0,
+            }),
             Stage::Waiting | Stage::Untraced => actions.push(Action::Correct {
                 image,
                 pid,
@@ -413,6 +309,8 @@ impl Images {
 
     fn refuse(&mut self, image: ProcessId, actions: &mut Vec<Action>) {
         match self.get(image).map(|image| (image.stage, image.pid)) {
+            // Nothing was said of it but why it is not traced.
+            Some((Stage::Found, _)) => self.leave(image, actions),
             // It was not announced, and will not be.
             Some((Stage::Forked, _)) => self.end(image, EndReason::Detached, actions),
             Some((Stage::Waiting, pid)) => {
@@ -429,12 +327,25 @@ impl Images {
         }
     }
 
+    /// Nothing more of it is wanted, so that nothing is missed either.
+    fn leave(&mut self, image: ProcessId, actions: &mut Vec<Action>) {
+        let Some(left) = self.current.remove(&image) else {
+            return;
+        };
+        if left.counts() {
+            let reason = EndReason::Executed;
+            actions.push(Action::Close { image, reason });
+        }
+        let pid = left.pid;
+        actions.push(Action::Release { image, pid });
+    }
+
     fn end(&mut self, image: ProcessId, reason: EndReason, actions: &mut Vec<Action>) {
         let Some(ended) = self.current.remove(&image) else {
             return;
         };
         let pid = ended.pid;
-        if matches!(ended.stage, Stage::Forked | Stage::Waiting) {
+        if matches!(ended.stage, Stage::Found | Stage::Forked | Stage::Waiting) {
             actions.push(Action::Miss {
                 image,
                 pid,

@@ -125,6 +125,8 @@ impl Loss {
                 | LossKind::More
                 | LossKind::Unknown => Affects::Everything,
                 LossKind::Untraced
+                | LossKind::NotAttached
+                | LossKind::Unsure
                 | LossKind::OtherLibrary
                 | LossKind::NothingSeen
                 | LossKind::MappingsUntraced => Affects::LowerBound,
@@ -271,6 +273,8 @@ fn told(f: &mut fmt::Formatter<'_>, at: &str, loss: &record::Loss) -> fmt::Resul
             f,
             "Process {pid} ({command}) is not traced since it called exec, at {at}: {why}."
         ),
+        LossKind::NotAttached => write!(f, "Process {pid} ({command}) was not traced: {why}."),
+        LossKind::Unsure => write!(f, "From {at} on processes may be missing: {why}."),
         LossKind::CarrierEnded => write!(
             f,
             "At {at} process {pid} ({command}) had lost the thread that carried its probes: {why}."

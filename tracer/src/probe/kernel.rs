@@ -25,6 +25,7 @@ use highwater_common::{
     process::TracedProcess,
     python::{CodeKey, Interpreter},
     sampling::{QUANTILE_SHIFT, QUANTILES, Sampling},
+    stranger::Strangers,
 };
 
 use crate::own_memory;
@@ -102,6 +103,7 @@ pub struct Kernel {
     changed: u64,
     losses: BpfHashMap<MapData, u32, Losses>,
     sampling: Array<MapData, Sampling>,
+    strangers: Array<MapData, Strangers>,
     /// Open for programs that are loaded later.
     _exponential: Array<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -179,6 +181,7 @@ impl Kernel {
         let changes = take(&mut ebpf, "CHANGES")?;
         let losses = take(&mut ebpf, "LOSSES")?;
         let sampling = take(&mut ebpf, "SAMPLING")?;
+        let strangers = take(&mut ebpf, "STRANGERS")?;
         let mut exponential: Array<MapData, u32> = take(&mut ebpf, "EXPONENTIAL")?;
         for (index, quantile) in (0..).zip(exponential_quantiles()) {
             exponential
@@ -212,6 +215,7 @@ impl Kernel {
             changed: 0,
             losses,
             sampling,
+            strangers,
             _exponential: exponential,
             counters,
             selftest,

@@ -30,27 +30,27 @@ const SCOPES: [&str; 5] = ["docker-", "cri-containerd-", "nerdctl-", "crio-", "l
 impl Cgroup {
     /// The cgroup at this path. Which container it is of is known by how docker, containerd, podman and cri-o name their cgroups.
     pub fn at(path: String) -> Self {
-        let container = container(&path).map(str::to_owned);
+        let container = Self::container_in(&path).map(str::to_owned);
         Self { path, container }
     }
-}
 
-/// The innermost container that a path goes through.
-fn container(path: &str) -> Option<&str> {
-    let parts: Vec<&str> = path.split('/').collect();
-    parts.iter().enumerate().rev().find_map(|(at, part)| {
-        if let Some(scope) = part.strip_suffix(".scope") {
-            let id = SCOPES
-                .iter()
-                .find_map(|scopes| scope.strip_prefix(scopes))?;
-            return is_id(id).then_some(id);
-        }
-        // Without systemd the id is a directory of its own, in one that is named for who made it.
-        let id = part.strip_prefix("libpod-").unwrap_or(part);
-        let above = at.checked_sub(1).map_or("", |above| parts[above]);
-        let is_made = ["docker", "libpod_parent"].contains(&above) || above.starts_with("pod");
-        (is_made && is_id(id)).then_some(id)
-    })
+    /// The id of the innermost container that a cgroup's path goes through.
+    pub fn container_in(path: &str) -> Option<&str> {
+        let parts: Vec<&str> = path.split('/').collect();
+        parts.iter().enumerate().rev().find_map(|(at, part)| {
+            if let Some(scope) = part.strip_suffix(".scope") {
+                let id = SCOPES
+                    .iter()
+                    .find_map(|scopes| scope.strip_prefix(scopes))?;
+                return is_id(id).then_some(id);
+            }
+            // Without systemd the id is a directory of its own, in one that is named for who made it.
+            let id = part.strip_prefix("libpod-").unwrap_or(part);
+            let above = at.checked_sub(1).map_or("", |above| parts[above]);
+            let is_made = ["docker", "libpod_parent"].contains(&above) || above.starts_with("pod");
+            (is_made && is_id(id)).then_some(id)
+        })
+    }
 }
 
 fn is_id(text: &str) -> bool {
@@ -141,7 +141,7 @@ mod tests {
             format!("/libpod_parent/libpod-{id}"),
             format!("/system.slice/nerdctl-{id}.scope"),
         ] {
-            assert_eq!(container(&path), Some(id.as_str()), "{path}");
+            assert_eq!(Cgroup::container_in(&path), Some(id.as_str()), "{path}");
         }
         for path in [
             "/".to_owned(),
@@ -153,7 +153,7 @@ mod tests {
             format!("/docker/{}", &id[1..]),
             format!("/docker/{}", id.to_uppercase()),
         ] {
-            assert_eq!(container(&path), None, "{path}");
+            assert_eq!(Cgroup::container_in(&path), None, "{path}");
         }
     }
 }

@@ -42,6 +42,10 @@ pub enum LossKind {
     OtherAllocator,
     /// Names, of stacks or threads, for which the recorder had no room.
     Unnamed,
+    /// A process of the scope could not be traced.
+    NotAttached,
+    /// Processes of which nothing is known, and which may have been of the scope.
+    Unsure,
     /// There were more than are written down.
     More,
     /// What a newer writer tells apart.

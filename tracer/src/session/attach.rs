@@ -1,6 +1,9 @@
 //! Putting probes into a process.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use highwater_common::process::{PROCESS_HELD, PROCESS_INHERITS, TracedProcess};
 
@@ -10,6 +13,7 @@ use super::{
     clock,
     follow::{Followed, Stage},
     launch::Launched,
+    several::{Tells, each_of},
 };
 use crate::words::say;
 use crate::{
@@ -21,18 +25,22 @@ use crate::{
         link::{Link, LinkKind, Site},
         selftest::{self, Situation},
     },
-    record::LossKind,
+    record::{LossKind, Opening},
     target::{
         self, Refusal, Target, TargetError,
         allocator::{self, Allocator},
+        listed::Listed,
         mapped_file::identity_of,
         safety::{self, Findings},
         vdso,
     },
 };
 
+/// A process that was looked up, and what the safety gate found of it.
+pub(super) type Examined = (Target, Findings);
+
 /// Looks a process up and through the safety gate.
-pub(super) fn examine(pid: u32) -> Result<(Target, Findings), TargetError> {
+pub(super) fn examine(pid: u32) -> Result<Examined, TargetError> {
     let target = Target::open(pid)?;
     let findings = safety::examine(&target)?;
     Ok((target, findings))
@@ -163,77 +171,76 @@ impl Session {
         )
     }
 
-    /// The kind of link for the first of these processes that can be traced, which is the root, and the others.
-    pub(super) fn first_of(&mut self, pids: &[u32]) -> Result<(LinkKind, Vec<u32>), SessionError> {
-        let mut failed = None;
-        for (at, &pid) in pids.iter().enumerate() {
-            let kind = settled(|| examine(pid))
-                .map_err(SessionError::from)
-                .and_then(|(target, findings)| self.kind_for(&target, &findings));
-            match (kind, failed.take()) {
-                (Ok(kind), _) => {
-                    self.root = pid;
-                    self.roots = vec![pid];
-                    return Ok((kind, pids[at + 1..].to_vec()));
-                }
-                (Err(error), earlier) => {
-                    if pids.len() > 1 {
-                        say!("process {pid} is not traced: {error}");
-                    }
-                    failed = earlier.or(Some(error));
-                }
-            }
-        }
-        Err(failed.unwrap_or_else(|| TargetError::Gone { pid: 0 }.into()))
+    /// The kind of link that serves ordinary processes.
+    pub(super) fn usual_kind(&mut self) -> Result<LinkKind, ProbeError> {
+        let ordinary = Situation::default();
+        kind_in(
+            &mut self.kernel,
+            &mut self.kinds,
+            self.options.link,
+            ordinary,
+        )
     }
 
-    /// Follows the others of several processes; those that cannot be traced are told. Fails if none can, the first included.
-    pub(super) fn attach_others(
+    /// Puts probes into each of these processes, and into those that they have made; the first of them is the root.
+    ///
+    /// # Errors
+    ///
+    /// The first one, if none of them can be traced. Those that cannot be are told of.
+    pub(super) fn begin_running(
         &mut self,
-        first: Result<(), SessionError>,
-        others: &[u32],
+        pids: &[u32],
+        mut opening: Opening,
     ) -> Result<(), SessionError> {
-        let root = self.root;
-        let mut failed = None;
-        let mut take = |session: &mut Self, pid: u32, attached| match attached {
-            Ok(()) => session.roots.push(pid),
-            Err(error) => {
-                say!("process {pid} is not traced: {error}");
-                failed = failed.take().or(Some(error));
-            }
-        };
-        self.roots.clear();
-        take(self, root, first);
-        for &pid in others {
+        let tells = Tells::of(pids.len());
+        let examined = each_of(tells, pids.iter().copied(), |pid| {
+            let (target, findings) = settled(|| examine(pid))?;
+            let kind = self.kind_for(&target, &findings)?;
+            Ok((kind, (target, findings)))
+        })?;
+        if let Some((root, (kind, _))) = examined.first() {
+            self.root = *root;
+            opening.link = kind.to_string();
+        }
+        self.open(opening);
+        let mut examined: HashMap<u32, Examined> = examined
+            .into_iter()
+            .map(|(pid, (_, examined))| (pid, examined))
+            .collect();
+        let pids = pids
+            .iter()
+            .copied()
+            .filter(|pid| examined.contains_key(pid));
+        let pids: Vec<u32> = pids.collect();
+        let attached = each_of(tells, pids, |pid| {
             // It may be one that another of them has made.
-            let attached = match self.processes.contains_key(&pid) {
-                true => Ok(()),
-                false => self.attach_running(pid),
-            };
-            take(self, pid, attached);
-        }
-        match (self.roots.first(), failed) {
-            (Some(&root), _) => {
-                self.root = root;
-                Ok(())
+            match (self.processes.contains_key(&pid), examined.remove(&pid)) {
+                (true, _) => Ok(()),
+                (false, examined) => self.attach_running(pid, examined),
             }
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(()),
-        }
+        })?;
+        self.roots = attached.iter().map(|(pid, ())| *pid).collect();
+        self.root = self.roots.first().copied().unwrap_or(self.root);
+        Ok(())
     }
 
     /// Follows a process and, if asked, the processes it has made already.
-    pub(super) fn attach_running(&mut self, pid: u32) -> Result<(), SessionError> {
-        let command = self.examine_and_attach(pid, None)?;
+    fn attach_running(&mut self, pid: u32, examined: Option<Examined>) -> Result<(), SessionError> {
+        let command = self.examine_and_attach(pid, examined, None)?;
         let mut others = 0;
+        let mut left_out = HashSet::new();
         if self.options.children {
             for child in target::descendants(pid) {
                 if self.kernel.process(child).is_some() {
                     // It was made a moment ago: what the kernel side says of that is still to be read.
                     continue;
                 }
+                if self.is_left_out(child, &left_out) {
+                    left_out.insert(child);
+                    continue;
+                }
                 let parent = self.processes.get(&pid).map(|root| root.id);
-                match self.examine_and_attach(child, parent) {
+                match self.examine_and_attach(child, None, parent) {
                     Ok(_) => others += 1,
                     Err(error) => {
                         log::info!("child process {child} is not followed: {error}");
@@ -252,15 +259,26 @@ impl Session {
         Ok(())
     }
 
-    /// Looks at a process that runs and puts probes into it, again if it became another program meanwhile. Says what its
-    /// command line is.
+    /// Whether a process has a name that was left out, or was made by one that is.
+    fn is_left_out(&self, pid: u32, left_out: &HashSet<u32>) -> bool {
+        let is =
+            |listed: Listed| self.leaves_out(&listed.name) || left_out.contains(&listed.parent);
+        !self.options.except.is_empty() && Listed::of(pid).is_ok_and(is)
+    }
+
+    /// Puts probes into a process that runs and was examined, or is to be; again if it became another program meanwhile. Says what
+    /// its command line is.
     fn examine_and_attach(
         &mut self,
         pid: u32,
+        mut examined: Option<Examined>,
         parent: Option<ProcessId>,
     ) -> Result<String, SessionError> {
         settled(|| {
-            let (target, findings) = examine(pid)?;
+            let (target, findings) = match examined.take() {
+                Some(examined) => examined,
+                None => examine(pid)?,
+            };
             let command = target.command.clone();
             let attached = self.attach(target.clone(), &findings, parent);
             if attached.is_err() {
@@ -287,13 +305,7 @@ impl Session {
         let id = self.kernel.new_image()?;
         self.admit(&target, id, kind)?;
         let mut followed = Followed::new(id, parent, target, Stage::Settled);
-        let memory = followed
-            .sampler
-            .as_mut()
-            .and_then(|sampler| sampler.sample().ok());
-        let held = memory.map_or(0, |memory| {
-            memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
-        });
+        let held = followed.held_bytes();
         self.place_held(&mut followed, kind, &mut allocator)?;
         let now = clock::monotonic();
         let pid = followed.target.pid;
@@ -315,12 +327,7 @@ impl Session {
         launched.await_child()?;
         // The child is this executable; what it will become was examined as a file.
         let target = Target::open(launched.pid())?;
-        let kind = kind_in(
-            &mut self.kernel,
-            &mut self.kinds,
-            self.options.link,
-            Situation::default(),
-        )?;
+        let kind = self.usual_kind()?;
         let library = launched.library();
         let allocator = allocator::in_library(library)?;
         let id = self.kernel.new_image()?;

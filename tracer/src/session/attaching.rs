@@ -50,6 +50,8 @@ pub(super) struct Look {
 pub(super) enum Looking {
     /// A child that was forked then.
     Child { at: Nanos, parent: ProcessId },
+    /// A process that was found in the scope.
+    Newcomer,
     /// A new program. `is_probed`: it has probes that may be the right ones.
     Program { is_probed: bool },
 }
@@ -172,7 +174,9 @@ fn find(look: Look) -> Result<Found, TargetError> {
     let (target, findings) = examine(look.pid)?;
     let allocator = match look.at {
         Looking::Program { is_probed: true } => allocator::find_probed(&target)?,
-        Looking::Program { is_probed: false } | Looking::Child { .. } => allocator::find(&target)?,
+        Looking::Program { is_probed: false } | Looking::Child { .. } | Looking::Newcomer => {
+            allocator::find(&target)?
+        }
     };
     Ok((target, findings, allocator))
 }
@@ -225,6 +229,7 @@ impl Session {
                 Looking::Child { at, parent } => {
                     self.looked_at_child((look.image, look.pid), at, parent, *found);
                 }
+                Looking::Newcomer => self.looked_at_newcomer((look.image, look.pid), *found),
                 Looking::Program { .. } => self.looked_at_program((look.image, look.pid), *found),
             },
             Done::Placed(placed) => self.placed(*placed),
@@ -353,6 +358,7 @@ impl Session {
         } = placed;
         // If it has ended or was let go of, nobody takes the link, and the probes come out.
         let Some(mut followed) = self.processes.remove(&pid) else {
+            self.newcomer_done(image);
             return;
         };
         if !followed.stage.is_placing() {
@@ -364,10 +370,12 @@ impl Session {
                 self.adopt_link(&mut followed, (link, at), &allocator);
             }
             self.processes.insert(pid, followed);
+            self.newcomer_done(image);
             return;
         }
         if followed.id != image {
             self.processes.insert(pid, followed);
+            self.newcomer_done(image);
             return;
         }
         let kept = link
@@ -397,6 +405,15 @@ impl Session {
                 let missed_ns = missed_since(since);
                 Some(Fact::Linked { image, missed_ns })
             }
+            (Ok(()), Stage::PlacingInNewcomer { since }) => {
+                followed.stage = Stage::Settled;
+                Some(self.newcomer_placed(&mut followed, since))
+            }
+            (Err(error), Stage::PlacingInNewcomer { .. }) => {
+                self.part_with(&mut followed);
+                self.newcomer_not_placed(followed, &error);
+                return;
+            }
             (Err(error), Stage::PlacingInProgram { program, .. }) => {
                 self.not_settled(&mut followed, program, &error)
             }
@@ -412,8 +429,12 @@ impl Session {
         if let Some(fact) = fact {
             self.follow(clock::monotonic(), fact);
             self.sample(pid);
+            if matches!(fact, Fact::Attached { .. }) {
+                self.look_at_attach(pid);
+            }
             self.define_stacks(None);
         }
+        self.newcomer_done(image);
     }
 }
 

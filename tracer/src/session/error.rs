@@ -31,6 +31,11 @@ pub enum SessionError {
     /// The target must be traced alone, and would not be.
     #[error(transparent)]
     NotAlone(#[from] Endangered),
+    /// Another one must be traced alone, and is.
+    #[error(
+        "another process of the scope handles signals on an alternate stack above its ordinary one, and is traced alone: a second one at the          same time could kill it. Leave it out (--exclude), or record this one by itself"
+    )]
+    OtherAlone,
     /// What tracing costs could not be measured beforehand.
     #[error("{0}; to attach without knowing what it will cost: --preflight 0")]
     Calibration(#[from] CalibrationError),

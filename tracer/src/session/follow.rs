@@ -113,6 +113,8 @@ pub(super) enum Stage {
     },
     /// The probes of a child that was forked then are going in.
     PlacingInChild { since: Nanos },
+    /// The probes of a process that was found in the scope are going in; it became this program then, if that was heard of.
+    PlacingInNewcomer { since: Option<Nanos> },
     /// The probes of a new program are going in; `replaces`: it had some in another library.
     PlacingInProgram { program: NewProgram, replaces: bool },
     /// It is traced, or was found not to be traceable.
@@ -124,7 +126,9 @@ impl Stage {
     pub(super) fn is_placing(self) -> bool {
         matches!(
             self,
-            Self::PlacingInChild { .. } | Self::PlacingInProgram { .. }
+            Self::PlacingInChild { .. }
+                | Self::PlacingInNewcomer { .. }
+                | Self::PlacingInProgram { .. }
         )
     }
 }
@@ -189,9 +193,20 @@ impl Followed {
                 self.expected_at >= Some(program.since)
             }
             Stage::PlacingInChild { since } => self.expected_at >= Some(since),
-            Stage::Held | Stage::Settled => false,
+            Stage::Held | Stage::PlacingInNewcomer { .. } | Stage::Settled => false,
         };
         self.keeps_library || has_mapped
+    }
+
+    /// Memory of its own that it holds now, resident or swapped out, bytes.
+    pub(super) fn held_bytes(&mut self) -> u64 {
+        let memory = self
+            .sampler
+            .as_mut()
+            .and_then(|sampler| sampler.sample().ok());
+        memory.map_or(0, |memory| {
+            memory.anon.unwrap_or(0) + memory.swap.unwrap_or(0)
+        })
     }
 
     /// Takes the probes out.

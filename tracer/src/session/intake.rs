@@ -1,6 +1,6 @@
 //! What the rings bring, in the order of a recording: processes before their events, definitions before their use.
 
-use highwater_common::event::RawEvent;
+use highwater_common::{event::RawEvent, stranger::NAME_BYTES};
 use tokio::time::Instant;
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     event::{
         Call, Event, Nanos, ProcessId, Tid,
-        decode::{self, Change, Decoded, StackDefinition},
+        decode::{self, Change, Decoded, StackDefinition, Stranger},
     },
     probe::drain::Batch,
     record::{Entry, LossKind},
@@ -76,6 +76,7 @@ impl Session {
                         self.mark(mark);
                     }
                 }
+                Some(Decoded::Stranger(stranger)) => self.hear_of(stranger),
                 None => self.quality.malformed_events += 1,
             }
         }
@@ -242,14 +243,27 @@ impl Session {
                 self.forked(at, process, (image, child), shares_memory);
                 self.define_stacks(None);
             }
-            Change::Forked { image: None, .. } => {
+            Change::Forked {
+                child, image: None, ..
+            } => {
                 if self.options.children {
                     self.quality.unfollowed_children += 1;
                 }
+                // It may be one of the scope all the same.
+                self.hear_of(Stranger {
+                    at,
+                    pid: child,
+                    name: [0; NAME_BYTES],
+                    has_executed: false,
+                });
             }
-            Change::Executed { next, from_thread } => {
+            Change::Executed {
+                next,
+                from_thread,
+                name,
+            } => {
                 self.define_stacks(Some(process));
-                self.executed(at, process, next, from_thread);
+                self.executed(at, process, next, (from_thread, &name));
                 self.define_stacks(None);
             }
             Change::Exited { status } => {

@@ -312,13 +312,19 @@ impl Session {
     /// Tracing of a process has ended.
     fn end(&mut self, image: ProcessId, pid: u32, at: Nanos, reason: EndReason) {
         self.follow(at, Fact::Ended { image, reason });
+        let why = match reason {
+            EndReason::Detached => "the target was let go",
+            _ => "the target ended",
+        };
+        self.is_root_no_more(pid, why);
+    }
+
+    /// A process is traced no more. If it was the last that was asked for, the recording ends; a scope waits for others.
+    pub(super) fn is_root_no_more(&mut self, pid: u32, why: &'static str) {
         let was_traced = self.roots.len();
         self.roots.retain(|root| *root != pid);
         if self.roots.len() < was_traced && self.roots.is_empty() {
-            self.root_ended = Some(match reason {
-                EndReason::Detached => "the target was let go",
-                _ => "the target ended",
-            });
+            self.root_ended = Some(why);
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 use highwater_common::process::PROCESS_FOLLOW_CHILDREN;
 
 use super::{checkup, preflight::Preflight};
+use crate::follow::{Scope, scope::Name};
 use crate::probe::{
     link::LinkKind,
     sizes::{self, Sizes},
@@ -27,6 +28,8 @@ pub enum Subject {
         /// Program and arguments.
         command: Vec<String>,
     },
+    /// All processes of a scope, those that come to be in it too: there may be none at first.
+    Scope(Scope),
 }
 
 /// How to trace it.
@@ -34,6 +37,8 @@ pub enum Subject {
 pub struct Options {
     /// The process or command that is traced.
     pub subject: Subject,
+    /// Names of processes that are not followed, nor what these make.
+    pub except: Vec<Name>,
     /// The recording's path; it exists already and is empty.
     pub output: PathBuf,
     /// Beyond this size the recording holds totals in place of events, bytes.
@@ -88,7 +93,14 @@ impl Options {
     pub fn told(&self) -> BTreeMap<String, String> {
         let sample = self.sample.map(|exponent| (1u64 << exponent).to_string());
         let limit = self.max_overhead.map(|share| share.to_string());
+        let scope = match &self.subject {
+            Subject::Scope(scope) => Some(scope.whom.to_string()),
+            Subject::Running { .. } | Subject::Command { .. } => None,
+        };
+        let names: Vec<String> = self.except.iter().map(Name::to_string).collect();
         let told = [
+            ("scope", scope),
+            ("exclude", (!names.is_empty()).then(|| names.join(", "))),
             ("max_size", Some(self.max_size.to_string())),
             ("aggregate", Some(self.aggregate.to_string())),
             ("children", Some(self.children.to_string())),

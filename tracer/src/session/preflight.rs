@@ -16,9 +16,11 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{
-    Options, SessionError, Signals, attach,
+    Options, SessionError, Signals, Subject, attach,
     attaching::whose,
     rate::{Counted, Rate},
+    scope,
+    several::{Tells, each_of},
 };
 use crate::words::say;
 use crate::{
@@ -46,6 +48,12 @@ const COUNTING_OUT_WITHIN: Duration = Duration::from_millis(300);
 /// nothing.
 const ASK_ABOVE: f64 = 0.20;
 const ASK_ABOVE_OF_PROCESSOR: f64 = 0.05;
+
+/// Most processes of a scope whose calls are counted.
+const MOST_COUNTED: usize = 64;
+
+/// Up to so many, what they cost each other is little beside what each costs itself.
+const A_HANDFUL: usize = 4;
 
 /// A smaller part of a processor is not told by its number.
 const LEAST_TOLD: f64 = 0.001;
@@ -117,6 +125,8 @@ pub(super) fn cost(
 /// What was counted, and of whom.
 pub(super) struct Looked {
     pids: Vec<u32>,
+    /// So many more processes were not counted.
+    left_out: usize,
     kind: LinkKind,
     descendants: usize,
     counted: Counted,
@@ -129,36 +139,59 @@ impl Looked {
     }
 }
 
-/// Counts what processes and their descendants call. One that cannot be traced is not counted: attaching will say so.
+/// Whose calls are counted.
+pub(super) struct Whom {
+    pids: Vec<u32>,
+    /// So many more are in the scope: to count them all would take as long as to trace them.
+    left_out: usize,
+    /// They were asked for by number: one of them at least has to be such as can be traced.
+    must_be: bool,
+}
+
+/// Who is there to be counted; `None` where nobody is.
+pub(super) fn whom(subject: &Subject) -> Option<Whom> {
+    match subject {
+        Subject::Command { .. } => None,
+        Subject::Running { pids } => Some(Whom {
+            pids: pids.clone(),
+            left_out: 0,
+            must_be: true,
+        }),
+        Subject::Scope(scope) => {
+            let mut pids = scope::there_now(scope);
+            let left_out = pids.len().saturating_sub(MOST_COUNTED);
+            pids.truncate(MOST_COUNTED);
+            (!pids.is_empty()).then_some(Whom {
+                pids,
+                left_out,
+                must_be: false,
+            })
+        }
+    }
+}
+
+/// Counts what processes and their descendants call. One that cannot be traced is not counted: attaching will say so. `None`: none of
+/// them could be.
 pub(super) async fn look(
     kernel: &mut Kernel,
     kinds: &mut HashMap<Situation, LinkKind>,
     options: &Options,
-    pids: &[u32],
+    whom: &Whom,
     signals: &mut Signals,
-) -> Result<Looked, SessionError> {
-    let mut targets: Vec<(Target, LinkKind)> = Vec::new();
-    let mut roots = Vec::new();
-    let mut failed = None;
-    for &pid in pids {
-        let examined = attach::settled(|| attach::examine(pid))
-            .map_err(SessionError::from)
-            .and_then(|(target, findings)| {
-                let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
-                Ok((target, kind))
-            });
-        match examined {
-            Ok(root) => {
-                roots.push(pid);
-                targets.push(root);
-            }
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    if let (true, Some(error)) = (targets.is_empty(), failed) {
-        return Err(error);
-    }
-    if options.children {
+) -> Result<Option<Looked>, SessionError> {
+    let mut examine = |pid| {
+        let (target, findings) = attach::settled(|| attach::examine(pid))?;
+        let kind = attach::kind_for(kernel, kinds, options.link, &target, &findings)?;
+        Ok((target, kind))
+    };
+    let nothing = Tells::Nothing;
+    let roots = match each_of(nothing, whom.pids.iter().copied(), &mut examine) {
+        Err(_) if !whom.must_be => return Ok(None),
+        roots => roots?,
+    };
+    let (roots, mut targets): (Vec<u32>, Vec<(Target, LinkKind)>) = roots.into_iter().unzip();
+    // Those of a scope that are there are in it themselves.
+    if options.children && whom.must_be {
         for child in roots.iter().flat_map(|&pid| target::descendants(pid)) {
             if !targets.iter().any(|(target, _)| target.pid == child)
                 && let Ok((target, findings)) = attach::examine(child)
@@ -168,13 +201,20 @@ pub(super) async fn look(
             }
         }
     }
-    let counted = count(kernel, &targets, options.preflight.window, signals).await?;
-    Ok(Looked {
+    let counted = match count(kernel, &targets, options.preflight.window, signals).await {
+        Err(error) if !whom.must_be && !matches!(error, SessionError::Declined(_)) => {
+            log::info!("the calls of the scope were not counted: {error}");
+            return Ok(None);
+        }
+        counted => counted?,
+    };
+    Ok(Some(Looked {
         descendants: targets.len() - roots.len(),
-        pids: roots,
         kind: targets[0].1,
+        pids: roots,
+        left_out: whom.left_out,
         counted,
-    })
+    }))
 }
 
 /// Measures what a hit costs, says what tracing will cost, and asks where that is called for.
@@ -191,6 +231,18 @@ pub(super) async fn tell(
         rate: Rate::of(&looked.counted, &cost),
     };
     say!("{}", told(&forecast, &looked.pids, looked.descendants));
+    if looked.left_out > 0 {
+        say!(
+            "and what {} more processes call was not counted",
+            looked.left_out
+        );
+    }
+    let traced = looked.pids.len() + looked.descendants + looked.left_out;
+    if traced > A_HANDFUL
+        && let Some(line) = price_of_many(looked.kind, traced)
+    {
+        say!("{line}");
+    }
     if forecast.is_much() {
         consent(go_on, signals).await?;
     }
@@ -267,6 +319,20 @@ fn link(
     let sites = attach::sites(&allocator);
     let link = Link::count(kernel, kind, allocator.library(), &sites, whose(target))?;
     Ok((link, allocator.in_memory))
+}
+
+/// What it costs each process that others are traced beside it, where that was measured.
+fn price_of_many(kind: LinkKind, traced: usize) -> Option<String> {
+    let each_ns = match kind {
+        LinkKind::Session => 70,
+        LinkKind::Multi => 28,
+        LinkKind::Perf => return None,
+    };
+    let all = each_ns * traced as u64;
+    Some(format!(
+        "each process traced adds about {each_ns} ns to every call of the others that use the same libc: {traced} of them some {:.1} us",
+        all as f64 / 1000.0
+    ))
 }
 
 /// One line for people.
@@ -364,80 +430,4 @@ async fn consent(go_on: bool, signals: &mut Signals) -> Result<(), Declined> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_program_that_hardly_runs_nobody_is_asked() {
-        let forecast = Forecast {
-            cost: HitCost {
-                counted_ns: 400.0,
-                allocation_ns: 1400.0,
-                free_ns: 500.0,
-                rare_ns: 18_100.0,
-            },
-            rate: Rate {
-                allocations_per_s: 16.0,
-                frees_per_s: 16.0,
-                rare_per_s: 16.0,
-                cpu_ns_per_s: 2.0,
-                is_at_most: true,
-            },
-        };
-        assert!(forecast.slowdown() > 1000.0);
-        assert!(!forecast.is_much());
-    }
-
-    #[test]
-    fn a_forecast_reads_as_a_sentence() {
-        let forecast = Forecast {
-            cost: HitCost {
-                counted_ns: 400.0,
-                allocation_ns: 1400.0,
-                free_ns: 500.0,
-                rare_ns: 18_100.0,
-            },
-            rate: Rate {
-                allocations_per_s: 106_000.0,
-                frees_per_s: 106_000.0,
-                rare_per_s: 0.0,
-                cpu_ns_per_s: 650_000_000.0,
-                is_at_most: false,
-            },
-        };
-        assert_eq!(
-            told(&forecast, &[1234], 0),
-            "expects to take about 20 % of a processor from process 1234 (it uses 65 % now): 212,000 calls/s, 1.9 us a malloc and free"
-        );
-        assert!(forecast.is_much());
-        let idle = Forecast {
-            rate: Rate::default(),
-            ..forecast
-        };
-        assert_eq!(
-            told(&idle, &[1234], 0),
-            "expects no calls of process 1234, and to take 1.9 us a malloc and free, 20 us after a pause"
-        );
-        let rare = Rate {
-            allocations_per_s: 5.0,
-            frees_per_s: 5.0,
-            rare_per_s: 5.0,
-            cpu_ns_per_s: 1_000_000.0,
-            is_at_most: false,
-        };
-        let rare = Forecast {
-            rate: rare,
-            ..forecast
-        };
-        assert_eq!(
-            told(&rare, &[1234], 0),
-            "expects to take less than 0.1 % of a processor from process 1234 (it uses 0.1 % now): 10 calls/s, 20 us a malloc and free"
-        );
-        let rate = Rate {
-            is_at_most: true,
-            ..forecast.rate
-        };
-        let told = told(&Forecast { rate, ..forecast }, &[1234], 0);
-        assert!(told.contains("to take at least 20 %"), "{told}");
-    }
-}
+mod tests;

@@ -35,11 +35,15 @@ impl Session {
         at: Nanos,
         process: ProcessId,
         next: ProcessId,
-        from_thread: bool,
+        (from_thread, name): (bool, &[u8]),
     ) {
         let Some(tgid) = self.images.pid(process) else {
             return;
         };
+        if self.leaves_out(name) {
+            self.leave(at, process, tgid, next);
+            return;
+        }
         let known = self.processes.remove(&tgid);
         let mut old = known.filter(|followed| followed.id == process);
         if let Some(old) = &mut old {
@@ -94,6 +98,20 @@ impl Session {
             },
         );
         self.sample(tgid);
+    }
+
+    /// A followed process became a program that was left out.
+    fn leave(&mut self, at: Nanos, process: ProcessId, tgid: u32, next: ProcessId) {
+        if let Some(mut followed) = self.processes.remove(&tgid) {
+            self.part_with(&mut followed);
+        }
+        // What it makes is not followed either.
+        self.kernel.forget_process(tgid);
+        if self.images.counts(process) {
+            self.book(lifecycle(at, process, Call::Executed { next }));
+        }
+        self.follow(at, Fact::Left { image: process });
+        self.is_root_no_more(tgid, "the target became a program that was left out");
     }
 
     /// Whether some process has called exec and not mapped its libc yet.

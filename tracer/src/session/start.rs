@@ -60,15 +60,16 @@ pub async fn record(
     let mut kinds = HashMap::new();
     let wanted = options.sizes(None);
     let mut counted = None;
-    let (mut kernel, sizes) = match options.subject {
-        Subject::Running { ref pids } if !options.preflight.window.is_zero() => {
+    let (mut kernel, sizes) = match preflight::whom(&options.subject) {
+        Some(whom) if !options.preflight.window.is_zero() => {
             // With next to no memory: how much is called for is known once the calls were counted.
             afford::check(wanted)?;
             let mut counting = Kernel::load(&Sizes::COUNTING)?;
             let found =
-                preflight::look(&mut counting, &mut kinds, &options, pids, &mut signals).await?;
-            let sizes = afford::afford(options.sizes(Some(found.calls_per_s())))?;
-            counted = Some(found);
+                preflight::look(&mut counting, &mut kinds, &options, &whom, &mut signals).await?;
+            let calls_per_s = found.as_ref().map(preflight::Looked::calls_per_s);
+            let sizes = afford::afford(options.sizes(calls_per_s))?;
+            counted = found;
             (counting.resize(&sizes)?, sizes)
         }
         _ => {
@@ -125,7 +126,7 @@ pub async fn record(
             );
         })
         .ok();
-    let runs_already = matches!(options.subject, Subject::Running { .. });
+    let runs_already = !matches!(options.subject, Subject::Command { .. });
     let unwinding =
         unwind::Unwinding::start(runs_already).map_err(|source| SessionError::Start {
             what: "start the threads that build unwind tables",
@@ -192,6 +193,7 @@ pub async fn record(
         sampled_high: memory::SampledHigh::none(),
         makeups,
         attaching,
+        scope: None,
         answering: so_far::Answering::default(),
         named: marks::Named::default(),
         processor_time: ProcessorTime::default(),
@@ -250,15 +252,14 @@ impl Session {
     ) -> Result<Option<launch::Launched>, SessionError> {
         let launched = match self.options.subject.clone() {
             Subject::Running { pids } => {
-                let (kind, others) = self.first_of(&pids)?;
+                self.begin_running(&pids, opening)?;
+                None
+            }
+            Subject::Scope(_) => {
+                let kind = self.usual_kind()?;
                 opening.link = kind.to_string();
                 self.open(opening);
-                let first = self.attach_running(self.root);
-                if others.is_empty() {
-                    first?;
-                } else {
-                    self.attach_others(first, &others)?;
-                }
+                self.begin_scope()?;
                 None
             }
             Subject::Command { command } => {

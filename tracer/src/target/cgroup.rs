@@ -7,6 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod named;
+
+pub use named::{NoCgroup, exists, find};
+
 use super::{Target, TargetError, error::Privilege, procfs};
 
 /// Longest `/proc/PID/cgroup` that we read, bytes.
@@ -149,6 +153,22 @@ fn read_small(file: &File) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// The cgroups in the text of `/proc/PID/cgroup`, whatever hierarchy they are of, each once.
+pub(super) fn parse_paths(text: &[u8]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let Some(path) = line.splitn(3, |&byte| byte == b':').nth(2) else {
+            continue;
+        };
+        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let path = String::from_utf8_lossy(path).into_owned();
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
 /// A cgroup that a process is in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Membership {
@@ -205,12 +225,19 @@ pub(super) fn parse_mounts(text: &[u8]) -> Vec<CgroupMount> {
     mounts
 }
 
-fn parse_mount(line: &[u8]) -> Option<CgroupMount> {
+/// Kind, options, root and place of what is mounted.
+type MountFields<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8]);
+
+fn mount_of(line: &[u8]) -> Option<MountFields<'_>> {
     let mut fields = line.split(|&byte| byte == b' ');
     let (root, point) = (fields.nth(3)?, fields.next()?);
     // Optional fields end with a lone dash.
     fields.find(|&field| field == b"-")?;
-    let (kind, options) = (fields.next()?, fields.nth(1)?);
+    Some((fields.next()?, fields.nth(1)?, root, point))
+}
+
+fn parse_mount(line: &[u8]) -> Option<CgroupMount> {
+    let (kind, options, root, point) = mount_of(line)?;
     let version = match kind {
         b"cgroup2" => Version::V2,
         b"cgroup"
@@ -299,6 +326,12 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_in_one_cgroup_a_hierarchy_and_each_is_told_once() {
+        let text = b"9:name=systemd:/\n4:memory:/a:b\n1:cpu:/\n0::/gone (deleted)\nx\n";
+        assert_eq!(parse_paths(text), ["/", "/a:b", "/gone"]);
+    }
+
+    #[test]
     fn no_limit_is_none_in_both_interfaces() {
         assert_eq!(parse_limit(b"max\n"), None);
         assert_eq!(parse_limit(b"9223372036854771712\n"), None);
@@ -373,6 +406,7 @@ mod tests {
             for text in [&text[..], fields.as_bytes()] {
                 parse_mounts(text);
                 parse_memberships(text);
+                parse_paths(text);
                 parse_limit(text);
                 unescape(text);
             }

@@ -17,6 +17,7 @@ use rustix::{
 use super::{
     error::{Privilege, TargetError},
     file_rights::Rights,
+    namespace::innermost,
     procfs::{self, STATUS_LIMIT, Stat},
 };
 
@@ -84,11 +85,7 @@ impl Target {
             None => (false, pid),
         };
         // Kernels before 4.1 have no NSpid; there, and in our own namespace, it is the pid.
-        let ns_pid = procfs::status_field(&status, "NSpid")
-            .and_then(|pids| pids.rsplit(u8::is_ascii_whitespace).next())
-            .and_then(procfs::parse_number)
-            .and_then(|pid| u32::try_from(pid).ok())
-            .unwrap_or(pid);
+        let ns_pid = innermost(&status).unwrap_or(pid);
         let target = Self {
             pid,
             ns_pid,

@@ -76,6 +76,13 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     })
 }
 
+/// The process's name in the text of `/proc/PID/stat`, as the kernel has it.
+pub(super) fn stat_name(text: &[u8]) -> Option<&[u8]> {
+    let start = text.iter().position(|&byte| byte == b'(')? + 1;
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    text.get(start..end)
+}
+
 /// The value of a line `Name:\tvalue` of `/proc/PID/status`, without surrounding blanks.
 ///
 /// The kernel escapes line ends in the process's name (the first line), so that a name cannot fake a field.
@@ -109,6 +116,15 @@ mod tests {
     use super::*;
 
     const STAT: &[u8] = b"4242 (a) R (b c)) S 17 4242 4242 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 987654 3133440 447 1 94 95 140 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 201 202 203 0\n";
+
+    #[test]
+    fn a_name_is_what_lies_between_the_first_and_the_last_parenthesis() {
+        assert_eq!(stat_name(STAT), Some(&b"a) R (b c)"[..]));
+        assert_eq!(stat_name(b"1 () S"), Some(&b""[..]));
+        for text in [&b""[..], b"1 a S", b"1 )(", b"1 (a"] {
+            assert_eq!(stat_name(text), None);
+        }
+    }
 
     #[test]
     fn a_name_full_of_parentheses_does_not_shift_the_fields() {

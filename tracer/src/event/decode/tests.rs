@@ -60,7 +60,7 @@ fn mapping_of(kind: EventKind, function: u8, flags: u8) -> Option<Call> {
     };
     match decode(&raw, |identity| StackIndex(identity as u32 + 10))? {
         Decoded::Event(event) => Some(event.call),
-        Decoded::Lifecycle { .. } | Decoded::Named { .. } => None,
+        Decoded::Lifecycle { .. } | Decoded::Named { .. } | Decoded::Stranger(_) => None,
     }
 }
 
@@ -150,6 +150,31 @@ fn a_moved_break_tells_where_it_was_and_where_it_is() {
             stack: StackIndex::NONE,
         })
     );
+}
+
+#[test]
+fn a_stranger_is_told_by_its_pid_and_its_name() {
+    let told = |kind: EventKind| {
+        let raw = RawEvent {
+            at_ns: 3,
+            address: 42,
+            size: u64::from_le_bytes(*b"a-progra"),
+            stack: u64::from_le_bytes(*b"m\0\0\0\0\0\0\0"),
+            kind: kind as u8,
+            ..RawEvent::default()
+        };
+        decode(&raw, |_| StackIndex::NONE)
+    };
+    let stranger = |has_executed| {
+        Some(Decoded::Stranger(Stranger {
+            at: Nanos(3),
+            pid: 42,
+            name: *b"a-program\0\0\0\0\0\0\0",
+            has_executed,
+        }))
+    };
+    assert_eq!(told(EventKind::StrangerForked), stranger(false));
+    assert_eq!(told(EventKind::StrangerExecuted), stranger(true));
 }
 
 #[test]

@@ -237,6 +237,97 @@ fn an_event_tells_of_an_exec_that_was_lost() {
     assert!(!images.is_announced(PARENT));
 }
 
+const FOUND: Fact = Fact::Found {
+    image: PARENT,
+    pid: 10,
+    since: Some(Nanos(3)),
+};
+
+#[test]
+fn a_process_that_was_found_is_announced_once_its_probes_are_in() {
+    let (mut images, actions) = after(&[FOUND]);
+    assert_eq!(actions, []);
+    assert_eq!(images.pid(PARENT), Some(10));
+    assert!(!images.is_announced(PARENT) && !images.counts(PARENT));
+    let announce = |from, origin, baseline_bytes| Action::Announce {
+        image: PARENT,
+        pid: 10,
+        parent: None,
+        from,
+        origin,
+        baseline_bytes,
+    };
+    assert_eq!(
+        images.step(Nanos(9), ATTACHED),
+        [announce(Nanos(9), Origin::Attached, 7)]
+    );
+    let linked = Fact::Linked {
+        image: PARENT,
+        missed_ns: 4,
+    };
+    let (_, actions) = after(&[FOUND, linked]);
+    let origin = Origin::Executed { missed_ns: 4 };
+    assert_eq!(actions, [announce(Nanos(3), origin, 0)]);
+}
+
+#[test]
+fn a_process_that_was_found_may_call_exec_end_or_be_refused_before_its_probes_are_in() {
+    let executed = Fact::Executed {
+        image: PARENT,
+        next: PROGRAM,
+        linked: None,
+    };
+    let (images, actions) = after(&[FOUND, executed]);
+    let announced = matches!(
+        actions[..],
+        [Action::Announce {
+            image: PROGRAM,
+            parent: None,
+            ..
+        }]
+    );
+    assert!(announced, "{actions:?}");
+    assert_eq!(images.pid(PARENT), None);
+    let release = Action::Release {
+        image: PARENT,
+        pid: 10,
+    };
+    let refused = Fact::Refused { image: PARENT };
+    assert_eq!(after(&[FOUND, refused]).1, [release]);
+    let ended = Fact::Ended {
+        image: PARENT,
+        reason: EXITED,
+    };
+    let miss = Action::Miss {
+        image: PARENT,
+        pid: 10,
+        shared_memory: false,
+    };
+    assert_eq!(after(&[FOUND, ended]).1, [miss, release]);
+}
+
+#[test]
+fn what_becomes_a_program_that_was_left_out_is_closed_and_not_missed() {
+    let left = |image| Fact::Left { image };
+    let closed = |image, pid| {
+        let reason = EndReason::Executed;
+        [
+            Action::Close { image, reason },
+            Action::Release { image, pid },
+        ]
+    };
+    assert_eq!(after(&[ATTACHED, left(PARENT)]).1, closed(PARENT, 10));
+    assert_eq!(after(&[ATTACHED, FORKED, left(CHILD)]).1, closed(CHILD, 20));
+    let shares = Fact::Forked {
+        parent: PARENT,
+        child: CHILD,
+        pid: 20,
+        shares_memory: true,
+    };
+    let (_, actions) = after(&[ATTACHED, shares, left(CHILD)]);
+    assert_eq!(actions, closed(CHILD, 20)[1..]);
+}
+
 /// Of one of three processes, its first image or one of those that follow.
 fn any_image() -> impl Strategy<Value = ProcessId> {
     (1..4u32, 0..4u32).prop_map(|(process, nth)| image(process, nth))
@@ -280,6 +371,12 @@ fn fact() -> impl Strategy<Value = Fact> {
         }),
         any_image().prop_map(move |image| Fact::Linked { image, missed_ns }),
         any_image().prop_map(|image| Fact::Refused { image }),
+        any_image().prop_map(|image| Fact::Left { image }),
+        any_image().prop_map(|image| Fact::Found {
+            image,
+            pid: process(image),
+            since: None,
+        }),
         any_image().prop_map(|image| Fact::Active {
             image,
             pid: process(image),
@@ -311,6 +408,7 @@ proptest! {
             .filter(|fact| match *fact {
                 Fact::Launched { image, .. }
                 | Fact::Attached { image, .. }
+                | Fact::Found { image, .. }
                 | Fact::Forked { child: image, .. } => entered.insert(process(image)),
                 Fact::Executed { image, next, .. } => process(image) == process(next),
                 _ => true,

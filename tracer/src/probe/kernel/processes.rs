@@ -7,6 +7,7 @@ use highwater_common::{
         UPDATED_NOTHING,
     },
     python::{CodeKey, Interpreter},
+    stranger::Strangers,
     unwind::CodeRange,
 };
 
@@ -64,6 +65,20 @@ impl Kernel {
             ..ProcessUpdate::default()
         })?;
         Ok(updated == UPDATED)
+    }
+
+    /// From here on the kernel side tells of the forks and execs of processes that are not traced, too.
+    pub fn hear_of_strangers(&mut self) -> Result<(), ProbeError> {
+        let wanted = Strangers {
+            wanted: 1,
+            ..Strangers::default()
+        };
+        self.strangers
+            .set(0, wanted, 0)
+            .map_err(|source| ProbeError::Map {
+                name: "STRANGERS",
+                source,
+            })
     }
 
     /// What the kernel side knows of a process now.

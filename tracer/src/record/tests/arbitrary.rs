@@ -236,6 +236,8 @@ fn rare_entry() -> impl Strategy<Value = Entry> {
                 Just(LossKind::ProbesRemoved),
                 Just(LossKind::OtherAllocator),
                 Just(LossKind::Unnamed),
+                Just(LossKind::NotAttached),
+                Just(LossKind::Unsure),
                 Just(LossKind::Unknown)
             ]
         )

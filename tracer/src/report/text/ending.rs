@@ -19,8 +19,11 @@ pub(super) fn write(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
     let Some(main) = profile.main_process() else {
         return Ok(());
     };
-    main_ended(page, profile, main)?;
-    others_killed(page, profile, main)
+    let is_scope = profile.opening.options.contains_key("scope");
+    if !is_scope {
+        main_ended(page, profile, main)?;
+    }
+    others_killed(page, profile, (!is_scope).then_some(main))
 }
 
 fn main_ended(page: &mut Page<'_>, profile: &Profile, main: &ProcessProfile) -> io::Result<()> {
@@ -61,10 +64,14 @@ fn oom(page: &mut Page<'_>, profile: &Profile, main: &ProcessProfile) -> io::Res
 }
 
 /// A worker's kill explains what its master says of it.
-fn others_killed(page: &mut Page<'_>, profile: &Profile, main: &ProcessProfile) -> io::Result<()> {
+fn others_killed(
+    page: &mut Page<'_>,
+    profile: &Profile,
+    main: Option<&ProcessProfile>,
+) -> io::Result<()> {
     let is_killed = |process: &&ProcessProfile| {
         let ended = process.ended.as_ref();
-        process.process.id != main.process.id
+        main.is_none_or(|main| process.process.id != main.process.id)
             && ended.is_some_and(|end| end.reason == EndReason::OomKilled)
     };
     let killed = profile.processes.iter().filter(is_killed);

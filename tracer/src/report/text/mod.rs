@@ -24,7 +24,7 @@ pub(super) use self::trust::said as trust;
 use super::answer::{Answer, Unit};
 use super::model::{Completion, ProcessProfile, Profile};
 use crate::live::{Kind, Snapshot};
-use crate::record::{EndReason, Origin};
+use crate::record::{EndReason, Origin, Process};
 use crate::units::{size, time};
 use crate::words::printable;
 
@@ -266,6 +266,10 @@ const LEAST_COMMAND: usize = 16;
 
 /// What was traced, and for how long.
 fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
+    if let Some(scope) = profile.opening.options.get("scope") {
+        let text = of_scope(profile, &printable(scope));
+        return page.prose(Style::Plain, (0, 0), &text);
+    }
     let Some(main) = profile.main_process() else {
         return page.line(&[(Style::Plain, "No process was traced.")]);
     };
@@ -298,6 +302,41 @@ fn subject(page: &mut Page<'_>, profile: &Profile) -> io::Result<()> {
         .max(LEAST_COMMAND);
     let command = page::cut(&printable(&main.process.command), room);
     page.line(&[(Style::Plain, &command), (Style::Plain, &rest)])
+}
+
+/// `cgroup /x: 12 processes, 3 alive at the end, in 10 s`
+fn of_scope(profile: &Profile, scope: &str) -> String {
+    let is_next = |one: &&ProcessProfile| {
+        let Process {
+            origin,
+            parent,
+            pid,
+            ..
+        } = one.process;
+        matches!(origin, Origin::Executed { .. })
+            && parent
+                .and_then(|parent| profile.process(parent))
+                .is_some_and(|before| before.process.pid == pid)
+    };
+    // A process that calls exec stays one.
+    let count = profile.processes.iter().filter(|one| !is_next(one)).count();
+    let lives = |one: &&ProcessProfile| {
+        let ended = one.ended.as_ref();
+        ended.is_none_or(|ended| ended.reason == EndReason::Detached)
+    };
+    let alive = profile.processes.iter().filter(lives).count();
+    let took = time::duration(profile.duration_ns());
+    let alive = match (count, alive) {
+        (0, _) => return format!("{scope}: no process was traced, in {took}"),
+        (_, 0) => "none alive at the end".to_owned(),
+        (count, alive) if count == alive => "alive at the end".to_owned(),
+        (_, alive) => format!("{} alive at the end", size::thousands(alive as u64)),
+    };
+    let processes = match count {
+        1 => "1 process".to_owned(),
+        count => format!("{} processes", size::thousands(count as u64)),
+    };
+    format!("{scope}: {processes}, {alive}, in {took}")
 }
 
 /// `at +12.5s (2026-01-02T03:04:17Z)`

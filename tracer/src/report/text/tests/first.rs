@@ -45,6 +45,22 @@ Live at the end: 300.0 MiB in 300 blocks, most by row (src/table.c:12, inlined)
 }
 
 #[test]
+fn a_scope_is_told_in_place_of_a_main_process() {
+    let mut profile = server();
+    let scope = ("scope".to_owned(), "cgroup /\u{1b}[2J".to_owned());
+    profile.opening.options.extend([scope]);
+    let text = screen_of(&profile);
+    let heading = "cgroup /\\x1b[2J: 1 process, none alive at the end, in 1 min 0 s\nRSS";
+    assert!(text.contains(heading), "{text}");
+    profile.processes.clear();
+    let text = screen_of(&profile);
+    assert!(
+        text.contains(": no process was traced, in 1 min 0 s"),
+        "{text}"
+    );
+}
+
+#[test]
 fn many_holders_of_many_processes_fit_too_and_those_that_read_alike_are_one() {
     let mut script = Script::launched("parent");
     for stack in 1..=9 {

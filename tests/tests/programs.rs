@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use highwater_tests::{highwater, on_terminal};
+use highwater_tests::{highwater, on_terminal, run};
 use serde_json::Value;
 
 /// Lines of a terminal, and those that `record` writes below its answer: an empty one, where the recording is, what to type next.
@@ -113,4 +113,16 @@ fn recordings_of_real_programs_say_nothing_of_the_machine_that_made_them() {
             assert_eq!(group, "/app", "{}", recording.display());
         }
     }
+}
+
+#[test]
+fn a_recording_says_the_same_each_time_it_is_read() {
+    // Many grow in it: the rate of all together is a sum of fractions.
+    let node = recordings()
+        .into_iter()
+        .find(|path| path.ends_with("node.hwm"));
+    let node = node.expect("a recording of node");
+    let say = || run(highwater().args(["report", "--json"]).arg(&node)).stdout;
+    let said = say();
+    assert!((0..8).all(|_| say() == said));
 }

@@ -212,8 +212,11 @@ impl Profile {
     pub fn growth_bytes_per_s(&self) -> f64 {
         let growing = self.growth_of_stacks.iter();
         let rates = growing.filter(|(key, _)| key.kind.makes_the_peak());
+        let mut rates: Vec<f64> = rates.map(|(_, rate)| *rate).collect();
+        // In one order: what a sum is rounded to hangs on it, and the map has another each time.
+        rates.sort_by(f64::total_cmp);
         // The sum of no numbers would be -0.
-        rates.fold(0.0, |sum, (_, rate)| sum + rate)
+        rates.into_iter().fold(0.0, |sum, rate| sum + rate)
     }
 
     /// At that rate, how long it takes from the end of the recording until the memory cgroup is full, seconds; `None`

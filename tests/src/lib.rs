@@ -79,7 +79,7 @@ pub fn seconds(usual: u32) -> u32 {
 }
 
 /// Whether a processor is emulated here: whatever is done takes twenty times as long.
-fn is_emulated() -> bool {
+pub fn is_emulated() -> bool {
     std::env::var_os("HIGHWATER_EMULATED").is_some()
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use highwater_tests::{
-    MemoryCgroup, Recorder, Report, Victim, highwater, privileged, run, scratch, victim_program,
+    MemoryCgroup, Recorder, Report, Victim, highwater, is_emulated, privileged, run, scratch,
+    victim_program,
 };
 
 /// How large each block is that `family` holds, bytes.
@@ -181,8 +182,13 @@ fn processes_of_a_name_are_followed_now_and_later_and_others_are_not() {
             .as_array()
             .and_then(|all| all.iter().find(|one| one["pid"] == process.pid))
             .map(|one| one["origin"].clone());
-        let expected = if is_later { "executed" } else { "attached" };
-        assert_eq!(origin, Some(expected.into()), "{process:?}");
+        // On an emulated machine the look at all processes, once a second, may find it before the word of its exec is read.
+        let is_expected = match origin.as_ref().and_then(|origin| origin.as_str()) {
+            Some("executed") => is_later,
+            Some("attached") => !is_later || is_emulated(),
+            _ => false,
+        };
+        assert!(is_expected, "{origin:?} of {process:?}");
     }
     for victim in [before, stranger, later] {
         victim.quit();

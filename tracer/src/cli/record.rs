@@ -35,7 +35,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     override_usage = "highwater record -p PID [OPTIONS]\n       \
-        highwater record --comm NAME|--cgroup PATH|--container ID|--unit NAME|--system [OPTIONS]\n       \
+        highwater record --comm NAME|--cgroup PATH|--container ID [OPTIONS]\n       \
+        highwater record --unit NAME|--system [OPTIONS]\n       \
         highwater record [OPTIONS] -- COMMAND [ARGS]...",
     after_help = "The end of `record` is the answer: the first screen of `highwater report`.\n\
         A scope (--comm, --cgroup, --container, --unit, --system) may be empty at first, and what comes to be in it later is followed \
